@@ -1,0 +1,1 @@
+//! Settings: the files of Icinga Web, and what absence means.

@@ -1,0 +1,3 @@
+//! PostgreSQL LISTEN/NOTIFY to Server-Sent Events, for Icinga Notifications.
+
+pub mod config;
