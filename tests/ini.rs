@@ -1,0 +1,85 @@
+//! The INI reader against Icinga Web's: recorded cases, arbitrary text, and what Icinga Web's writer writes.
+
+use icinga_desktop_bridge::config::ini;
+use proptest::prelude::*;
+
+#[derive(serde::Deserialize)]
+struct Case {
+    ini: String,
+    section: String,
+    key: String,
+    value: Option<String>,
+    error: Option<String>,
+}
+
+#[test]
+fn every_recorded_case_reads_as_in_icinga_web() {
+    let cases: Vec<Case> =
+        serde_json::from_str(include_str!("fixtures/ini-cases.json")).expect("the fixture is JSON");
+    assert!(
+        cases.len() > 150,
+        "the fixture shrank to {} cases",
+        cases.len()
+    );
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let expected = match case.error {
+            Some(_) => Err(()),
+            None => Ok(case.value.clone()),
+        };
+        let read = ini::parse(&case.ini);
+        let found = read
+            .as_ref()
+            .map(|file| file.get(&case.section, &case.key).map(str::to_owned))
+            .map_err(|_| ());
+        if found != expected {
+            wrong.push(format!("{:?}: {found:?} instead of {expected:?}", case.ini));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+/// Quotes a value as Icinga Web's `IniWriter` does.
+fn written(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Values that survive Icinga Web's own way there and back: no line breaks or NUL, and no backslash before `n` or `r`,
+/// which its reader takes for a line break whatever the writer meant.
+fn survives(value: &str) -> bool {
+    !value.contains(['\n', '\r', '\0']) && !value.contains("\\n") && !value.contains("\\r")
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in any::<String>()) {
+        let _ = ini::parse(&text);
+    }
+
+    #[test]
+    fn text_made_of_syntax_never_panics(text in r#"[\[\]=;:#"'\\%.nrks \t\r\n\x00\u{feff}\u{a0}é]{0,60}"#) {
+        let _ = ini::parse(&text);
+    }
+
+    #[test]
+    fn written_values_read_back(value in any::<String>().prop_filter("lossy in Icinga Web", |value| survives(value))) {
+        let text = format!("[db]\npassword = {}\nafter = \"ok\"\n", written(&value));
+        let file = ini::parse(&text).expect("what Icinga Web writes is valid");
+        prop_assert_eq!(file.get("db", "password"), Some(value.as_str()));
+        prop_assert_eq!(file.get("db", "after"), Some("ok"));
+    }
+
+    #[test]
+    fn written_values_made_of_syntax_read_back(
+        value in r#"[\[\]=;:#"'\\%.s \tk]{0,20}"#.prop_filter("lossy in Icinga Web", |value| survives(value))
+    ) {
+        let text = format!("[db]\npassword = {}\n", written(&value));
+        let file = ini::parse(&text).expect("what Icinga Web writes is valid");
+        prop_assert_eq!(file.get("db", "password"), Some(value.as_str()));
+    }
+}
