@@ -21,52 +21,47 @@ const REFUSED_IN_KEYS: [char; 11] = ['{', '}', '|', '&', '~', '!', '(', ')', '^'
 
 /// Why a file is refused. Never holds a value, nor a key: a stray line may be the rest of a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+#[error("line {line}: {problem}")]
+pub struct Error {
+    /// Counted from 1; 0 with [`Problem::Reader`].
+    pub line: usize,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+/// What can be wrong with a line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
     /// Whitespace before `[`.
-    #[error(
-        "line {line}: a section must start at the beginning of its line, without spaces before ["
-    )]
-    IndentedSection {
-        /// Counted from 1.
-        line: usize,
-    },
+    #[error("a section must start at the beginning of its line, without spaces before [")]
+    IndentedSection,
     /// No `]` on the line of the `[`.
-    #[error("line {line}: the section's name is not closed by ]")]
-    UnterminatedSection {
-        /// Counted from 1.
-        line: usize,
-    },
+    #[error("the section's name is not closed by ]")]
+    UnterminatedSection,
     /// A value that belongs to no section.
-    #[error("line {line}: a key before the first [section]")]
-    KeyOutsideSection {
-        /// Counted from 1.
-        line: usize,
-    },
+    #[error("a key before the first [section]")]
+    KeyOutsideSection,
     /// Nothing before `=`.
-    #[error("line {line}: no key before =")]
-    EmptyKey {
-        /// Counted from 1.
-        line: usize,
-    },
+    #[error("no key before =")]
+    EmptyKey,
     /// A key that PHP takes for a constant.
-    #[error("line {line}: {word} cannot be a key, PHP reads it as a constant")]
-    ReservedKey {
-        /// Counted from 1.
-        line: usize,
-        /// The constant.
-        word: &'static str,
-    },
-    /// A key with a character that PHP has other uses for; often the second line of a value, which cannot have one.
-    #[error("line {line}: {character} cannot be part of a key (values end with their line)")]
-    KeyCharacter {
-        /// Counted from 1.
-        line: usize,
-        /// The first such character.
-        character: char,
-    },
-    /// The `ini` crate did not understand a prepared line, which none of the known inputs causes.
+    #[error("{0} cannot be a key, PHP reads it as a constant")]
+    ReservedKey(&'static str),
+    /// A key with a character that PHP has other uses for; often the second line of a value.
+    #[error("{0} cannot be part of a key (a value must end on its own line)")]
+    KeyCharacter(char),
+    /// The `ini` crate did not take a prepared line, which no known text causes; its own words, without values.
     #[error("the INI reader failed on its prepared text: {0}")]
     Reader(String),
+}
+
+impl Problem {
+    fn at(self, line: usize) -> Error {
+        Error {
+            line,
+            problem: self,
+        }
+    }
 }
 
 /// One key of a section.
@@ -138,7 +133,9 @@ impl IniFile {
 /// What PHP refuses is refused for the whole file, with the line.
 pub fn parse(text: &str) -> Result<IniFile, Error> {
     let mut sections = Vec::new();
-    for (header, keys) in inistr!(safe cs prepare(text)?).map_err(Error::Reader)? {
+    for (header, keys) in
+        inistr!(safe cs prepare(text)?).map_err(|reason| Problem::Reader(reason).at(0))?
+    {
         let mut entries = Vec::with_capacity(keys.len());
         for (name, value) in keys {
             let (line, key) = restore_name(&name)?;
@@ -169,8 +166,8 @@ fn prepare(text: &str) -> Result<String, Error> {
         while let Some(opened) = rest.strip_prefix('[') {
             let (name, after) = opened
                 .split_once(']')
-                .ok_or(Error::UnterminatedSection { line })?;
-            prepared.push_str(&format!("[{line}.{}]\n", encode(&section_name(name))));
+                .ok_or(Problem::UnterminatedSection.at(line))?;
+            prepared.push_str(&format!("[{line}.{}]\n", encode(&drop_escapes(name))));
             in_section = true;
             rest = after;
         }
@@ -185,7 +182,7 @@ fn prepare(text: &str) -> Result<String, Error> {
         }
         check_key(key, line)?;
         match value {
-            Some(_) if !in_section => return Err(Error::KeyOutsideSection { line }),
+            Some(_) if !in_section => return Err(Problem::KeyOutsideSection.at(line)),
             Some(raw) => {
                 prepared.push_str(&format!(
                     "{line}.{}={}\n",
@@ -203,19 +200,19 @@ fn prepare(text: &str) -> Result<String, Error> {
 
 fn check_key(key: &str, line: usize) -> Result<(), Error> {
     if key.is_empty() {
-        return Err(Error::EmptyKey { line });
+        return Err(Problem::EmptyKey.at(line));
     }
     if key.starts_with('[') {
-        return Err(Error::IndentedSection { line });
+        return Err(Problem::IndentedSection.at(line));
     }
     if let Some(character) = key.chars().find(|c| REFUSED_IN_KEYS.contains(c)) {
-        return Err(Error::KeyCharacter { line, character });
+        return Err(Problem::KeyCharacter(character).at(line));
     }
     match RESERVED_KEYS
         .iter()
         .find(|word| key.eq_ignore_ascii_case(word))
     {
-        Some(word) => Err(Error::ReservedKey { line, word }),
+        Some(word) => Err(Problem::ReservedKey(word).at(line)),
         None => Ok(()),
     }
 }
@@ -243,17 +240,18 @@ fn value_of(raw: &str) -> String {
         .replace("\\\\", "\\")
 }
 
-/// A section's name: Icinga Web drops each backslash and keeps the character after it.
-fn section_name(raw: &str) -> String {
-    let mut name = String::with_capacity(raw.len());
+/// Drops each backslash and keeps the character after it, as Icinga Web does in section names and libpq in its
+/// password file.
+pub(super) fn drop_escapes(raw: &str) -> String {
+    let mut plain = String::with_capacity(raw.len());
     let mut characters = raw.chars();
     while let Some(character) = characters.next() {
         match character {
-            '\\' => name.push(characters.next().unwrap_or('\\')),
-            other => name.push(other),
+            '\\' => plain.push(characters.next().unwrap_or('\\')),
+            other => plain.push(other),
         }
     }
-    name
+    plain
 }
 
 fn trim(text: &str) -> &str {
@@ -273,7 +271,7 @@ fn restore_name(prepared: &str) -> Result<(usize, String), Error> {
     prepared
         .split_once('.')
         .and_then(|(line, name)| Some((line.parse().ok()?, decode(name))))
-        .ok_or_else(|| Error::Reader("a name without its line number".to_owned()))
+        .ok_or_else(|| Problem::Reader("a name without its line number".to_owned()).at(0))
 }
 
 #[cfg(test)]
@@ -338,24 +336,12 @@ mod tests {
     #[test]
     fn errors_name_the_line() {
         let cases = [
-            ("[s]\n [t]\n", Error::IndentedSection { line: 2 }),
-            ("\n\n[s\n", Error::UnterminatedSection { line: 3 }),
-            ("; c\nk = v\n", Error::KeyOutsideSection { line: 2 }),
-            ("[s]\r\n = v\r\n", Error::EmptyKey { line: 2 }),
-            (
-                "[s]\nNULL = v\n",
-                Error::ReservedKey {
-                    line: 2,
-                    word: "null",
-                },
-            ),
-            (
-                "[s]\ra|b = v\n",
-                Error::KeyCharacter {
-                    line: 2,
-                    character: '|',
-                },
-            ),
+            ("[s]\n [t]\n", Problem::IndentedSection.at(2)),
+            ("\n\n[s\n", Problem::UnterminatedSection.at(3)),
+            ("; c\nk = v\n", Problem::KeyOutsideSection.at(2)),
+            ("[s]\r\n = v\r\n", Problem::EmptyKey.at(2)),
+            ("[s]\nNULL = v\n", Problem::ReservedKey("null").at(2)),
+            ("[s]\ra|b = v\n", Problem::KeyCharacter('|').at(2)),
         ];
         for (text, error) in cases {
             assert_eq!(parse(text).unwrap_err(), error, "{text:?}");

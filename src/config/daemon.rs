@@ -1,0 +1,100 @@
+//! `[daemon]` of `config.ini`: where the daemon listens.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+
+use super::Error;
+use super::setting::{Section, is_host_name, port};
+
+/// The port the web module's documentation and proxy examples use.
+const DEFAULT_PORT: u16 = 9001;
+
+/// The keys of this section that mean something.
+const KEYS: [&str; 2] = ["host", "port"];
+
+/// What to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// Every address of the machine, IPv6 and IPv4; written `[::]`, and the default.
+    Any,
+    /// One address; `0.0.0.0` is every IPv4 address.
+    Address(IpAddr),
+    /// The addresses of a host name.
+    Name(String),
+    /// A Unix socket; the port means nothing then.
+    Socket(PathBuf),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("[::]"),
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Self::Address(IpAddr::V4(address)) => address.fmt(f),
+            Self::Name(name) => f.write_str(name),
+            Self::Socket(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// `[daemon]`. An absent section or key, or an empty value, means the default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Daemon {
+    /// Default: [`Host::Any`].
+    pub host: Host,
+    /// Default: 9001. With 0 the operating system picks one.
+    pub port: u16,
+}
+
+impl Daemon {
+    pub(super) fn read(section: &Section<'_>, warnings: &mut Vec<String>) -> Result<Self, Error> {
+        for entry in section.ini.entries(section.name) {
+            if !KEYS.contains(&entry.key()) {
+                let (file, line, key) = (
+                    section.file.display(),
+                    entry.line(),
+                    entry.key().escape_debug(),
+                );
+                warnings.push(format!(
+                    "{file}, line {line}: unknown key {key} in [{}] is ignored",
+                    section.name
+                ));
+            }
+        }
+        let host = match section.key("host") {
+            None => Host::Any,
+            Some(host) => parse_host(&host.value).ok_or(Error::ListenHost(host.place))?,
+        };
+        let port = match section.key("port") {
+            None => DEFAULT_PORT,
+            Some(text) => port(&text.value).ok_or(Error::ListenPort(text.place))?,
+        };
+        Ok(Self { host, port })
+    }
+
+    pub(super) fn settings(&self) -> Vec<(String, String)> {
+        vec![
+            ("daemon.host".to_owned(), self.host.to_string()),
+            ("daemon.port".to_owned(), self.port.to_string()),
+        ]
+    }
+}
+
+fn parse_host(text: &str) -> Option<Host> {
+    if text.starts_with('/') {
+        return Some(Host::Socket(PathBuf::from(text)));
+    }
+    let bracketed = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let address = match bracketed {
+        Some(inside) => Some(IpAddr::V6(inside.parse().ok()?)),
+        None => text.parse().ok(),
+    };
+    match address {
+        Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => Some(Host::Any),
+        Some(address) => Some(Host::Address(address)),
+        None => is_host_name(text).then(|| Host::Name(text.to_owned())),
+    }
+}
