@@ -1,0 +1,91 @@
+-- Gives a role what the daemon icinga-desktop-bridge needs to read, and no more.
+--
+-- Usage:       psql -v ON_ERROR_STOP=1 -v role=NAME -f sql/grants.sql DATABASE
+--              after sql/install.sql, and again when the tables were recreated. The role must exist already, for example
+--              by CREATE ROLE icinga_desktop_bridge LOGIN PASSWORD '...'.
+-- Privileges:  owner of Icinga Notifications' tables and of the schema icinga_desktop, as for install.sql.
+-- What it does: USAGE on the two schemas, EXECUTE on icinga_desktop.version(), SELECT on the seven tables that are read; of
+--              contact only on the columns that tell who is signed in. CONNECT is taken for granted, as it is by default.
+-- Repeatable:  yes.
+-- Undo:        DROP OWNED BY NAME (in this database; it also drops what the role owns).
+
+\set ON_ERROR_STOP on
+\set AUTOCOMMIT on
+\set QUIET on
+\set SHOW_CONTEXT never
+\timing off
+\pset format unaligned
+\pset tuples_only on
+
+SET client_min_messages = warning;
+
+\if :{?role}
+\else
+  \set role ''
+\endif
+
+BEGIN;
+
+-- psql does not look for its variables inside of a dollar-quoted body.
+SELECT set_config('icinga_desktop.role', :'role', true) AS role \gset
+
+DO $$
+DECLARE
+  grantee CONSTANT text := current_setting('icinga_desktop.role');
+  tables_schema regnamespace;
+  refused text;
+BEGIN
+  IF grantee = '' THEN
+    RAISE EXCEPTION 'no role was named' USING HINT = 'psql -v ON_ERROR_STOP=1 -v role=NAME -f sql/grants.sql';
+  ELSIF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = grantee) THEN
+    RAISE EXCEPTION 'role % does not exist', quote_ident(grantee)
+      USING HINT = 'Create it first, for example: CREATE ROLE ' || quote_ident(grantee) || ' LOGIN PASSWORD ''...''';
+  END IF;
+
+  SELECT relnamespace INTO tables_schema
+  FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+  WHERE tgname = 'icinga_desktop_notified'
+    AND tgfoid IN (SELECT oid FROM pg_proc WHERE pronamespace = to_regnamespace('icinga_desktop'));
+  IF tables_schema IS NULL THEN
+    RAISE EXCEPTION 'icinga_desktop is not installed in database "%"', current_database()
+      USING HINT = 'Run sql/install.sql first.';
+  END IF;
+  PERFORM set_config('search_path', tables_schema::text, true);
+
+  -- Only if need be: Icinga's schema may be public, which its tables' owner may use, but not grant.
+  IF NOT has_schema_privilege(grantee, tables_schema, 'USAGE') THEN
+    EXECUTE format('GRANT USAGE ON SCHEMA %s TO %I', tables_schema, grantee);
+  END IF;
+  EXECUTE format('GRANT USAGE ON SCHEMA icinga_desktop TO %I', grantee);
+  EXECUTE format('GRANT EXECUTE ON FUNCTION icinga_desktop.version() TO %I', grantee);
+  -- Whole tables: Icinga moves columns between releases, and the bridge must not go blind by an upgrade. But people's
+  -- full names are no business of ours.
+  EXECUTE format('GRANT SELECT (id, username, deleted) ON contact TO %I', grantee);
+  EXECUTE format('GRANT SELECT ON browser_session, contactgroup_member, incident, incident_contact, incident_history, object '
+    'TO %I', grantee);
+
+  -- A GRANT by someone who may not grant is but a warning.
+  SELECT string_agg(what, ', ') INTO refused
+  FROM (
+    SELECT 'USAGE on schema ' || s FROM unnest(ARRAY[tables_schema, 'icinga_desktop'::regnamespace]) AS s
+    WHERE NOT has_schema_privilege(grantee, s, 'USAGE')
+    UNION ALL
+    SELECT 'SELECT on ' || t FROM unnest(ARRAY['browser_session', 'contactgroup_member', 'incident', 'incident_contact',
+      'incident_history', 'object']) AS t
+    WHERE NOT has_table_privilege(grantee, t, 'SELECT')
+    UNION ALL
+    SELECT format('SELECT (%s) on contact', c) FROM unnest(ARRAY['id', 'username', 'deleted']) AS c
+    WHERE NOT has_column_privilege(grantee, 'contact', c, 'SELECT')
+    UNION ALL
+    SELECT 'EXECUTE on icinga_desktop.version()'
+    WHERE NOT has_function_privilege(grantee, 'icinga_desktop.version()', 'EXECUTE')
+  ) AS r (what);
+  IF refused IS NOT NULL THEN
+    RAISE EXCEPTION 'role % may not grant %', quote_ident(current_user), refused
+      USING HINT = 'Run this script as the owner of Icinga Notifications'' tables.';
+  END IF;
+END $$;
+
+COMMIT;
+
+SELECT format('Role %I may now read what icinga-desktop-bridge needs.', :'role');

@@ -1,0 +1,81 @@
+-- Removes what sql/install.sql made: triggers, functions, index, schema. Nothing else, and nothing of Icinga's.
+--
+-- Usage:       psql -v ON_ERROR_STOP=1 -f sql/uninstall.sql DATABASE
+--              Not with --single-transaction: the index is dropped concurrently.
+-- Privileges:  the role that ran install.sql (it owns what was made), or a superuser.
+-- What it does: as above; Icinga may keep running. It refuses, and removes nothing, if something that install.sql did not
+--              make is in the schema icinga_desktop or depends on it. Stop the daemon first.
+-- Repeatable:  yes, also where nothing is installed.
+-- Undo:        sql/install.sql. Privileges given by sql/grants.sql on Icinga's tables stay; DROP OWNED BY ROLE takes them.
+
+\set ON_ERROR_STOP on
+\set AUTOCOMMIT on
+\set QUIET on
+\set SHOW_CONTEXT never
+\timing off
+\pset format unaligned
+\pset tuples_only on
+
+SET client_min_messages = warning;
+
+BEGIN ISOLATION LEVEL READ COMMITTED;
+
+-- Not beside a running install.sql.
+DO $$ BEGIN PERFORM pg_advisory_xact_lock(hashtextextended('icinga_desktop.install', 0)); END $$;
+
+SET LOCAL lock_timeout = '5s';
+
+DO $$
+DECLARE
+  give_up CONSTANT timestamptz := clock_timestamp() + interval '5 s';
+  locks text[];
+  drops text[];
+  statement text;
+BEGIN
+  SELECT array_agg(DISTINCT format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', tgrelid::regclass)),
+    array_agg(format('DROP TRIGGER %I ON %s', tgname, tgrelid::regclass))
+  INTO locks, drops
+  FROM pg_trigger
+  WHERE tgfoid IN (SELECT oid FROM pg_proc WHERE pronamespace = to_regnamespace('icinga_desktop'));
+
+  -- In short attempts, all locks or none; install.sql says why.
+  WHILE locks IS NOT NULL LOOP
+    BEGIN
+      SET LOCAL lock_timeout = '100ms';
+      FOREACH statement IN ARRAY locks LOOP
+        EXECUTE statement;
+      END LOOP;
+      EXIT;
+    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+      IF clock_timestamp() > give_up THEN
+        RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+          MESSAGE = 'the tables of Icinga Notifications are in use, giving up after 5 seconds; nothing was changed',
+          HINT = 'Look in pg_stat_activity for a transaction that has been open for long (a backup, a clean-up, a forgotten '
+            'session), then run this script again.';
+      END IF;
+      PERFORM pg_sleep(0.1 + random() / 10);
+    END;
+  END LOOP;
+
+  IF drops IS NOT NULL THEN
+    FOREACH statement IN ARRAY drops LOOP
+      EXECUTE statement;
+    END LOOP;
+  END IF;
+END $$;
+
+DROP FUNCTION IF EXISTS icinga_desktop.announce_session();
+DROP FUNCTION IF EXISTS icinga_desktop.announce_contact();
+DROP FUNCTION IF EXISTS icinga_desktop.announce_severity();
+DROP FUNCTION IF EXISTS icinga_desktop.announce_notified();
+DROP FUNCTION IF EXISTS icinga_desktop.version();
+DROP SCHEMA IF EXISTS icinga_desktop;
+
+COMMIT;
+
+-- By its name in whatever schema: it follows its table when that is moved.
+SELECT format('DROP INDEX CONCURRENTLY IF EXISTS %s', oid::regclass)
+FROM pg_class WHERE relname = 'idx_icinga_desktop_notified' AND relkind = 'i'
+\gexec
+
+\echo 'icinga_desktop is not installed any more: triggers, functions, index and schema are gone.'
