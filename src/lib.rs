@@ -1,3 +1,32 @@
-//! PostgreSQL LISTEN/NOTIFY to Server-Sent Events, for Icinga Notifications.
+//! A bridge from PostgreSQL LISTEN/NOTIFY to Server-Sent Events: desktop notifications for Icinga
+//! Notifications, at once.
+//!
+//! Data moves in one direction, and a stage knows nothing about those after the next one:
+//!
+//! 1. Triggers (`sql/install.sql`) send ids over NOTIFY when an incident's severity changes or a
+//!    contact is notified; [`notification`] is what they send.
+//! 2. [`listener`] hears them, on a session of its own, and queues them.
+//! 3. [`resolver`] takes what has arrived, lets [`fold`] make one announcement of what belongs
+//!    together, reads the rows through [`queries`] and renders each [`event`].
+//! 4. [`hub`] has a broadcast channel per recipient with open streams.
+//! 5. [`http`] lets browsers in ([`auth`]) and gives each event to one stream of each browser.
+//!
+//! [`lifecycle`] builds all this and takes it down; [`config`] says with which settings; [`check`]
+//! looks whether it can work; [`installation`] knows what the SQL script leaves in the database.
 
+pub mod auth;
+pub mod burst;
+pub mod check;
 pub mod config;
+pub mod database;
+pub mod event;
+pub mod fold;
+pub mod http;
+pub mod hub;
+pub mod installation;
+pub mod lifecycle;
+pub mod listener;
+pub mod metrics;
+pub mod notification;
+pub mod queries;
+pub mod resolver;

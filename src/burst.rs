@@ -1,0 +1,48 @@
+//! Keeps a burst of the same trouble to a line of log a minute.
+
+use std::time::{Duration, Instant};
+
+/// Time between two lines.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// One kind of trouble that may come in bursts.
+#[derive(Debug, Default)]
+pub struct Burst {
+    last: Option<Instant>,
+    swallowed: u64,
+}
+
+impl Burst {
+    /// Counts one occurrence. `Some` if a line is due: what to append to it, to tell how many were
+    /// swallowed since the last one.
+    pub fn take(&mut self) -> Option<String> {
+        if self.last.is_some_and(|last| last.elapsed() < INTERVAL) {
+            self.swallowed += 1;
+            return None;
+        }
+        self.last = Some(Instant::now());
+        Some(match std::mem::take(&mut self.swallowed) {
+            0 => String::new(),
+            count => format!(" (and {count} more since this was last logged)"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_one_line_and_the_next_one_counts_it() {
+        let mut burst = Burst::default();
+        assert_eq!(burst.take().as_deref(), Some(""));
+        assert_eq!(burst.take(), None);
+        assert_eq!(burst.take(), None);
+        burst.last = Instant::now().checked_sub(INTERVAL);
+        assert_eq!(
+            burst.take().as_deref(),
+            Some(" (and 2 more since this was last logged)")
+        );
+        assert_eq!(burst.take(), None);
+    }
+}

@@ -1,0 +1,179 @@
+//! `check`: looks at everything that has to hold before streams work, and says what to do where it
+//! does not. One line each.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use tokio::time::timeout;
+use tokio_postgres::{AsyncMessage, Client};
+
+use crate::config::Config;
+use crate::database::{Connector, describe};
+use crate::installation::{self, Installation, TRIGGERS, VERSION};
+use crate::notification::INCIDENT_CHANNEL;
+use crate::queries::Session;
+
+/// How long the round trip of a notification may take; it is a matter of milliseconds.
+const ROUND_TRIP: Duration = Duration::from_secs(5);
+
+/// A channel of its own: what `check` sends must not reach a running daemon.
+const CHECK_CHANNEL: &str = "icinga_desktop_check";
+
+/// Writes one line per check to `out`. Returns whether all of them hold.
+///
+/// # Errors
+///
+/// If `out` cannot be written to.
+pub async fn run(config: &Config, out: &mut impl Write) -> io::Result<bool> {
+    writeln!(
+        out,
+        "ok    configuration: resource \"{}\"",
+        config.database.resource
+    )?;
+    let checks = Checks { out, good: true };
+    checks.run(config).await
+}
+
+struct Checks<'a, W> {
+    out: &'a mut W,
+    good: bool,
+}
+
+impl<W: Write> Checks<'_, W> {
+    fn report(&mut self, what: &str, result: Result<String, String>) -> io::Result<()> {
+        match result {
+            Ok(detail) => writeln!(self.out, "ok    {what}: {detail}"),
+            Err(problem) => {
+                self.good = false;
+                writeln!(self.out, "FAIL  {what}: {problem}")
+            }
+        }
+    }
+
+    async fn run(mut self, config: &Config) -> io::Result<bool> {
+        let connected = match Connector::new(&config.database) {
+            Ok(connector) => connector.connect("check").await,
+            Err(error) => Err(error),
+        };
+        let (client, mut connection) = match connected {
+            Ok(connected) => connected,
+            Err(error) => {
+                self.report("connection", Err(error.to_string()))?;
+                return Ok(false);
+            }
+        };
+        let (sender, mut notifications) = tokio::sync::mpsc::unbounded_channel();
+        let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = messages.next().await {
+                if let AsyncMessage::Notification(notification) = message {
+                    let _ = sender.send(notification.payload().to_owned());
+                }
+            }
+        });
+        self.report("connection", server(&client).await)?;
+        self.report("server", not_in_recovery(&client).await)?;
+        let round_trip = async {
+            let payload = format!("{:016x}", rand::random::<u64>());
+            client
+                .batch_execute(&format!("LISTEN {CHECK_CHANNEL}"))
+                .await
+                .map_err(|error| listen_problem(&error))?;
+            client
+                .execute("SELECT pg_notify($1, $2)", &[&CHECK_CHANNEL, &payload])
+                .await
+                .map_err(|error| describe(&error))?;
+            loop {
+                match timeout(ROUND_TRIP, notifications.recv()).await {
+                    Ok(Some(received)) if received == payload => {
+                        return Ok("a notification came back".to_owned());
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => {
+                        return Err(
+                            "no notification came back: a pooler in transaction mode (PgBouncer) \
+                             between here and PostgreSQL? connect to PostgreSQL itself"
+                                .to_owned(),
+                        );
+                    }
+                }
+            }
+        };
+        let heard = round_trip.await;
+        self.report("LISTEN/NOTIFY", heard)?;
+        match installation::inspect(&client).await {
+            Ok(installation) => {
+                let found = format!(
+                    "all {} present and on, version {VERSION}, on schema \"{}\"",
+                    TRIGGERS.len(),
+                    installation.schema
+                );
+                self.report("triggers", Ok(found))?;
+                self.report("rights", rights(client, &installation).await)?;
+            }
+            Err(error) => self.report("triggers", Err(error.to_string()))?,
+        }
+        Ok(self.good)
+    }
+}
+
+async fn server(client: &Client) -> Result<String, String> {
+    let row = client
+        .query_one(
+            "SELECT current_user::text, current_database()::text, current_setting('server_version'),
+                    current_setting('server_version_num')::int4",
+            &[],
+        )
+        .await
+        .map_err(|error| describe(&error))?;
+    let (user, database, version): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+    // pg_current_xact_id() and the triggers' other means came with 13.
+    if row.get::<_, i32>(3) < 130_000 {
+        return Err(format!(
+            "PostgreSQL {version} is too old: 13 or newer is needed"
+        ));
+    }
+    Ok(format!(
+        "role \"{user}\", database \"{database}\", PostgreSQL {version}"
+    ))
+}
+
+async fn not_in_recovery(client: &Client) -> Result<String, String> {
+    let row = client
+        .query_one("SELECT pg_is_in_recovery()", &[])
+        .await
+        .map_err(|error| describe(&error))?;
+    if row.get(0) {
+        return Err(
+            "it is a standby, where nothing can be listened to; name the primary, or all \
+                    servers separated by commas, as the resource's host"
+                .to_owned(),
+        );
+    }
+    Ok("not in recovery".to_owned())
+}
+
+fn listen_problem(error: &tokio_postgres::Error) -> String {
+    format!(
+        "LISTEN on {INCIDENT_CHANNEL} would fail: {}",
+        describe(error)
+    )
+}
+
+/// Runs each statement of the daemon, for nobody.
+async fn rights(client: Client, installation: &Installation) -> Result<String, String> {
+    let advice = |error: tokio_postgres::Error| {
+        format!(
+            "{}; run: psql -v ON_ERROR_STOP=1 -v role=ROLE -f sql/grants.sql",
+            describe(&error)
+        )
+    };
+    let session = Session::prepare(client, installation)
+        .await
+        .map_err(advice)?;
+    session.notified(&[]).await.map_err(advice)?;
+    session.recipients(&[]).await.map_err(advice)?;
+    session.browser_session("", "").await.map_err(advice)?;
+    Ok("every query of the daemon may be run".to_owned())
+}

@@ -1,0 +1,205 @@
+//! An event: what a browser is told about one incident, and its bytes on the wire.
+//!
+//! The resolver makes events from database rows; everything behind it only passes them on.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// How many bytes of a title or message travel to the browser, the ellipsis included.
+///
+/// A popup shows a few lines; plugin output may be megabytes, and would be held once per waiting
+/// stream.
+pub const TEXT_LIMIT: usize = 4096;
+
+/// What a browser waits before it reconnects, in milliseconds: the value the web module has always
+/// been sent.
+pub const RETRY_MS: u32 = 3000;
+
+/// A comment, which clients ignore: it keeps proxies from closing a silent stream.
+pub const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
+
+/// The values an event is rendered from.
+#[derive(Debug, Clone)]
+pub struct Content<'a> {
+    /// The `incident_history` row that announced it; `None` if only the incident itself changed.
+    pub history_id: Option<i64>,
+    /// Milliseconds since the epoch.
+    pub time_ms: i64,
+    /// The incident.
+    pub incident_id: i64,
+    /// The severity as the database spells it.
+    pub severity: &'a str,
+    /// The object's name.
+    pub title: &'a str,
+    /// The history row's message.
+    pub message: Option<&'a str>,
+}
+
+/// One event, rendered once and shared by all streams that carry it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The `incident_history` row that announced it. An event of an incident that changed without
+    /// such a row has none, and no `id:` line either: an id there would move the client's position
+    /// past rows it was never sent.
+    pub history_id: Option<i64>,
+    /// The incident.
+    pub incident_id: i64,
+    /// The block on the wire, its empty line included.
+    pub bytes: Bytes,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    time: String,
+    payload: Payload<'a>,
+}
+
+#[derive(Serialize)]
+struct Payload<'a> {
+    incident_id: i64,
+    severity: &'a str,
+    title: Cow<'a, str>,
+    message: Option<Cow<'a, str>>,
+}
+
+impl Event {
+    /// Renders `content`.
+    ///
+    /// The block is written here and not by `warp::sse::Event`, which leaves out the space behind
+    /// the colons: same bytes on the wire as the daemon this one replaces. JSON has no raw line
+    /// breaks, so no text can end a field early.
+    pub fn render(content: &Content<'_>) -> Self {
+        let data = Data {
+            time: rfc3339(content.time_ms),
+            payload: Payload {
+                incident_id: content.incident_id,
+                severity: content.severity,
+                title: shorten(content.title),
+                message: content.message.map(shorten),
+            },
+        };
+        // expect: serialising strings and integers into memory has no way to fail.
+        #[allow(clippy::expect_used)]
+        let json = serde_json::to_string(&data).expect("strings and integers serialise");
+        let id = content
+            .history_id
+            .map_or(String::new(), |id| format!("id: {id}\n"));
+        let block = format!("event: icinga2.notification\ndata: {json}\n{id}retry: {RETRY_MS}\n\n");
+        Self {
+            history_id: content.history_id,
+            incident_id: content.incident_id,
+            bytes: block.into(),
+        }
+    }
+}
+
+/// A block that only sets the time a client waits before it comes back.
+pub fn retry(milliseconds: u32) -> Bytes {
+    format!("retry: {milliseconds}\n\n").into()
+}
+
+/// RFC 3339 with milliseconds and numeric offset. A time that no calendar holds becomes the current
+/// one: a row with a broken clock is still news.
+fn rfc3339(time_ms: i64) -> String {
+    Timestamp::from_millisecond(time_ms)
+        .unwrap_or_else(|_| Timestamp::now())
+        .strftime("%Y-%m-%dT%H:%M:%S.%3f+00:00")
+        .to_string()
+}
+
+/// Cuts `text` to [`TEXT_LIMIT`] bytes on a character boundary and marks the cut with an ellipsis.
+fn shorten(text: &str) -> Cow<'_, str> {
+    const ELLIPSIS: &str = "…";
+    if text.len() <= TEXT_LIMIT {
+        return Cow::Borrowed(text);
+    }
+    let cut = text.floor_char_boundary(TEXT_LIMIT - ELLIPSIS.len());
+    Cow::Owned(format!("{}{ELLIPSIS}", &text[..cut]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content<'a>(title: &'a str, message: Option<&'a str>) -> Content<'a> {
+        Content {
+            history_id: Some(1234),
+            time_ms: 1_795_428_930_123,
+            incident_id: 42,
+            severity: "crit",
+            title,
+            message,
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_contract() {
+        let event = Event::render(&content("db1!disk", Some("DISK CRITICAL")));
+        assert_eq!(
+            std::str::from_utf8(&event.bytes).unwrap(),
+            "event: icinga2.notification\n\
+             data: {\"time\":\"2026-11-23T10:15:30.123+00:00\",\"payload\":{\"incident_id\":42,\
+             \"severity\":\"crit\",\"title\":\"db1!disk\",\"message\":\"DISK CRITICAL\"}}\n\
+             id: 1234\n\
+             retry: 3000\n\n"
+        );
+    }
+
+    #[test]
+    fn an_event_without_a_history_row_has_no_id_line() {
+        let event = Event::render(&Content {
+            history_id: None,
+            ..content("t", None)
+        });
+        let text = std::str::from_utf8(&event.bytes).unwrap();
+        assert!(!text.contains("\nid:"), "{text}");
+        assert!(text.contains("\"message\":null"), "{text}");
+    }
+
+    #[test]
+    fn texts_cannot_break_the_framing() {
+        for text in [
+            "a\r\nevent: x\r\n\r\n",
+            "\n\n",
+            "\0",
+            "\u{2028}\u{85}",
+            "\"\\",
+        ] {
+            let event = Event::render(&content(text, Some(text)));
+            let block = std::str::from_utf8(&event.bytes).unwrap();
+            assert_eq!(block.matches('\n').count(), 5, "{block:?}");
+            assert!(!block.contains('\r') && !block.contains('\0'), "{block:?}");
+            let data = block
+                .lines()
+                .nth(1)
+                .unwrap()
+                .strip_prefix("data: ")
+                .unwrap();
+            let json: serde_json::Value = serde_json::from_str(data).unwrap();
+            assert_eq!(json["payload"]["message"], text);
+            assert_eq!(json["payload"]["title"], text);
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_on_a_character_boundary() {
+        for text in ["x".repeat(5000), "é".repeat(3000), "🔥".repeat(2000)] {
+            let short = shorten(&text);
+            assert!(short.len() <= TEXT_LIMIT && short.len() > TEXT_LIMIT - 7);
+            assert!(text.starts_with(short.strip_suffix('…').unwrap()));
+        }
+        let exact = "x".repeat(TEXT_LIMIT);
+        assert_eq!(shorten(&exact), exact);
+    }
+
+    #[test]
+    fn an_impossible_time_is_replaced_by_now() {
+        for time in [i64::MIN, i64::MAX] {
+            assert!(rfc3339(time).starts_with("2"), "{}", rfc3339(time));
+        }
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000+00:00");
+    }
+}

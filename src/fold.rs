@@ -1,0 +1,225 @@
+//! Folds the notifications of one transaction: same transaction, incident and contact are one event,
+//! and Icinga's own choice of contacts replaces the incident's recipients.
+//!
+//! PostgreSQL delivers the notifications of one transaction together and in the order of the writes,
+//! so a notification of another transaction ends the one before. Where nothing follows, the listener
+//! reports [`Fold::settled`].
+
+use std::collections::{HashMap, HashSet};
+
+use crate::notification::{Kind, Notification, Severity};
+
+/// Something to look up and to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Announcement {
+    /// A history row names the contact.
+    Notified {
+        /// The row.
+        history_id: i64,
+        /// The contact.
+        contact_id: i64,
+        /// The severity that the same transaction gave the incident, if it did.
+        severity: Option<Severity>,
+    },
+    /// The incident's recipients are to be told of its severity.
+    Changed {
+        /// The incident.
+        incident_id: i64,
+        /// Its new severity.
+        severity: Severity,
+    },
+}
+
+/// The transaction that is being received, and what those before it left to tell.
+#[derive(Debug, Default)]
+pub struct Fold {
+    tx: Option<u64>,
+    /// Incidents for which a history row was seen: Icinga has decided whom to notify.
+    decided: HashSet<i64>,
+    /// Contacts named by a history row, so that a second channel of theirs adds nothing.
+    named: HashSet<(i64, i64)>,
+    severities: HashMap<i64, Severity>,
+    /// Changed incidents, in order, until it is known whether history rows came with them.
+    held: Vec<i64>,
+    /// (history, contact, incident) of rows whose severity may still follow: Icinga writes the
+    /// incident last.
+    open: Vec<(i64, i64, i64)>,
+    ready: Vec<Announcement>,
+}
+
+impl Fold {
+    /// Takes one notification.
+    pub fn push(&mut self, notification: &Notification) {
+        if self.tx != Some(notification.tx) {
+            self.settled();
+            self.tx = Some(notification.tx);
+            self.decided.clear();
+            self.named.clear();
+            self.severities.clear();
+        }
+        let incident_id = notification.incident_id;
+        match notification.kind {
+            Kind::Notified {
+                history_id,
+                contact_id,
+                announced,
+            } => {
+                self.decided.insert(incident_id);
+                if announced && self.named.insert((incident_id, contact_id)) {
+                    self.open.push((history_id, contact_id, incident_id));
+                }
+            }
+            Kind::Changed { severity } => {
+                let first = self.severities.insert(incident_id, severity).is_none();
+                if first && !self.decided.contains(&incident_id) {
+                    self.held.push(incident_id);
+                }
+            }
+        }
+    }
+
+    /// Says that the transaction has been received to its end: what was held back is announced.
+    pub fn settled(&mut self) {
+        self.close_rows();
+        for incident_id in std::mem::take(&mut self.held) {
+            if !self.decided.contains(&incident_id) {
+                let severity = self.severities[&incident_id];
+                self.ready.push(Announcement::Changed {
+                    incident_id,
+                    severity,
+                });
+            }
+        }
+    }
+
+    /// What can be told by now, in the order of the writes.
+    pub fn take_ready(&mut self) -> Vec<Announcement> {
+        self.close_rows();
+        std::mem::take(&mut self.ready)
+    }
+
+    fn close_rows(&mut self) {
+        for (history_id, contact_id, incident_id) in self.open.drain(..) {
+            self.ready.push(Announcement::Notified {
+                history_id,
+                contact_id,
+                severity: self.severities.get(&incident_id).copied(),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(tx: u64, incident_id: i64, contact_id: i64, announced: bool) -> Notification {
+        let history_id = 1000 + contact_id;
+        let kind = Kind::Notified {
+            history_id,
+            contact_id,
+            announced,
+        };
+        Notification {
+            tx,
+            incident_id,
+            kind,
+        }
+    }
+
+    fn change(tx: u64, incident_id: i64, severity: Severity) -> Notification {
+        Notification {
+            tx,
+            incident_id,
+            kind: Kind::Changed { severity },
+        }
+    }
+
+    fn notified(contact_id: i64, severity: Option<Severity>) -> Announcement {
+        Announcement::Notified {
+            history_id: 1000 + contact_id,
+            contact_id,
+            severity,
+        }
+    }
+
+    fn fold(notifications: &[Notification]) -> Fold {
+        let mut fold = Fold::default();
+        for notification in notifications {
+            fold.push(notification);
+        }
+        fold
+    }
+
+    #[test]
+    fn two_channels_of_a_contact_are_one_event_with_the_severity_written_last() {
+        let mut fold = fold(&[
+            row(1, 42, 7, true),
+            row(1, 42, 7, true),
+            row(1, 42, 8, true),
+            change(1, 42, Severity::Crit),
+        ]);
+        let crit = Some(Severity::Crit);
+        assert_eq!(fold.take_ready(), [notified(7, crit), notified(8, crit)]);
+        fold.settled();
+        assert_eq!(fold.take_ready(), []);
+    }
+
+    #[test]
+    fn rows_decide_whether_they_come_before_or_after_the_change() {
+        for announced in [true, false] {
+            let rows = if announced {
+                vec![notified(7, Some(Severity::Err))]
+            } else {
+                vec![]
+            };
+            let (row, change) = (row(1, 42, 7, announced), change(1, 42, Severity::Err));
+            for order in [[row.clone(), change.clone()], [change, row]] {
+                let mut fold = fold(&order);
+                fold.settled();
+                assert_eq!(fold.take_ready(), rows);
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_without_rows_waits_for_the_end_of_its_transaction() {
+        let alone = change(1, 42, Severity::Ok);
+        let announced = Announcement::Changed {
+            incident_id: 42,
+            severity: Severity::Ok,
+        };
+        let mut ended = fold(std::slice::from_ref(&alone));
+        assert_eq!(ended.take_ready(), []);
+        ended.settled();
+        assert_eq!(ended.take_ready(), [announced.clone()]);
+
+        let mut followed = fold(&[alone, row(2, 43, 7, true)]);
+        assert_eq!(followed.take_ready(), [announced, notified(7, None)]);
+    }
+
+    #[test]
+    fn transactions_are_told_apart() {
+        let mut fold = fold(&[
+            row(1, 42, 7, true),
+            row(2, 42, 7, true),
+            change(2, 42, Severity::Alert),
+        ]);
+        let alert = Some(Severity::Alert);
+        assert_eq!(fold.take_ready(), [notified(7, None), notified(7, alert)]);
+    }
+
+    #[test]
+    fn the_last_severity_of_a_transaction_counts() {
+        let mut fold = fold(&[
+            change(1, 42, Severity::Warning),
+            change(1, 42, Severity::Crit),
+        ]);
+        fold.settled();
+        let announced = Announcement::Changed {
+            incident_id: 42,
+            severity: Severity::Crit,
+        };
+        assert_eq!(fold.take_ready(), [announced]);
+    }
+}

@@ -1,0 +1,123 @@
+//! The HTTP side: our own accept loop over hyper, so that there are limits, and so that the
+//! connection of a subscriber can be taken back from hyper and handed to its browser's task.
+//!
+//! [`routes`] decides; what it lets in goes through [`crate::hub`] to [`browser`], which writes to its
+//! [`stream`]s. hyper is gone by then: an idle stream costs a socket and a few hundred bytes, the
+//! answer is close-delimited by nature, and the task sees what the client does.
+
+pub(crate) mod browser;
+pub(crate) mod listen;
+pub(crate) mod routes;
+pub mod socket;
+pub(crate) mod stream;
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use log::debug;
+use tokio::sync::oneshot;
+use warp::Filter;
+use warp::http::response::Parts;
+use warp::reply::Response;
+
+pub use listen::Listener;
+pub use routes::{State, routes};
+
+use self::socket::Socket;
+use crate::event;
+
+/// How long a client may take to send its head, and may stay silent between two requests.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a head may take, in bytes: what nginx lets through by default (four buffers of 8 KB) fits
+/// twice. Beyond it hyper answers 431.
+const HEADER_LIMIT: usize = 64 * 1024;
+
+/// Accepts and serves connections until the returned future is dropped.
+pub async fn serve<F>(listener: Listener, filter: F)
+where
+    F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
+    F::Future: Send,
+{
+    loop {
+        let socket = listener.accept().await;
+        tokio::spawn(connection(socket, filter.clone()));
+    }
+}
+
+/// Serves one connection until it closes or becomes a stream.
+async fn connection<F>(socket: Socket, filter: F)
+where
+    F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
+    F::Future: Send,
+{
+    let (sender, receiver) = oneshot::channel();
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    let warp = TowerToHyperService::new(warp::service(filter));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (answer, sender) = (warp.call(request), Arc::clone(&sender));
+        // Boxed, so that hyper's connection is Unpin and can be taken apart.
+        Box::pin(async move {
+            let response: Response = answer.await?;
+            match response
+                .extensions()
+                .get::<routes::HandOver>()
+                .and_then(routes::HandOver::take)
+            {
+                None => Ok::<_, Infallible>(response),
+                Some(place) => {
+                    if let Some(sender) = sender.lock().ok().and_then(|mut sender| sender.take()) {
+                        let _ = sender.send((response.into_parts().0, place));
+                    }
+                    // hyper must not answer: the connection is taken from it now.
+                    std::future::pending().await
+                }
+            }
+        })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_LIMIT)
+        .serve_connection(TokioIo::new(socket), service);
+    tokio::select! {
+        result = &mut connection => {
+            if let Err(error) = result {
+                debug!("connection: {error}");
+            }
+        }
+        Ok((parts, place)) = receiver => {
+            // What hyper may have read beyond the request is of a client that pipelines behind an
+            // answer that never ends: dropped, like all that follows it.
+            let socket = connection.into_parts().io.into_inner();
+            place.hand_over(socket, head(&parts));
+        }
+    }
+}
+
+/// The answer's head and the first bytes of its body, so that proxies flush at once. No length and no
+/// chunks: the answer ends when the connection closes, which every proxy passes on as a clean end even
+/// if the daemon is killed.
+fn head(parts: &Parts) -> Bytes {
+    let mut head = BytesMut::with_capacity(256);
+    // write! cannot fail: BytesMut grows.
+    let _ = write!(head, "HTTP/1.1 {}\r\n", parts.status);
+    for (name, value) in &parts.headers {
+        head.extend_from_slice(name.as_ref());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    let _ = write!(head, "Connection: close\r\n\r\n:\n");
+    head.extend_from_slice(&event::retry(event::RETRY_MS));
+    head.freeze()
+}

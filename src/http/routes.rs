@@ -1,0 +1,241 @@
+//! The one route: `GET <base>/notifications/v1/subscribe`, and what else a request may be answered.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use log::{debug, warn};
+use rand::RngExt;
+use tokio::sync::Semaphore;
+use warp::Filter;
+use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use warp::path::FullPath;
+use warp::reply::Response;
+
+use super::browser;
+use crate::auth::{Credentials, Refusal};
+use crate::event;
+use crate::hub::{Full, Hub, Place};
+use crate::metrics::Metrics;
+use crate::queries::Queries;
+
+/// The header in which the proxies pass on the version that the path names.
+const VERSION_HEADER: &str = "x-icinga-notifications-protocol-version";
+
+/// The protocol version that is spoken.
+const VERSION: &str = "1";
+
+/// When a browser comes back that could not be served for now, in milliseconds: soon, and not all at
+/// once.
+const UNAVAILABLE_RETRY_MS: std::ops::Range<u32> = 2000..8000;
+
+/// Sign-ins that may wait for the database at a time. More of them are told to come back: waiting
+/// longer would not make the database faster.
+const MAX_SIGN_INS: usize = 1000;
+
+/// What the handlers need, built once.
+#[derive(Debug, Clone)]
+pub struct State {
+    hub: Hub,
+    queries: Queries,
+    metrics: Metrics,
+    sign_ins: Arc<Semaphore>,
+}
+
+impl State {
+    /// The handlers' state.
+    pub fn new(hub: Hub, queries: Queries, metrics: Metrics) -> Self {
+        let sign_ins = Arc::new(Semaphore::new(MAX_SIGN_INS));
+        Self {
+            hub,
+            queries,
+            metrics,
+            sign_ins,
+        }
+    }
+}
+
+/// The place of a stream whose head is in the response that carries it. The accept loop takes it out
+/// and the connection over.
+#[derive(Debug, Clone)]
+pub(crate) struct HandOver(Arc<Mutex<Option<Place>>>);
+
+impl HandOver {
+    pub(crate) fn take(&self) -> Option<Place> {
+        self.0.lock().ok()?.take()
+    }
+}
+
+/// The filter that answers everything.
+pub fn routes(
+    state: State,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    warp::any()
+        .map(move || state.clone())
+        .and(warp::path::full())
+        .and(warp::method())
+        .and(warp::header::headers_cloned())
+        .and_then(
+            |state: State, path: FullPath, method: Method, headers: HeaderMap| async move {
+                Ok::<_, warp::Rejection>(answer(&state, path.as_str(), &method, &headers).await)
+            },
+        )
+        .recover(|rejection: warp::Rejection| async move {
+            // None of the filters above rejects.
+            warn!("unexpected rejection: {rejection:?}");
+            Ok::<_, Infallible>(plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal error"))
+        })
+        .unify()
+}
+
+async fn answer(state: &State, path: &str, method: &Method, headers: &HeaderMap) -> Response {
+    let Some(version) = path_version(path) else {
+        return plain(StatusCode::NOT_FOUND, "Not found");
+    };
+    if *method != Method::GET {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Use GET");
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET"));
+        return response;
+    }
+    let spoken = version == VERSION
+        && headers
+            .get_all(VERSION_HEADER)
+            .iter()
+            .all(|header| header.as_bytes() == VERSION.as_bytes());
+    if !spoken {
+        return plain(StatusCode::BAD_REQUEST, "Protocol version 1 is spoken here");
+    }
+    subscribe(state, headers).await
+}
+
+/// The version in `<base>/notifications/v<version>/subscribe`; `None` for any other path.
+fn path_version(path: &str) -> Option<&str> {
+    let rest = path.strip_suffix("/subscribe")?;
+    let (base, version) = rest.rsplit_once('/')?;
+    let number = version.strip_prefix('v')?;
+    let numeric = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    (numeric && base.ends_with("/notifications")).then_some(number)
+}
+
+async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
+    let credentials = match Credentials::read(headers) {
+        Ok(credentials) => credentials,
+        Err(refusal) => return refuse(state, refusal),
+    };
+    let Some(session) = state.queries.current() else {
+        debug!("a browser was told to come back: the database is away");
+        return unavailable();
+    };
+    let Ok(_permit) = state.sign_ins.try_acquire() else {
+        debug!("a browser was told to come back: {MAX_SIGN_INS} sign-ins are waiting");
+        return unavailable();
+    };
+    let sign_in = match credentials.sign_in(&session).await {
+        Ok(Ok(sign_in)) => sign_in,
+        Ok(Err(refusal)) => return refuse(state, refusal),
+        Err(error) => {
+            warn!(
+                "a browser was told to come back: {}",
+                crate::database::describe(&error)
+            );
+            return unavailable();
+        }
+    };
+    let (place, mailbox) = match state.hub.enter(sign_in.contact_id, sign_in.browser) {
+        Ok(entered) => entered,
+        Err(Full::Stopping) => return unavailable(),
+        Err(Full::Browser) => {
+            debug!(
+                "contact {}: a third stream of one browser",
+                sign_in.contact_id
+            );
+            return no_content();
+        }
+    };
+    if let Some(mailbox) = mailbox {
+        tokio::spawn(browser::run(mailbox, state.metrics.clone()));
+    }
+    let mut response = event_stream(Response::default());
+    response
+        .extensions_mut()
+        .insert(HandOver(Arc::new(Mutex::new(Some(place)))));
+    response
+}
+
+fn refuse(state: &State, refusal: Refusal) -> Response {
+    state.metrics.refused.inc();
+    debug!("a browser was refused: {refusal}");
+    no_content()
+}
+
+/// The status that makes an EventSource stop for good.
+fn no_content() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// A stream that ends at once and makes the browser come back: any other status than 200 would make
+/// its EventSource give up for good.
+fn unavailable() -> Response {
+    let retry = rand::rng().random_range(UNAVAILABLE_RETRY_MS);
+    event_stream(Response::new(event::retry(retry).into()))
+}
+
+fn event_stream(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream; charset=utf-8"),
+    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx would otherwise collect 4 or 8 KB before it passes anything on.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response {
+    let mut response = Response::new(format!("{text}\n").into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_may_have_any_base() {
+        for base in ["", "/icingaweb2", "/a/b", "/notifications/v1"] {
+            assert_eq!(
+                path_version(&format!("{base}/notifications/v1/subscribe")),
+                Some("1")
+            );
+        }
+        assert_eq!(path_version("/notifications/v23/subscribe"), Some("23"));
+    }
+
+    #[test]
+    fn other_paths_are_not_ours() {
+        for path in [
+            "/",
+            "*",
+            "",
+            "/notifications/v1/subscribe/x",
+            "/notifications/v1/subscribe/",
+            "/notifications/v/subscribe",
+            "/notifications/v1x/subscribe",
+            "/notifications/subscribe",
+            "/xnotifications/v1/subscribe",
+            "notifications/v1/subscribe",
+        ] {
+            assert_eq!(path_version(path), None, "{path}");
+        }
+    }
+}

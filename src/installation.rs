@@ -1,0 +1,170 @@
+//! What `sql/install.sql` has put into the database, and whether it is what this daemon needs.
+//!
+//! Asked at every connect of the query session, because a restored database may have lost it, and by
+//! `check`.
+
+use tokio_postgres::Client;
+
+/// The version of `sql/install.sql` that this daemon works with.
+pub const VERSION: i32 = 1;
+
+/// Every trigger of `sql/install.sql`, with its table.
+pub const TRIGGERS: [(&str, &str); 8] = [
+    ("icinga_desktop_notified", "incident_history"),
+    ("icinga_desktop_severity_insert", "incident"),
+    ("icinga_desktop_severity_update", "incident"),
+    ("icinga_desktop_contact_update", "contact"),
+    ("icinga_desktop_contact_delete", "contact"),
+    ("icinga_desktop_session_insert", "browser_session"),
+    ("icinga_desktop_session_update", "browser_session"),
+    ("icinga_desktop_session_delete", "browser_session"),
+];
+
+const INSTALL: &str = "psql -v ON_ERROR_STOP=1 -f sql/install.sql";
+
+/// A complete installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installation {
+    /// The schema that holds Icinga's tables.
+    pub schema: String,
+    /// The schema of the `citext` type, without which user names would compare by case.
+    pub citext_schema: String,
+    /// Whether an incident carries its own `mute_reason` (1.0), or its object does (0.x).
+    pub mute_on_incident: bool,
+}
+
+/// Why the installation cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `sql/install.sql` never ran here.
+    #[error(
+        "the triggers are not installed in this database; as the owner of Icinga's tables run: {INSTALL}"
+    )]
+    Missing,
+    /// The role may not use it.
+    #[error(
+        "role \"{role}\" may not use schema icinga_desktop; run: psql -v ON_ERROR_STOP=1 -v role={role} -f sql/grants.sql"
+    )]
+    Forbidden {
+        /// The role of the session.
+        role: String,
+    },
+    /// Another version of it is there.
+    #[error("the triggers are version {found}, this daemon needs {VERSION}; {}", advice(*found))]
+    Version {
+        /// The version found.
+        found: i32,
+    },
+    /// Parts of it are gone or switched off.
+    #[error("triggers missing or disabled: {}; run again: {INSTALL}", .0.join(", "))]
+    Incomplete(Vec<String>),
+    /// The tables lie in more than one schema.
+    #[error("the triggers lie on tables of several schemas ({}); uninstall and install again", .0.join(", "))]
+    Ambiguous(Vec<String>),
+    /// The server did not answer.
+    #[error("asking for the triggers failed: {0}")]
+    Query(#[from] tokio_postgres::Error),
+}
+
+fn advice(found: i32) -> String {
+    if found < VERSION {
+        format!("run: {INSTALL}")
+    } else {
+        "upgrade this daemon".to_owned()
+    }
+}
+
+impl Error {
+    /// Whether an administrator has to act; otherwise the connection broke and a new one may do.
+    pub fn is_permanent(&self) -> bool {
+        !matches!(self, Self::Query(error) if error.as_db_error().is_none())
+    }
+}
+
+/// Looks for a complete installation.
+///
+/// # Errors
+///
+/// Each says what to do.
+pub async fn inspect(client: &Client) -> Result<Installation, Error> {
+    let row = client
+        .query_one(
+            "SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false), current_user::text
+             FROM (SELECT to_regnamespace('icinga_desktop') AS oid) n",
+            &[],
+        )
+        .await?;
+    if !row.get::<_, bool>(0) {
+        return Err(Error::Missing);
+    }
+    if !row.get::<_, bool>(1) {
+        return Err(Error::Forbidden { role: row.get(2) });
+    }
+    if client
+        .query_one(
+            "SELECT to_regprocedure('icinga_desktop.version()') IS NULL",
+            &[],
+        )
+        .await?
+        .get(0)
+    {
+        return Err(Error::Missing);
+    }
+    let found: i32 = client
+        .query_one("SELECT icinga_desktop.version()", &[])
+        .await?
+        .get(0);
+    if found != VERSION {
+        return Err(Error::Version { found });
+    }
+    let schema = complete_schema(client).await?;
+    let row = client
+        .query_one(
+            "SELECT (SELECT n.nspname::text FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+                     JOIN pg_namespace n ON n.oid = t.typnamespace
+                     WHERE a.attrelid = format('%I.contact', $1::text)::regclass AND a.attname = 'username'),
+                    EXISTS (SELECT FROM pg_attribute a
+                     WHERE a.attrelid = format('%I.incident', $1::text)::regclass
+                       AND a.attname = 'mute_reason' AND NOT a.attisdropped)",
+            &[&schema],
+        )
+        .await?;
+    Ok(Installation {
+        citext_schema: row.get(0),
+        mute_on_incident: row.get(1),
+        schema,
+    })
+}
+
+/// The schema whose tables have all the triggers, switched on.
+async fn complete_schema(client: &Client) -> Result<String, Error> {
+    let rows = client
+        .query(
+            "SELECT n.nspname::text, c.relname::text, t.tgname::text
+             FROM pg_trigger t
+             JOIN pg_class c ON c.oid = t.tgrelid
+             JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgname = ANY($1)",
+            &[&TRIGGERS.map(|(trigger, _)| trigger).as_slice()],
+        )
+        .await?;
+    let found: Vec<(String, String, String)> = rows
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
+    let mut schemas: Vec<String> = found.iter().map(|(schema, ..)| schema.clone()).collect();
+    schemas.sort();
+    schemas.dedup();
+    let missing: Vec<String> = TRIGGERS
+        .iter()
+        .filter(|(trigger, table)| !found.iter().any(|(_, t, g)| t == table && g == trigger))
+        .map(|(trigger, table)| format!("{trigger} on {table}"))
+        .collect();
+    if !missing.is_empty() {
+        return Err(Error::Incomplete(missing));
+    }
+    if schemas.len() > 1 {
+        return Err(Error::Ambiguous(schemas));
+    }
+    Ok(schemas.swap_remove(0))
+}

@@ -1,0 +1,212 @@
+//! What the triggers send: payloads of the NOTIFY channels, parsed and checked.
+//!
+//! Any role that may connect to the database can send anything on a channel. Nothing in a payload is
+//! therefore trusted further than to say where to look; the resolver reads the rows themselves.
+
+use serde::Deserialize;
+
+/// The channel that announces notified contacts and changed incidents.
+pub const INCIDENT_CHANNEL: &str = "icinga_desktop_incident";
+
+/// An incident's severity: the words of the database's enum, in its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)] // the words are Icinga's
+pub enum Severity {
+    Ok,
+    Debug,
+    Info,
+    Notice,
+    Warning,
+    Err,
+    Crit,
+    Alert,
+    Emerg,
+}
+
+impl Severity {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Notice => "notice",
+            Self::Warning => "warning",
+            Self::Err => "err",
+            Self::Crit => "crit",
+            Self::Alert => "alert",
+            Self::Emerg => "emerg",
+        }
+    }
+}
+
+/// A payload of [`INCIDENT_CHANNEL`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// The transaction that wrote it; all payloads of one arrive together.
+    pub tx: u64,
+    /// The incident.
+    pub incident_id: i64,
+    /// Which of the triggers sent it.
+    pub kind: Kind,
+}
+
+/// Which trigger sent a [`Notification`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A `notified` history row was written (rule A of the design).
+    Notified {
+        /// The row.
+        history_id: i64,
+        /// Whom Icinga notifies.
+        contact_id: i64,
+        /// Whether the row's state was `pending` or `sent`. Other rows announce nothing, but say
+        /// that Icinga has decided whom to notify.
+        announced: bool,
+    },
+    /// The incident's severity was written (rule B of the design).
+    Changed {
+        /// The new one.
+        severity: Severity,
+    },
+}
+
+/// Why a payload was not understood. It never quotes the payload, which may be anybody's.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Malformed {
+    /// Not the JSON object that the triggers send.
+    #[error("{problem} at character {column} of {length}")]
+    Json {
+        /// The kind of problem.
+        problem: &'static str,
+        /// Where it is, counted from 1.
+        column: usize,
+        /// The payload's length in bytes.
+        length: usize,
+    },
+    /// Well-formed, but neither a history row's nor an incident's.
+    #[error("neither that of a history row nor that of an incident")]
+    Fields,
+    /// The transaction is not a number.
+    #[error("its transaction is not a number")]
+    Transaction,
+}
+
+#[derive(Deserialize)]
+struct Payload<'a> {
+    #[serde(borrow)]
+    tx: std::borrow::Cow<'a, str>,
+    incident_id: i64,
+    history_id: Option<i64>,
+    contact_id: Option<i64>,
+    #[serde(borrow)]
+    state: Option<std::borrow::Cow<'a, str>>,
+    severity: Option<Severity>,
+}
+
+impl Notification {
+    /// Parses a payload of [`INCIDENT_CHANNEL`].
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`], for everything that the triggers do not send.
+    pub fn parse(payload: &str) -> Result<Self, Malformed> {
+        let parsed: Payload<'_> = serde_json::from_str(payload).map_err(|error| {
+            use serde_json::error::Category;
+            Malformed::Json {
+                problem: match error.classify() {
+                    Category::Data => "a missing field or one of a wrong type",
+                    Category::Eof => "an unexpected end",
+                    Category::Syntax | Category::Io => "a syntax error",
+                },
+                column: error.column(),
+                length: payload.len(),
+            }
+        })?;
+        let kind = match (parsed.history_id, parsed.contact_id, parsed.severity) {
+            (Some(history_id), Some(contact_id), None) => Kind::Notified {
+                history_id,
+                contact_id,
+                announced: matches!(parsed.state.as_deref(), Some("pending" | "sent")),
+            },
+            (None, None, Some(severity)) => Kind::Changed { severity },
+            _ => return Err(Malformed::Fields),
+        };
+        Ok(Self {
+            tx: parsed.tx.parse().map_err(|_| Malformed::Transaction)?,
+            incident_id: parsed.incident_id,
+            kind,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_rows_payload() {
+        let text =
+            r#"{"tx":"7483","history_id":1234,"incident_id":42,"contact_id":7,"state":"pending"}"#;
+        let expected = |announced| Notification {
+            tx: 7483,
+            incident_id: 42,
+            kind: Kind::Notified {
+                history_id: 1234,
+                contact_id: 7,
+                announced,
+            },
+        };
+        assert_eq!(Notification::parse(text), Ok(expected(true)));
+        for (state, announced) in [
+            ("\"sent\"", true),
+            ("\"suppressed\"", false),
+            ("\"failed\"", false),
+            ("null", false),
+        ] {
+            let text = text.replace("\"pending\"", state);
+            assert_eq!(
+                Notification::parse(&text),
+                Ok(expected(announced)),
+                "{state}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_incidents_payload() {
+        for severity in [
+            "ok", "debug", "info", "notice", "warning", "err", "crit", "alert", "emerg",
+        ] {
+            let text = format!(r#"{{"tx":"1","incident_id":42,"severity":"{severity}"}}"#);
+            match Notification::parse(&text).unwrap().kind {
+                Kind::Changed { severity: parsed } => assert_eq!(parsed.as_str(), severity),
+                Kind::Notified { .. } => panic!("{text}"),
+            }
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_without_being_quoted() {
+        let long = format!(r#"{{"tx":"1","incident_id":{}}}"#, "9".repeat(7000));
+        for text in [
+            "",
+            "hunter2",
+            "{",
+            "[]",
+            "null",
+            "{\"tx\":\"hunter2\",\"incident_id\":1,\"severity\":\"ok\"}",
+            r#"{"tx":"1","incident_id":"hunter2","severity":"ok"}"#,
+            r#"{"tx":"1","incident_id":1,"severity":"hunter2"}"#,
+            r#"{"tx":"1","incident_id":1}"#,
+            r#"{"tx":"1","incident_id":1,"contact_id":1,"state":"sent"}"#,
+            r#"{"tx":"1","incident_id":1,"contact_id":1,"history_id":1,"severity":"ok"}"#,
+            r#"{"tx":1,"incident_id":1,"severity":"ok"}"#,
+            &long,
+        ] {
+            let error = Notification::parse(text).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}

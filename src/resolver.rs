@@ -1,0 +1,226 @@
+//! The resolver: ids to events.
+//!
+//! Takes whatever the listener has heard since the last look, folds it, reads the rows with one query
+//! per kind, and publishes each contact's events together. Contacts without streams are not asked
+//! for; without any streams nothing is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::future;
+use log::{debug, error};
+use tokio::sync::mpsc;
+
+use crate::database::describe;
+use crate::event::{Content, Event};
+use crate::fold::{Announcement, Fold};
+use crate::hub::Hub;
+use crate::listener::Received;
+use crate::metrics::Metrics;
+use crate::queries::{NotifiedRow, Queries, Recipient, Session};
+
+/// How much is taken from the queue at a time: a transaction that notifies thousands is told in
+/// several rounds, so that its first recipients do not wait for its last.
+const BATCH: usize = 2048;
+
+/// The resolver's task.
+#[derive(Debug)]
+pub struct Resolver {
+    queue: mpsc::Receiver<Received>,
+    queries: Queries,
+    hub: Hub,
+    metrics: Metrics,
+}
+
+impl Resolver {
+    /// A resolver between the listener's queue and the hub.
+    pub fn new(
+        queue: mpsc::Receiver<Received>,
+        queries: Queries,
+        hub: Hub,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            queue,
+            queries,
+            hub,
+            metrics,
+        }
+    }
+
+    /// Runs until the listener or the query session's keeper is gone for good.
+    pub async fn run(mut self) {
+        let mut fold = Fold::default();
+        let mut received = Vec::new();
+        while self.queue.recv_many(&mut received, BATCH).await > 0 {
+            for received in received.drain(..) {
+                match received {
+                    Received::Notification(notification) => fold.push(&notification),
+                    Received::Settled => fold.settled(),
+                    // Replay (design 3) takes this place.
+                    Received::Gap => fold.settled(),
+                }
+            }
+            let ready = fold.take_ready();
+            if !ready.is_empty() && !self.tell(&ready).await {
+                return;
+            }
+        }
+    }
+
+    /// Looks up `announcements` and publishes them. While the database is away they wait: they are
+    /// ids, and what comes behind them has a bounded queue. Returns `false` if the daemon is stopping.
+    async fn tell(&mut self, announcements: &[Announcement]) -> bool {
+        loop {
+            let (history_ids, incident_ids) = self.wanted(announcements);
+            if history_ids.is_empty() && incident_ids.is_empty() {
+                return true;
+            }
+            let Some(session) = self.queries.session().await else {
+                return false;
+            };
+            match look_up(&session, &history_ids, &incident_ids).await {
+                Ok((rows, recipients)) => {
+                    self.publish(announcements, rows, recipients);
+                    return true;
+                }
+                Err(error) if session.is_closed() => {
+                    debug!(
+                        "{} events wait for the database: {}",
+                        announcements.len(),
+                        describe(&error)
+                    );
+                }
+                Err(error) => {
+                    error!(
+                        "{} events were not told, their query failed: {}",
+                        announcements.len(),
+                        describe(&error)
+                    );
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// The rows and incidents that somebody here would be told of.
+    fn wanted(&self, announcements: &[Announcement]) -> (Vec<i64>, Vec<i64>) {
+        let (mut history_ids, mut incident_ids) = (Vec::new(), Vec::new());
+        for announcement in announcements {
+            match *announcement {
+                Announcement::Notified {
+                    history_id,
+                    contact_id,
+                    ..
+                } => {
+                    if self.hub.has(contact_id) {
+                        history_ids.push(history_id);
+                    }
+                }
+                Announcement::Changed { incident_id, .. } => {
+                    if !self.hub.is_empty() {
+                        incident_ids.push(incident_id);
+                    }
+                }
+            }
+        }
+        (history_ids, incident_ids)
+    }
+
+    fn publish(
+        &self,
+        announcements: &[Announcement],
+        rows: Vec<NotifiedRow>,
+        recipients: Vec<Recipient>,
+    ) {
+        let rows: HashMap<i64, NotifiedRow> =
+            rows.into_iter().map(|row| (row.history_id, row)).collect();
+        let mut by_incident: HashMap<i64, Vec<Recipient>> = HashMap::new();
+        for recipient in recipients {
+            by_incident
+                .entry(recipient.incident_id)
+                .or_default()
+                .push(recipient);
+        }
+        let mut contacts: HashMap<i64, Vec<Arc<Event>>> = HashMap::new();
+        for announcement in announcements {
+            match announcement {
+                Announcement::Notified {
+                    history_id,
+                    severity,
+                    ..
+                } => {
+                    // A row that is gone, or does not say what its notification said, is not told.
+                    let Some(row) = rows.get(history_id) else {
+                        continue;
+                    };
+                    let event = Event::render(&Content {
+                        history_id: Some(row.history_id),
+                        time_ms: row.time_ms,
+                        incident_id: row.incident_id,
+                        severity: severity.map_or(&row.severity, |severity| severity.as_str()),
+                        title: &row.title,
+                        message: row.message.as_deref(),
+                    });
+                    // The contact is the row's, whatever the notification claims.
+                    contacts
+                        .entry(row.contact_id)
+                        .or_default()
+                        .push(Arc::new(event));
+                }
+                Announcement::Changed {
+                    incident_id,
+                    severity,
+                } => {
+                    let Some(recipients) = by_incident.get(incident_id) else {
+                        continue;
+                    };
+                    // The same for all of them: rendered once.
+                    let event = Arc::new(Event::render(&Content {
+                        history_id: None,
+                        time_ms: jiff::Timestamp::now().as_millisecond(),
+                        incident_id: *incident_id,
+                        severity: severity.as_str(),
+                        title: &recipients[0].title,
+                        message: None,
+                    }));
+                    for recipient in recipients {
+                        contacts
+                            .entry(recipient.contact_id)
+                            .or_default()
+                            .push(Arc::clone(&event));
+                    }
+                }
+            }
+        }
+        for (contact_id, events) in contacts {
+            let count = events.len();
+            if self.hub.publish(contact_id, events) {
+                self.metrics.events.inc_by(count as u64);
+            }
+        }
+    }
+}
+
+async fn look_up(
+    session: &Session,
+    history_ids: &[i64],
+    incident_ids: &[i64],
+) -> Result<(Vec<NotifiedRow>, Vec<Recipient>), tokio_postgres::Error> {
+    // Pipelined: both are under way at once.
+    future::try_join(
+        async {
+            if history_ids.is_empty() {
+                return Ok(Vec::new());
+            }
+            session.notified(history_ids).await
+        },
+        async {
+            if incident_ids.is_empty() {
+                return Ok(Vec::new());
+            }
+            session.recipients(incident_ids).await
+        },
+    )
+    .await
+}
