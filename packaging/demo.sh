@@ -1,0 +1,173 @@
+#!/bin/sh
+# Shows the bridge at work on this machine, with nothing but a fresh Debian and Rust:
+#
+#   sh packaging/demo.sh
+#
+# A private PostgreSQL in a temporary directory, Icinga Notifications' tables, the triggers, three signed-in users and the
+# real daemon. Every few seconds an incident changes as Icinga would write it, and the streams of alice and bob are shown.
+# Ctrl-C ends everything; nothing is left behind but packages that had to be installed and the build in target/.
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+[ -t 1 ] || say() { printf '\n%s\n' "$*"; }
+
+bindir() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1; }
+
+missing=
+[ -n "$(bindir)" ] || missing="$missing postgresql"
+for pair in cc:gcc pkg-config:pkg-config curl:curl; do
+  command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
+done
+[ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
+if [ -n "$missing" ]; then
+  if [ "$(id -u)" -ne 0 ]; then
+    echo "Missing packages. As root: apt-get update && apt-get install$missing" >&2
+    exit 1
+  fi
+  say "Installing:$missing"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+fi
+command -v cargo >/dev/null || { echo "Missing Rust: see https://rustup.rs" >&2; exit 1; }
+PATH=$(bindir):$PATH
+
+say "Building the daemon"
+cargo build --release --locked
+daemon=${CARGO_TARGET_DIR:-target}/release/icinga-desktop-bridge
+
+# PostgreSQL refuses to run as root: then it runs as its own user.
+if [ "$(id -u)" -eq 0 ]; then
+  as_postgres() { runuser -u postgres -- "$@"; }
+else
+  as_postgres() { "$@"; }
+fi
+
+dir=$(mktemp -d "${TMPDIR:-/tmp}/icinga-desktop-bridge-demo.XXXXXX")
+chmod 755 "$dir"
+pids=
+cleanup() {
+  trap - EXIT INT TERM HUP
+  for pid in $pids; do kill "$pid" 2>/dev/null || :; done
+  [ ! -e "$dir/data/postmaster.pid" ] || as_postgres pg_ctl -D "$dir/data" -m immediate -s stop || :
+  rm -rf "$dir"
+  echo
+  echo "Demo ended, nothing left behind."
+}
+trap cleanup EXIT
+trap 'exit 0' INT TERM HUP
+
+say "Starting a private PostgreSQL in $dir"
+mkdir "$dir/data"
+[ "$(id -u)" -ne 0 ] || chown postgres "$dir" "$dir/data"
+as_postgres initdb -D "$dir/data" -U postgres -A trust -E UTF8 --no-locale --no-sync >"$dir/initdb.log"
+as_postgres pg_ctl -D "$dir/data" -w -s -l "$dir/postgres.log" \
+  -o "-c listen_addresses= -c unix_socket_directories=$dir -c fsync=off" start
+
+sql() { psql -h "$dir" -U postgres -v ON_ERROR_STOP=1 -q -X "$@"; }
+sql -d postgres -c 'CREATE DATABASE notifications'
+sql -d notifications -f tests/fixtures/schema-1.0.sql
+echo "\$ psql -f sql/install.sql"
+sql -d notifications -f sql/install.sql
+sql -d notifications -c 'CREATE ROLE bridge LOGIN'
+sql -d notifications -v role=bridge -f sql/grants.sql
+
+say "Signing in alice, bob and carol, as Icinga Web does at login"
+now="(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+for user in alice bob carol; do
+  sql -d notifications <<SQL
+INSERT INTO contact (full_name, username, default_channel_id, changed_at)
+  VALUES ('$user', '$user', 1, $now);
+INSERT INTO browser_session (php_session_id, username, user_agent, authenticated_at)
+  VALUES ('demo-session-of-$user-0123', '$user', 'demo', $now);
+SQL
+done
+
+say "Starting the daemon"
+mkdir -p "$dir/icingaweb2/modules/notifications"
+cat >"$dir/icingaweb2/modules/notifications/config.ini" <<INI
+[daemon]
+host = "127.0.0.1"
+port = "0"
+
+[database]
+resource = "notifications"
+INI
+cat >"$dir/icingaweb2/resources.ini" <<INI
+[notifications]
+type = "db"
+db = "pgsql"
+host = "$dir"
+dbname = "notifications"
+username = "bridge"
+INI
+"$daemon" check --config-dir "$dir/icingaweb2"
+"$daemon" run --config-dir "$dir/icingaweb2" 2>"$dir/daemon.log" &
+pids="$pids $!"
+until grep -q 'ready: ' "$dir/daemon.log"; do
+  kill -0 "${pids##* }" 2>/dev/null || { cat "$dir/daemon.log" >&2; exit 1; }
+  sleep 0.1
+done
+cat "$dir/daemon.log"
+address=$(sed -n 's/.*listening on //p' "$dir/daemon.log")
+url=http://$address/icingaweb2/notifications/v1/subscribe
+
+say "Opening the streams of alice and bob"
+for user in alice bob; do
+  mkfifo "$dir/$user"
+  sed -u "s/^/  [$user] /" <"$dir/$user" &
+  pids="$pids $!"
+  curl -sN -A demo -b "Icingaweb2=demo-session-of-$user-0123" "$url" >"$dir/$user" &
+  pids="$pids $!"
+done
+
+cat <<TEXT
+
+Try it by hand, in another terminal:
+  curl -N -A demo -b Icingaweb2=demo-session-of-carol-0123 $url
+  psql -h $dir -U postgres notifications
+    UPDATE incident SET severity = 'emerg' WHERE id = 1;
+
+Ctrl-C ends the demo.
+TEXT
+
+# One event as Icinga Notifications writes it: history first, the incident last, one transaction; then, once the mail is
+# out, the history row becomes 'sent', which must not pop up again.
+change() { # change OBJECT SEVERITY MESSAGE USER...
+  object=$1 severity=$2 message=$3
+  shift 3
+  users=$(printf "'%s'," "$@")
+  sql -d notifications <<SQL
+BEGIN;
+INSERT INTO object (id, source_id, name) VALUES (sha256('$object'), 1, '$object')
+  ON CONFLICT DO NOTHING;
+INSERT INTO incident (object_id, started_at, severity) SELECT sha256('$object'), $now, '$severity'
+  WHERE NOT EXISTS (SELECT FROM incident WHERE object_id = sha256('$object'));
+INSERT INTO incident_history (incident_id, time, type, new_severity)
+  SELECT id, $now, 'incident_severity_changed', '$severity' FROM incident WHERE object_id = sha256('$object');
+INSERT INTO incident_history (incident_id, contact_id, channel_id, time, message, type, notification_state)
+  SELECT i.id, c.id, c.default_channel_id, $now, '$message', 'notified', 'pending'
+  FROM incident i, contact c WHERE i.object_id = sha256('$object') AND c.username IN (${users%,});
+UPDATE incident SET severity = '$severity', message = '$message' WHERE object_id = sha256('$object');
+COMMIT;
+UPDATE incident_history SET notification_state = 'sent', sent_at = $now WHERE notification_state = 'pending';
+SQL
+}
+
+sleep 1
+while :; do
+  say "db1!disk is critical: alice and bob are notified"
+  change 'db1!disk' crit 'DISK CRITICAL - free space: / 2%' alice bob
+  sleep 3
+  say "web1!http is slow: only bob is notified"
+  change 'web1!http' warning 'HTTP WARNING - 4.2 s response time' bob
+  sleep 3
+  say "mail1!queue is down: carol is notified, who has no stream open here"
+  change 'mail1!queue' crit 'MAILQ CRITICAL - 8,112 messages' carol
+  sleep 3
+  say "db1!disk has recovered: only alice is notified"
+  change 'db1!disk' ok 'DISK OK - free space: / 60%' alice
+  sleep 3
+  change 'web1!http' ok 'HTTP OK' bob
+  change 'mail1!queue' ok 'MAILQ OK' carol
+done

@@ -1,0 +1,39 @@
+#!/bin/sh
+# The one test command: installs what is missing, then formatting, lints, licences, documentation and all tests.
+#
+#   sh tests/run.sh
+#
+# Tests start private PostgreSQL servers in temporary directories; no server of this machine is touched.
+set -eu
+cd "$(dirname "$0")/.."
+
+missing=
+have() { command -v "$1" >/dev/null 2>&1; }
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+have cc || missing="$missing gcc"
+have pkg-config || missing="$missing pkg-config"
+have openssl || missing="$missing openssl"
+[ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
+have curl || missing="$missing curl"
+if [ -n "$missing" ]; then
+  if [ "$(id -u)" -ne 0 ]; then
+    echo "Missing packages. As root: apt-get update && apt-get install$missing" >&2
+    exit 1
+  fi
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+fi
+have cargo || { echo "Missing Rust 1.91 or newer: see https://rustup.rs" >&2; exit 1; }
+cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
+
+step() { printf '\n== %s\n' "$*"; }
+step formatting
+cargo fmt --check
+step lints
+cargo clippy --locked --all-targets -- -D warnings
+step licences
+cargo deny --log-level error check licenses bans sources
+step documentation
+RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
+step tests
+cargo test --locked
