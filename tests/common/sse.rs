@@ -1,0 +1,168 @@
+//! A subscriber: sends the request as the proxies do, and reads the answer as EventSource does.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long a condition may take before a test gives up on it; passing tests never wait so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The user agent of tests that do not care.
+pub(crate) const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) Test/1.0";
+
+/// An answer: its head, and its body block by block.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    reader: BufReader<TcpStream>,
+}
+
+/// One block of an event stream: its fields, and its bytes.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Block {
+    pub(crate) event: Option<String>,
+    pub(crate) data: Option<String>,
+    pub(crate) id: Option<String>,
+    pub(crate) retry: Option<u64>,
+    pub(crate) raw: String,
+}
+
+impl Block {
+    /// The event's data, which has to be JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let data = self
+            .data
+            .as_deref()
+            .unwrap_or_else(|| panic!("no data in {self:?}"));
+        serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data:?}"))
+    }
+
+    /// The incident that the event is about.
+    pub(crate) fn incident(&self) -> i64 {
+        self.json()["payload"]["incident_id"]
+            .as_i64()
+            .expect("an incident id")
+    }
+}
+
+/// A request in the form that nginx and Apache pass on.
+pub(crate) fn request(session_id: &str, user_agent: &str) -> String {
+    format!(
+        "GET /icingaweb2/notifications/v1/subscribe HTTP/1.1\r\n\
+         Host: monitoring.example.com\r\n\
+         X-Icinga-Notifications-Protocol-Version: 1\r\n\
+         User-Agent: {user_agent}\r\n\
+         Accept: text/event-stream\r\n\
+         Cookie: other=1; Icingaweb2={session_id}; theme=dark\r\n\r\n"
+    )
+}
+
+impl Answer {
+    /// Sends `request` and reads the answer's head.
+    pub(crate) async fn to(address: &str, request: &[u8]) -> Self {
+        let mut socket = TcpStream::connect(address)
+            .await
+            .expect("the daemon accepts");
+        socket.write_all(request).await.expect("the daemon reads");
+        timeout(PATIENCE, Self::read_head(BufReader::new(socket)))
+            .await
+            .expect("an answer in time")
+    }
+
+    /// Opens a browser's stream.
+    pub(crate) async fn subscribe(address: &str, session_id: &str) -> Self {
+        Self::to(address, request(session_id, AGENT).as_bytes()).await
+    }
+
+    async fn read_head(mut reader: BufReader<TcpStream>) -> Self {
+        let mut line = String::new();
+        reader.read_line(&mut line).await.expect("a status line");
+        let status = line
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_else(|| panic!("no status in {line:?}"));
+        let mut headers = Vec::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).await.expect("a header");
+            let line = line.trim_end_matches("\r\n");
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(": ").expect("name: value");
+            headers.push((name.to_lowercase(), value.to_owned()));
+        }
+        Self {
+            status,
+            headers,
+            reader,
+        }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The next block, comments included; `None` at the end. What is not ended by an empty line is
+    /// thrown away, as EventSource does.
+    pub(crate) async fn block(&mut self) -> Option<Block> {
+        timeout(PATIENCE, self.read_block())
+            .await
+            .expect("a block or the end in time")
+    }
+
+    async fn read_block(&mut self) -> Option<Block> {
+        let mut block = Block::default();
+        loop {
+            let mut line = String::new();
+            match self.reader.read_line(&mut line).await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => block.raw.push_str(&line),
+            }
+            let line = line.trim_end_matches('\n');
+            if line.is_empty() {
+                return Some(block);
+            }
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
+            match field {
+                "" => {}
+                "event" => block.event = Some(value),
+                "data" => block.data = Some(value),
+                "id" => block.id = Some(value),
+                "retry" => block.retry = value.parse().ok(),
+                other => panic!("unknown field {other:?} in {block:?}"),
+            }
+        }
+    }
+
+    /// The next event; comments and retry blocks are skipped.
+    pub(crate) async fn event(&mut self) -> Block {
+        loop {
+            let block = self
+                .block()
+                .await
+                .expect("an event, not the end of the stream");
+            if block.data.is_some() {
+                return block;
+            }
+        }
+    }
+
+    /// The rest of the body, to its end.
+    pub(crate) async fn rest(&mut self) -> String {
+        let mut body = Vec::new();
+        timeout(PATIENCE, self.reader.read_to_end(&mut body))
+            .await
+            .expect("the end in time")
+            .expect("a clean end");
+        String::from_utf8(body).expect("text")
+    }
+}

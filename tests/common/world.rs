@@ -1,0 +1,118 @@
+//! Everything at once: a database with Icinga's tables and our triggers, and the daemon on it as a role that has just what
+//! `sql/grants.sql` gives.
+
+use super::daemon::Daemon;
+use super::icinga::{Event, Icinga, Shape};
+use super::postgres::{Cluster, Database};
+use super::sse::{AGENT, Answer};
+
+/// A database, Icinga writing to it, and the daemon.
+pub(crate) struct World {
+    pub(crate) daemon: Daemon,
+    pub(crate) icinga: Icinga,
+    pub(crate) database: Database,
+    /// The daemon's role.
+    pub(crate) role: String,
+}
+
+/// A contact with one open stream.
+pub(crate) struct User {
+    pub(crate) contact: i64,
+    pub(crate) session_id: String,
+    pub(crate) stream: Answer,
+}
+
+impl World {
+    /// With the newest schema, on the server that the test binary shares.
+    pub(crate) async fn new(hint: &str) -> Self {
+        Self::on(Cluster::shared(), hint, Shape::V1_0).await
+    }
+
+    /// With a certain schema, on a certain server.
+    pub(crate) async fn on(cluster: &Cluster, hint: &str, shape: Shape) -> Self {
+        let (database, role) = installed(cluster, hint, shape);
+        let daemon = Daemon::start(&resource(&database, &role));
+        let icinga = Icinga::new(database.connect().await, shape);
+        Self {
+            daemon,
+            icinga,
+            database,
+            role,
+        }
+    }
+
+    /// Creates a contact, signs it in, and opens its stream.
+    pub(crate) async fn user(&self, name: &str) -> User {
+        let contact = self.icinga.contact(name).await;
+        self.sign_in(contact, name).await
+    }
+
+    /// Signs an existing contact in by that spelling of its name, and opens its stream.
+    pub(crate) async fn sign_in(&self, contact: i64, name: &str) -> User {
+        let session_id = self.icinga.sign_in(name, AGENT).await;
+        let stream = self.subscribe(&session_id).await;
+        User {
+            contact,
+            session_id,
+            stream,
+        }
+    }
+
+    /// Opens a stream, which must be let in, and reads its first block.
+    pub(crate) async fn subscribe(&self, session_id: &str) -> Answer {
+        let mut stream = Answer::subscribe(&self.daemon.address, session_id).await;
+        assert_eq!(stream.status, 200);
+        stream.block().await.expect("a first block at once");
+        stream
+    }
+
+    /// Notifies `users` of a new incident, and asserts that this is the next event that each of them gets: nothing came
+    /// in between.
+    pub(crate) async fn nothing_else(&self, users: &mut [&mut User]) {
+        let notified: Vec<_> = users
+            .iter()
+            .map(|user| (user.contact, 1, "pending"))
+            .collect();
+        let fence = self
+            .icinga
+            .event(Event {
+                object: "fence",
+                severity: Some("notice"),
+                notified: &notified,
+                ..Event::default()
+            })
+            .await;
+        for user in users {
+            let event = user.stream.event().await;
+            assert_eq!(
+                event.incident(),
+                fence.incident,
+                "something else came: {event:?}"
+            );
+        }
+    }
+}
+
+/// A database with Icinga's tables and our triggers, and a role that has just what `sql/grants.sql` gives.
+pub(crate) fn installed(cluster: &Cluster, hint: &str, shape: Shape) -> (Database, String) {
+    let database = cluster.database(hint);
+    database.psql().file(shape.fixture()).success();
+    database.psql().file("sql/install.sql").success();
+    let role = database.role("bridge");
+    database
+        .psql()
+        .variable("role", &role)
+        .file("sql/grants.sql")
+        .success();
+    (database, role)
+}
+
+/// The keys of a resource that reaches `database` over its socket.
+pub(crate) fn resource(database: &Database, role: &str) -> String {
+    format!(
+        "host = \"{}\"\nport = \"{}\"\ndbname = \"{}\"\nusername = \"{role}\"",
+        database.socket_directory().display(),
+        database.port(),
+        database.name(),
+    )
+}
