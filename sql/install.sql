@@ -242,7 +242,7 @@ EXCEPTION WHEN OTHERS THEN
   RAISE WARNING 'icinga_desktop: a sign-in or sign-out is not announced: %% (SQLSTATE %%); the transaction goes on',
     SQLERRM, SQLSTATE;
   RETURN NULL;
-END $function$ $create$, current_schema()::regnamespace, username_type_schema);
+END $function$ $create$, quote_ident(current_schema()), username_type_schema);
 END $$;
 COMMENT ON FUNCTION icinga_desktop.announce_session() IS
   'Announces whose browser session began, changed or ended, by contact id, on channel icinga_desktop_session';
@@ -319,8 +319,8 @@ BEGIN
       || (SELECT array_agg(definition) FROM created)
       || (SELECT array_agg(format('COMMENT ON TRIGGER %I ON %s IS %L', tgname, tgrelid::regclass,
             'icinga-desktop-bridge: announces that ' || comment)) FROM created),
-    (SELECT string_agg(DISTINCT tgrelid::regclass::text, ', ') FROM dropped
-      WHERE tgrelid NOT IN (SELECT tgrelid FROM wanted))
+    (SELECT string_agg(DISTINCT tgrelid::regclass::text, ', ') FROM dropped JOIN pg_class ON pg_class.oid = tgrelid
+      WHERE relnamespace::regnamespace::text <> quote_ident(current_schema()))
   INTO locks, changes, moved_from;
 
   -- All locks or none, and each asked for but briefly. In whatever order they are taken, some writer has the opposite one

@@ -78,8 +78,13 @@ impl Daemon {
 
     /// Starts the daemon and waits until it listens.
     pub(crate) fn launch(config: ConfigDir) -> Self {
+        Self::launch_with(config, &["run", "--verbose"])
+    }
+
+    /// Starts the daemon with these arguments and waits until it listens.
+    pub(crate) fn launch_with(config: ConfigDir, arguments: &[&str]) -> Self {
         let mut child = config
-            .command(&["run", "--verbose"])
+            .command(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
