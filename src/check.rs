@@ -122,7 +122,8 @@ async fn server(client: &Client) -> Result<String, String> {
     let row = client
         .query_one(
             "SELECT current_user::text, current_database()::text, current_setting('server_version'),
-                    current_setting('server_version_num')::int4",
+                    current_setting('server_version_num')::int4,
+                    (SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl)",
             &[],
         )
         .await
@@ -134,8 +135,11 @@ async fn server(client: &Client) -> Result<String, String> {
             "PostgreSQL {version} is too old: 13 or newer is needed"
         ));
     }
+    let encryption = row
+        .get::<_, Option<String>>(4)
+        .unwrap_or_else(|| "not encrypted".to_owned());
     Ok(format!(
-        "role \"{user}\", database \"{database}\", PostgreSQL {version}"
+        "role \"{user}\", database \"{database}\", PostgreSQL {version}, {encryption}"
     ))
 }
 
@@ -163,17 +167,8 @@ fn listen_problem(error: &tokio_postgres::Error) -> String {
 
 /// Runs each statement of the daemon, for nobody.
 async fn rights(client: Client, installation: &Installation) -> Result<String, String> {
-    let advice = |error: tokio_postgres::Error| {
-        format!(
-            "{}; run: psql -v ON_ERROR_STOP=1 -v role=ROLE -f sql/grants.sql",
-            describe(&error)
-        )
-    };
-    let session = Session::prepare(client, installation)
-        .await
-        .map_err(advice)?;
-    session.notified(&[]).await.map_err(advice)?;
-    session.recipients(&[]).await.map_err(advice)?;
-    session.browser_session("", "").await.map_err(advice)?;
-    Ok("every query of the daemon may be run".to_owned())
+    match Session::prepare(client, installation).await {
+        Ok(_) => Ok("every query of the daemon may be run".to_owned()),
+        Err(error) => Err(installation::Error::Refused(error).to_string()),
+    }
 }

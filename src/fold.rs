@@ -5,6 +5,7 @@
 //! so a notification of another transaction ends the one before. Where nothing follows, the listener
 //! reports [`Fold::settled`].
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use crate::notification::{Kind, Notification, Severity};
@@ -18,15 +19,15 @@ pub enum Announcement {
         history_id: i64,
         /// The contact.
         contact_id: i64,
-        /// The severity that the same transaction gave the incident, if it did.
+        /// The severity that the same transaction gave the incident, if it gave it just one.
         severity: Option<Severity>,
     },
     /// The incident's recipients are to be told of its severity.
     Changed {
         /// The incident.
         incident_id: i64,
-        /// Its new severity.
-        severity: Severity,
+        /// Its new severity, if the transaction gave it just one.
+        severity: Option<Severity>,
     },
 }
 
@@ -38,7 +39,9 @@ pub struct Fold {
     decided: HashSet<i64>,
     /// Contacts named by a history row, so that a second channel of theirs adds nothing.
     named: HashSet<(i64, i64)>,
-    severities: HashMap<i64, Severity>,
+    /// `None` for an incident that was given several: PostgreSQL folds equal payloads of a transaction
+    /// into the first, so the last one heard need not be the last one written.
+    severities: HashMap<i64, Option<Severity>>,
     /// Changed incidents, in order, until it is known whether history rows came with them.
     held: Vec<i64>,
     /// (history, contact, incident) of rows whose severity may still follow: Icinga writes the
@@ -69,12 +72,15 @@ impl Fold {
                     self.open.push((history_id, contact_id, incident_id));
                 }
             }
-            Kind::Changed { severity } => {
-                let first = self.severities.insert(incident_id, severity).is_none();
-                if first && !self.decided.contains(&incident_id) {
+            Kind::Changed { severity } => match self.severities.entry(incident_id) {
+                Entry::Occupied(mut entry) => {
+                    entry.insert(None);
+                }
+                Entry::Vacant(entry) => {
+                    entry.insert(Some(severity));
                     self.held.push(incident_id);
                 }
-            }
+            },
         }
     }
 
@@ -103,7 +109,7 @@ impl Fold {
             self.ready.push(Announcement::Notified {
                 history_id,
                 contact_id,
-                severity: self.severities.get(&incident_id).copied(),
+                severity: self.severities.get(&incident_id).copied().flatten(),
             });
         }
     }
@@ -187,7 +193,7 @@ mod tests {
         let alone = change(1, 42, Severity::Ok);
         let announced = Announcement::Changed {
             incident_id: 42,
-            severity: Severity::Ok,
+            severity: Some(Severity::Ok),
         };
         let mut ended = fold(std::slice::from_ref(&alone));
         assert_eq!(ended.take_ready(), []);
@@ -210,15 +216,16 @@ mod tests {
     }
 
     #[test]
-    fn the_last_severity_of_a_transaction_counts() {
+    fn of_several_severities_in_a_transaction_none_is_taken_for_the_last() {
+        // Written as crit, warning, crit: the second crit is not sent again.
         let mut fold = fold(&[
-            change(1, 42, Severity::Warning),
             change(1, 42, Severity::Crit),
+            change(1, 42, Severity::Warning),
         ]);
         fold.settled();
         let announced = Announcement::Changed {
             incident_id: 42,
-            severity: Severity::Crit,
+            severity: None,
         };
         assert_eq!(fold.take_ready(), [announced]);
     }

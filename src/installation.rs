@@ -5,6 +5,8 @@
 
 use tokio_postgres::Client;
 
+use crate::database::describe;
+
 /// The version of `sql/install.sql` that this daemon works with.
 pub const VERSION: i32 = 1;
 
@@ -61,8 +63,14 @@ pub enum Error {
     /// The tables lie in more than one schema.
     #[error("the triggers lie on tables of several schemas ({}); uninstall and install again", .0.join(", "))]
     Ambiguous(Vec<String>),
+    /// A query of the daemon may not be run.
+    #[error(
+        "a query of the daemon is refused: {}; run: psql -v ON_ERROR_STOP=1 -v role=ROLE -f sql/grants.sql",
+        describe(.0)
+    )]
+    Refused(tokio_postgres::Error),
     /// The server did not answer.
-    #[error("asking for the triggers failed: {0}")]
+    #[error("asking for the triggers failed: {}", describe(.0))]
     Query(#[from] tokio_postgres::Error),
 }
 
@@ -77,7 +85,7 @@ fn advice(found: i32) -> String {
 impl Error {
     /// Whether an administrator has to act; otherwise the connection broke and a new one may do.
     pub fn is_permanent(&self) -> bool {
-        !matches!(self, Self::Query(error) if error.as_db_error().is_none())
+        !matches!(self, Self::Query(error) | Self::Refused(error) if error.as_db_error().is_none())
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Recipient {
     pub contact_id: i64,
     /// The object's name, cut to what an event can hold.
     pub title: String,
+    /// The incident's present severity.
+    pub severity: String,
 }
 
 /// What the database knows of a session id and user agent.
@@ -144,7 +146,7 @@ impl Keeper {
         let installation = installation::inspect(&client).await?;
         let session = Session::prepare(client, &installation)
             .await
-            .map_err(installation::Error::Query)?;
+            .map_err(installation::Error::Refused)?;
         let reason = async {
             match closed.await {
                 Ok(Ok(())) => "closed".to_owned(),
@@ -169,7 +171,8 @@ enum ConnectError {
 const TEXT_CHARACTERS: usize = crate::event::TEXT_LIMIT + 1;
 
 impl Session {
-    /// Sets the search path and prepares every statement.
+    /// Sets the search path, prepares every statement, and runs each for nobody: PostgreSQL checks rights
+    /// only when a statement runs.
     ///
     /// # Errors
     ///
@@ -200,7 +203,7 @@ impl Session {
                AND c.deleted = 'n' AND c.username IS NOT NULL"
         );
         let recipients = format!(
-            "SELECT DISTINCT i.id, c.id, left(o.name, {TEXT_CHARACTERS})
+            "SELECT DISTINCT i.id, c.id, left(o.name, {TEXT_CHARACTERS}), i.severity::text
              FROM incident i
              JOIN object o ON o.id = i.object_id
              JOIN incident_contact ic ON ic.incident_id = i.id
@@ -226,12 +229,19 @@ impl Session {
             client.prepare(session),
         )
         .await?;
-        Ok(Self {
+        let session = Self {
             client,
             notified,
             recipients,
             session,
-        })
+        };
+        future::try_join3(
+            session.notified(&[]),
+            session.recipients(&[]),
+            session.browser_session("", ""),
+        )
+        .await?;
+        Ok(session)
     }
 
     /// Whether the connection is gone, so that a failed query is worth repeating on the next one.
@@ -278,6 +288,7 @@ impl Session {
                     incident_id: row.try_get(0)?,
                     contact_id: row.try_get(1)?,
                     title: row.try_get::<_, Text>(2)?.0,
+                    severity: row.try_get(3)?,
                 })
             })
             .collect()

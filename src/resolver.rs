@@ -180,7 +180,8 @@ impl Resolver {
                         history_id: None,
                         time_ms: jiff::Timestamp::now().as_millisecond(),
                         incident_id: *incident_id,
-                        severity: severity.as_str(),
+                        severity: severity
+                            .map_or(&recipients[0].severity, |severity| severity.as_str()),
                         title: &recipients[0].title,
                         message: None,
                     }));

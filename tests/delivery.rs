@@ -300,6 +300,31 @@ async fn savepoints_around_the_writes_change_nothing() {
 }
 
 #[tokio::test]
+async fn of_several_severities_in_one_transaction_the_last_is_told() {
+    let world = World::new("several").await;
+    let mut alice = world.user("alice").await;
+    let icinga = &world.icinga;
+    let incident = icinga.incident("o", "ok").await;
+    world.nothing_else(&mut [&mut alice]).await;
+    icinga
+        .incident_contact(incident, alice.contact, "recipient")
+        .await;
+    let set =
+        |severity| format!("UPDATE incident SET severity = '{severity}' WHERE id = {incident}");
+    icinga
+        .by_hand(&format!(
+            "BEGIN; {}; {}; {}; COMMIT",
+            set("crit"),
+            set("warning"),
+            set("crit")
+        ))
+        .await;
+    let event = alice.stream.event().await;
+    assert_eq!(event.json()["payload"]["severity"], "crit");
+    world.nothing_else(&mut [&mut alice]).await;
+}
+
+#[tokio::test]
 async fn three_hundred_incidents_in_one_transaction_come_once_each_and_in_order() {
     let world = World::new("three_hundred").await;
     let mut alice = world.user("alice").await;
