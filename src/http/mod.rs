@@ -87,7 +87,7 @@ where
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(HEADER_LIMIT)
+        .max_header_size(HEADER_LIMIT)
         .serve_connection(TokioIo::new(socket), service);
     tokio::select! {
         result = &mut connection => {
