@@ -198,7 +198,7 @@ mod tests {
         let mut ended = fold(std::slice::from_ref(&alone));
         assert_eq!(ended.take_ready(), []);
         ended.settled();
-        assert_eq!(ended.take_ready(), [announced.clone()]);
+        assert_eq!(ended.take_ready(), std::slice::from_ref(&announced));
 
         let mut followed = fold(&[alone, row(2, 43, 7, true)]);
         assert_eq!(followed.take_ready(), [announced, notified(7, None)]);

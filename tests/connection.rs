@@ -1,5 +1,10 @@
 //! Every way in which a resource may say how to reach the database, tried with `check` against a real server.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
 mod common;
 
 use std::fs;
