@@ -1,7 +1,7 @@
 //! The hub: who is connected, and which broadcast channel reaches them.
 //!
 //! contact id → that contact's broadcast channel and its browsers; a browser (one signed-in session)
-//! has at most [`MAX_STREAMS`] streams, all owned by one task ([`crate::http::browser`]), because an
+//! has at most [`MAX_STREAMS`] streams, all owned by one task (`http::browser`), because an
 //! event goes to exactly one of them. Publishing never blocks, and wakes only the contact's browsers.
 //!
 //! Everything sits behind one std mutex: each operation is a few map look-ups, and no guard is held

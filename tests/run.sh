@@ -34,6 +34,6 @@ cargo clippy --locked --all-targets -- -D warnings
 step licences
 cargo deny --log-level error check licenses bans sources
 step documentation
-RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
+RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items --quiet
 step tests
 cargo test --locked

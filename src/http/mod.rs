@@ -1,7 +1,7 @@
 //! The HTTP side: our own accept loop over hyper, so that there are limits, and so that the
 //! connection of a subscriber can be taken back from hyper and handed to its browser's task.
 //!
-//! [`routes`] decides; what it lets in goes through [`crate::hub`] to [`browser`], which writes to its
+//! [`mod@routes`] decides; what it lets in goes through [`crate::hub`] to [`browser`], which writes to its
 //! [`stream`]s. hyper is gone by then: an idle stream costs a socket and a few hundred bytes, the
 //! answer is close-delimited by nature, and the task sees what the client does.
 
