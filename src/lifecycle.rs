@@ -112,7 +112,11 @@ pub async fn run(config: &Config) -> Exit {
         result = &mut server => died("HTTP server", &result.map_or_else(|error| error.to_string(), |()| "it returned".to_owned())),
         () = ready => Exit::Failed,
     };
-    server.abort();
+    if !server.is_finished() {
+        // Awaited, because a Unix socket is removed when the server is gone.
+        server.abort();
+        let _ = server.await;
+    }
     farewell(&hub).await;
     if exit == Exit::Stopped {
         info!("stopped");
