@@ -1,11 +1,12 @@
--- Gives a role what the daemon icinga-desktop-bridge needs to read, and no more.
+-- Gives a role what the daemon icinga-desktop-bridge needs, and no more.
 --
 -- Usage:       psql -v ON_ERROR_STOP=1 -v role=NAME -f sql/grants.sql DATABASE
 --              after sql/install.sql, and again when the tables were recreated. The role must exist already, for example
 --              by CREATE ROLE icinga_desktop_bridge LOGIN PASSWORD '...'.
 -- Privileges:  owner of Icinga Notifications' tables and of the schema icinga_desktop, as for install.sql.
--- What it does: USAGE on the two schemas, EXECUTE on icinga_desktop.version(), SELECT on the seven tables that are read; of
---              contact only on the columns that tell who is signed in. CONNECT is taken for granted, as it is by default.
+-- What it does: USAGE on the two schemas, EXECUTE on icinga_desktop.version(), SELECT on the seven tables that are read, of
+--              contact only on the columns that tell who is signed in. To write: its own table of positions; and of
+--              browser_session the age of live sessions, and forgotten sessions away, as the daemon before it did. CONNECT is taken for granted, as it is by default.
 -- Repeatable:  yes.
 -- Undo:        DROP OWNED BY NAME (in this database; it also drops what the role owns).
 
@@ -64,6 +65,9 @@ BEGIN
   EXECUTE format('GRANT SELECT ON browser_session, contactgroup_member, incident, incident_contact, incident_history, object '
     'TO %I', grantee);
 
+  EXECUTE format('GRANT UPDATE (authenticated_at), DELETE ON browser_session TO %I', grantee);
+  EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON icinga_desktop.browser_position TO %I', grantee);
+
   -- A GRANT by someone who may not grant is but a warning.
   SELECT string_agg(what, ', ') INTO refused
   FROM (
@@ -77,6 +81,14 @@ BEGIN
     SELECT format('SELECT (%s) on contact', c) FROM unnest(ARRAY['id', 'username', 'deleted']) AS c
     WHERE NOT has_column_privilege(grantee, 'contact', c, 'SELECT')
     UNION ALL
+    SELECT 'DELETE on browser_session' WHERE NOT has_table_privilege(grantee, 'browser_session', 'DELETE')
+    UNION ALL
+    SELECT 'UPDATE (authenticated_at) on browser_session'
+    WHERE NOT has_column_privilege(grantee, 'browser_session', 'authenticated_at', 'UPDATE')
+    UNION ALL
+    SELECT p || ' on icinga_desktop.browser_position' FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p
+    WHERE NOT has_table_privilege(grantee, 'icinga_desktop.browser_position', p)
+    UNION ALL
     SELECT 'EXECUTE on icinga_desktop.version()'
     WHERE NOT has_function_privilege(grantee, 'icinga_desktop.version()', 'EXECUTE')
   ) AS r (what);
@@ -88,4 +100,4 @@ END $$;
 
 COMMIT;
 
-SELECT format('Role %I may now read what icinga-desktop-bridge needs.', :'role');
+SELECT format('Role %I may now do what icinga-desktop-bridge needs.', :'role');

@@ -5,7 +5,7 @@
 --              Not with --single-transaction: the index is built concurrently.
 -- Privileges:  owner of Icinga Notifications' tables, CREATE on the database and on the tables' schema; no superuser.
 --              PostgreSQL 13 or newer.
--- What it does: the schema icinga_desktop with five functions; eight triggers on incident_history, incident, contact and
+-- What it does: the schema icinga_desktop with five functions and a table; eight triggers on incident_history, incident, contact and
 --              browser_session, which only NOTIFY; one partial index on incident_history.
 --              Icinga Notifications and Icinga Web may keep running: they never wait longer than half a second
 --              for a lock of this script, and building the index blocks no writer.
@@ -42,8 +42,8 @@ BEGIN
 
   IF to_regprocedure('icinga_desktop.version()') IS NOT NULL THEN
     installed := icinga_desktop.version();
-    IF installed > 1 THEN
-      RAISE EXCEPTION 'icinga_desktop version % is installed, which is newer than version 1 of this script', installed
+    IF installed > 2 THEN
+      RAISE EXCEPTION 'icinga_desktop version % is installed, which is newer than version 2 of this script', installed
         USING HINT = 'Run the install.sql that came with the newer release.';
     END IF;
   END IF;
@@ -145,9 +145,25 @@ END $$;
 
 CREATE OR REPLACE FUNCTION icinga_desktop.version() RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 1';
+AS 'SELECT 2';
 COMMENT ON FUNCTION icinga_desktop.version() IS
   'Version of the database side of icinga-desktop-bridge; the daemon refuses one that it does not know';
+
+-- What browsers were told already, so that a browser that comes back is told the rest, whichever bridge it comes to. The
+-- daemon writes it; no trigger does.
+CREATE TABLE IF NOT EXISTS icinga_desktop.browser_position (
+  browser bytea CONSTRAINT pk_browser_position PRIMARY KEY,
+  floor bigint NOT NULL,
+  above bigint[] NOT NULL,
+  changed_at timestamptz NOT NULL,
+  CONSTRAINT ck_browser_position_browser_is_sha256 CHECK (length(browser) = 32)
+);
+COMMENT ON TABLE icinga_desktop.browser_position IS
+  'What browsers were told already; written by icinga-desktop-bridge, which removes rows whose browser_session is gone';
+COMMENT ON COLUMN icinga_desktop.browser_position.browser IS 'SHA-256 of browser_session.php_session_id';
+COMMENT ON COLUMN icinga_desktop.browser_position.floor IS 'Every incident_history.id up to this one is done';
+COMMENT ON COLUMN icinga_desktop.browser_position.above IS 'Each incident_history.id above the floor that is done, too';
+COMMENT ON COLUMN icinga_desktop.browser_position.changed_at IS 'When the daemon last wrote the row';
 
 -- What the trigger functions have in common:
 --

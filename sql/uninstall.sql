@@ -1,4 +1,4 @@
--- Removes what sql/install.sql made: triggers, functions, index, schema. Nothing else, and nothing of Icinga's.
+-- Removes what sql/install.sql made: triggers, functions, table, index, schema. Nothing else, and nothing of Icinga's.
 --
 -- Usage:       psql -v ON_ERROR_STOP=1 -f sql/uninstall.sql DATABASE
 --              Not with --single-transaction: the index is dropped concurrently.
@@ -64,6 +64,7 @@ BEGIN
   END IF;
 END $$;
 
+DROP TABLE IF EXISTS icinga_desktop.browser_position;
 DROP FUNCTION IF EXISTS icinga_desktop.announce_session();
 DROP FUNCTION IF EXISTS icinga_desktop.announce_contact();
 DROP FUNCTION IF EXISTS icinga_desktop.announce_severity();
@@ -78,4 +79,4 @@ SELECT format('DROP INDEX CONCURRENTLY IF EXISTS %s', oid::regclass)
 FROM pg_class WHERE relname = 'idx_icinga_desktop_notified' AND relkind = 'i'
 \gexec
 
-\echo 'icinga_desktop is not installed any more: triggers, functions, index and schema are gone.'
+\echo 'icinga_desktop is not installed any more: triggers, functions, table, index and schema are gone.'

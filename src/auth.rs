@@ -7,10 +7,11 @@
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
+use sha2::{Digest, Sha256};
 use warp::http::HeaderMap;
 use warp::http::header::{COOKIE, USER_AGENT};
 
-use crate::hub::BrowserKey;
+use crate::position::Position;
 use crate::queries::Session;
 
 /// The cookie that holds Icinga Web's session id.
@@ -22,13 +23,62 @@ const SESSION_ID_LENGTH: std::ops::RangeInclusive<usize> = 22..=256;
 /// What Icinga Web stores for a browser that names itself nothing.
 const NO_USER_AGENT: &str = "default";
 
+/// Which browser: a digest of its session id, so that the id itself is kept nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BrowserKey([u8; 32]);
+
+impl BrowserKey {
+    /// The key of a session id.
+    pub fn new(session_id: &str) -> Self {
+        Self(Sha256::digest(session_id).into())
+    }
+
+    /// A key that the database made. One of another length, which SHA-256 does not make, is nobody's.
+    pub fn from_digest(digest: &[u8]) -> Self {
+        Self(digest.try_into().unwrap_or_default())
+    }
+
+    /// The digest.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BrowserKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Enough to tell two browsers apart in a log, far too little to guess from.
+        let [a, b, c, ..] = self.0;
+        write!(f, "{a:02x}{b:02x}{c:02x}")
+    }
+}
+
+/// With which user agent a browser signed in: enough of a digest to see that it is another one now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AgentKey([u8; 8]);
+
+impl AgentKey {
+    /// The key of a user agent.
+    pub fn new(user_agent: &str) -> Self {
+        Self::from_digest(&Sha256::digest(user_agent))
+    }
+
+    /// The key of a SHA-256 digest that the database made.
+    pub fn from_digest(digest: &[u8]) -> Self {
+        Self(digest.first_chunk().copied().unwrap_or_default())
+    }
+}
+
 /// A browser that may have a contact's events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignIn {
     /// The contact.
     pub contact_id: i64,
     /// The browser.
     pub browser: BrowserKey,
+    /// Its user agent.
+    pub agent: AgentKey,
+    /// What it need not be told of, if that was ever stored.
+    pub position: Option<Position>,
 }
 
 /// Why a request is not let in. All of them look alike to the client.
@@ -109,6 +159,8 @@ impl Credentials {
             (true, true, Some(contact_id)) => Ok(SignIn {
                 contact_id,
                 browser: BrowserKey::new(&self.session_id),
+                agent: AgentKey::new(&self.user_agent),
+                position: row.position,
             }),
         })
     }
@@ -248,6 +300,7 @@ mod tests {
 
     #[test]
     fn nothing_secret_is_shown() {
+        assert_eq!(format!("{:?}", BrowserKey::new("abc")), "ba7816");
         let credentials =
             Credentials::read(&headers(&[b"Icingaweb2=abcdefghijklmnopqrstuv"], None));
         assert_eq!(format!("{:?}", credentials.unwrap()), "Credentials(***)");

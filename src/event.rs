@@ -24,8 +24,9 @@ pub const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
 /// The values an event is rendered from.
 #[derive(Debug, Clone)]
 pub struct Content<'a> {
-    /// The `incident_history` row that announced it; `None` if only the incident itself changed.
-    pub history_id: Option<i64>,
+    /// The `incident_history` rows that it stands for, the one that it is named after first; none if only
+    /// the incident itself changed.
+    pub history_ids: Vec<i64>,
     /// Milliseconds since the epoch.
     pub time_ms: i64,
     /// The incident.
@@ -41,10 +42,11 @@ pub struct Content<'a> {
 /// One event, rendered once and shared by all streams that carry it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The `incident_history` row that announced it. An event of an incident that changed without
-    /// such a row has none, and no `id:` line either: an id there would move the client's position
+    /// The `incident_history` rows that need not be told of any more once this was: of several channels
+    /// of the contact, or of older changes that a replay leaves out. An event of an incident that changed
+    /// without such a row has none, and no `id:` line either: an id there would move the client's position
     /// past rows it was never sent.
-    pub history_id: Option<i64>,
+    pub history_ids: Vec<i64>,
     /// The incident.
     pub incident_id: i64,
     /// The block on the wire, its empty line included.
@@ -71,7 +73,7 @@ impl Event {
     /// The block is written here and not by `warp::sse::Event`, which leaves out the space behind
     /// the colons: same bytes on the wire as the daemon this one replaces. JSON has no raw line
     /// breaks, so no text can end a field early.
-    pub fn render(content: &Content<'_>) -> Self {
+    pub fn render(content: Content<'_>) -> Self {
         let data = Data {
             time: rfc3339(content.time_ms),
             payload: Payload {
@@ -85,11 +87,12 @@ impl Event {
         #[allow(clippy::expect_used)]
         let json = serde_json::to_string(&data).expect("strings and integers serialise");
         let id = content
-            .history_id
+            .history_ids
+            .first()
             .map_or(String::new(), |id| format!("id: {id}\n"));
         let block = format!("event: icinga2.notification\ndata: {json}\n{id}retry: {RETRY_MS}\n\n");
         Self {
-            history_id: content.history_id,
+            history_ids: content.history_ids,
             incident_id: content.incident_id,
             bytes: block.into(),
         }
@@ -126,7 +129,7 @@ mod tests {
 
     fn content<'a>(title: &'a str, message: Option<&'a str>) -> Content<'a> {
         Content {
-            history_id: Some(1234),
+            history_ids: vec![1234],
             time_ms: 1_795_428_930_123,
             incident_id: 42,
             severity: "crit",
@@ -137,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_bytes_are_those_of_the_contract() {
-        let event = Event::render(&content("db1!disk", Some("DISK CRITICAL")));
+        let event = Event::render(content("db1!disk", Some("DISK CRITICAL")));
         assert_eq!(
             std::str::from_utf8(&event.bytes).unwrap(),
             "event: icinga2.notification\n\
@@ -150,8 +153,8 @@ mod tests {
 
     #[test]
     fn an_event_without_a_history_row_has_no_id_line() {
-        let event = Event::render(&Content {
-            history_id: None,
+        let event = Event::render(Content {
+            history_ids: vec![],
             ..content("t", None)
         });
         let text = std::str::from_utf8(&event.bytes).unwrap();
@@ -168,7 +171,7 @@ mod tests {
             "\u{2028}\u{85}",
             "\"\\",
         ] {
-            let event = Event::render(&content(text, Some(text)));
+            let event = Event::render(content(text, Some(text)));
             let block = std::str::from_utf8(&event.bytes).unwrap();
             assert_eq!(block.matches('\n').count(), 5, "{block:?}");
             assert!(!block.contains('\r') && !block.contains('\0'), "{block:?}");

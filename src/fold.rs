@@ -13,14 +13,22 @@ use crate::notification::{Kind, Notification, Severity};
 /// Something to look up and to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Announcement {
-    /// A history row names the contact.
+    /// History rows name the contact.
     Notified {
-        /// The row.
-        history_id: i64,
+        /// The rows, one per channel; the first is the one to read.
+        history_ids: Vec<i64>,
         /// The contact.
         contact_id: i64,
         /// The severity that the same transaction gave the incident, if it gave it just one.
         severity: Option<Severity>,
+    },
+    /// A row that belongs to an announcement which was taken already: nothing to tell, but a replay must
+    /// not tell it either.
+    Covered {
+        /// The row.
+        history_id: i64,
+        /// The contact.
+        contact_id: i64,
     },
     /// The incident's recipients are to be told of its severity.
     Changed {
@@ -37,17 +45,23 @@ pub struct Fold {
     tx: Option<u64>,
     /// Incidents for which a history row was seen: Icinga has decided whom to notify.
     decided: HashSet<i64>,
-    /// Contacts named by a history row, so that a second channel of theirs adds nothing.
+    /// (incident, contact) named by a history row, so that a second channel of theirs adds no event.
     named: HashSet<(i64, i64)>,
     /// `None` for an incident that was given several: PostgreSQL folds equal payloads of a transaction
     /// into the first, so the last one heard need not be the last one written.
     severities: HashMap<i64, Option<Severity>>,
     /// Changed incidents, in order, until it is known whether history rows came with them.
     held: Vec<i64>,
-    /// (history, contact, incident) of rows whose severity may still follow: Icinga writes the
-    /// incident last.
-    open: Vec<(i64, i64, i64)>,
+    open: Vec<Open>,
     ready: Vec<Announcement>,
+}
+
+/// An announcement to which more may still be added.
+#[derive(Debug)]
+struct Open {
+    history_ids: Vec<i64>,
+    contact_id: i64,
+    incident_id: i64,
 }
 
 impl Fold {
@@ -68,8 +82,8 @@ impl Fold {
                 announced,
             } => {
                 self.decided.insert(incident_id);
-                if announced && self.named.insert((incident_id, contact_id)) {
-                    self.open.push((history_id, contact_id, incident_id));
+                if announced {
+                    self.name(history_id, contact_id, incident_id);
                 }
             }
             Kind::Changed { severity } => match self.severities.entry(incident_id) {
@@ -99,17 +113,40 @@ impl Fold {
     }
 
     /// What can be told by now, in the order of the writes.
+    ///
+    /// Ends nothing: rows of the same transaction that are heard later are still known to belong to it.
     pub fn take_ready(&mut self) -> Vec<Announcement> {
         self.close_rows();
         std::mem::take(&mut self.ready)
     }
 
-    fn close_rows(&mut self) {
-        for (history_id, contact_id, incident_id) in self.open.drain(..) {
-            self.ready.push(Announcement::Notified {
+    fn name(&mut self, history_id: i64, contact_id: i64, incident_id: i64) {
+        if self.named.insert((incident_id, contact_id)) {
+            self.open.push(Open {
+                history_ids: vec![history_id],
+                contact_id,
+                incident_id,
+            });
+            return;
+        }
+        let same =
+            |open: &&mut Open| (open.contact_id, open.incident_id) == (contact_id, incident_id);
+        match self.open.iter_mut().rev().find(same) {
+            Some(open) => open.history_ids.push(history_id),
+            // The first one was taken already, in an earlier batch.
+            None => self.ready.push(Announcement::Covered {
                 history_id,
                 contact_id,
-                severity: self.severities.get(&incident_id).copied().flatten(),
+            }),
+        }
+    }
+
+    fn close_rows(&mut self) {
+        for open in self.open.drain(..) {
+            self.ready.push(Announcement::Notified {
+                history_ids: open.history_ids,
+                contact_id: open.contact_id,
+                severity: self.severities.get(&open.incident_id).copied().flatten(),
             });
         }
     }
@@ -143,7 +180,7 @@ mod tests {
 
     fn notified(contact_id: i64, severity: Option<Severity>) -> Announcement {
         Announcement::Notified {
-            history_id: 1000 + contact_id,
+            history_ids: vec![1000 + contact_id],
             contact_id,
             severity,
         }
@@ -166,9 +203,21 @@ mod tests {
             change(1, 42, Severity::Crit),
         ]);
         let crit = Some(Severity::Crit);
-        assert_eq!(fold.take_ready(), [notified(7, crit), notified(8, crit)]);
+        let both = Announcement::Notified {
+            history_ids: vec![1007, 1007],
+            contact_id: 7,
+            severity: crit,
+        };
+        assert_eq!(fold.take_ready(), [both, notified(8, crit)]);
         fold.settled();
         assert_eq!(fold.take_ready(), []);
+        // A channel whose row comes in a later batch is no second event.
+        fold.push(&row(1, 42, 8, true));
+        let covered = Announcement::Covered {
+            history_id: 1008,
+            contact_id: 8,
+        };
+        assert_eq!(fold.take_ready(), [covered]);
     }
 
     #[test]

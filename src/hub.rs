@@ -1,51 +1,45 @@
-//! The hub: who is connected, and which broadcast channel reaches them.
+//! The hub: who is connected, which broadcast channel reaches them, and what they were told already.
 //!
 //! contact id → that contact's broadcast channel and its browsers; a browser (one signed-in session)
-//! has at most [`MAX_STREAMS`] streams, all owned by one task (`http::browser`), because an
-//! event goes to exactly one of them. Publishing never blocks, and wakes only the contact's browsers.
+//! has at most [`MAX_STREAMS`] streams, all owned by one task (`http::browser`), because an event goes
+//! to exactly one of them. Publishing never blocks, and wakes only the contact's browsers.
 //!
-//! Everything sits behind one std mutex: each operation is a few map look-ups, and no guard is held
-//! across an await.
+//! What a browser was told outlives its task here, as its [`Memory`], and the process in the database
+//! ([`crate::positions`]).
+//!
+//! The maps sit behind one std mutex: each operation is a few look-ups, and no guard is held across an
+//! await.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::auth::{AgentKey, BrowserKey, SignIn};
 use crate::event::Event;
 use crate::http::socket::Socket;
+use crate::position::Position;
 
 /// Streams per browser: Icinga Web's service worker lets two tabs through, and its manual promises
 /// no more.
 pub const MAX_STREAMS: usize = 2;
 
-/// How many batches a contact's broadcast channel holds for browsers that have not looked yet. A
-/// batch is everything that one query of the resolver found for the contact, so that a storm is a few
-/// batches; a slot costs 32 bytes per recipient.
+/// How many messages a contact's broadcast channel holds for browsers that have not looked yet. A
+/// message is everything that one query of the resolver found for the contact, so that a storm is a few
+/// messages; a slot costs 40 bytes per recipient.
 const BROADCAST_CAPACITY: usize = 16;
 
-/// The events that one query of the resolver found for a contact, in order.
-pub type Batch = Arc<[Arc<Event>]>;
-
-/// Which browser: a digest of its session id, so that the id itself is kept nowhere.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BrowserKey([u8; 32]);
-
-impl BrowserKey {
-    /// The key of a session id.
-    pub fn new(session_id: &str) -> Self {
-        Self(Sha256::digest(session_id).into())
-    }
-}
-
-impl std::fmt::Debug for BrowserKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Enough to tell two browsers apart in a log, far too little to guess from.
-        let [a, b, c, ..] = self.0;
-        write!(f, "{a:02x}{b:02x}{c:02x}")
-    }
+/// What a contact's browsers are told.
+#[derive(Debug, Clone)]
+pub enum Message {
+    /// The events that one query of the resolver found, in order. One without bytes is not shown: it
+    /// only says that its rows are done.
+    Events(Arc<[Arc<Event>]>),
+    /// Something may have been missed: look for yourselves.
+    Gap,
 }
 
 /// What a browser's task is told.
@@ -60,42 +54,98 @@ pub enum Command {
         /// Its place among the browser's streams.
         place: Place,
     },
-    /// Say farewell and close: the daemon stops.
-    End,
+    /// Find out which streams are still alive, and answer when it is known.
+    Probe(oneshot::Sender<()>),
+    /// The sign-in is not valid any more: close at once.
+    Revoke,
+    /// The daemon stops: say farewell and close, once it is known whether what was written arrived.
+    End {
+        /// For the client's `retry`.
+        retry_ms: u32,
+    },
 }
 
-/// The two ends of a new browser that its task works on.
+/// What a browser was told, shared by its task, the next task of the same browser, and whoever stores
+/// it.
+#[derive(Debug, Clone)]
+pub struct Memory(Arc<Mutex<Remembered>>);
+
+/// The content of a [`Memory`].
+#[derive(Debug)]
+pub struct Remembered {
+    /// What need not be told any more. It moves when an event is delivered, not when it is written.
+    pub position: Position,
+    /// Undelivered events that no history row stands for, so that no replay would find them.
+    pub leftovers: Vec<Arc<Event>>,
+    /// Whether `position` has changed since it was last stored.
+    pub unstored: bool,
+    /// When `position` last changed, or the browser was last here.
+    pub touched: Instant,
+}
+
+impl Memory {
+    fn new(position: Position) -> Self {
+        Self(Arc::new(Mutex::new(Remembered {
+            position,
+            leftovers: Vec::new(),
+            unstored: true,
+            touched: Instant::now(),
+        })))
+    }
+
+    /// Locks it, for a few statements without an await.
+    pub fn lock(&self) -> MutexGuard<'_, Remembered> {
+        // Every statement under this lock leaves it valid, so a panic elsewhere need not spread.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a new browser's task works on.
 #[derive(Debug)]
 pub struct Mailbox {
     /// The contact's events.
-    pub events: broadcast::Receiver<Batch>,
+    pub messages: broadcast::Receiver<Message>,
     /// What else happens. Closed once the last [`Place`] is gone.
     pub commands: mpsc::UnboundedReceiver<Command>,
+    /// What the browser was told.
+    pub memory: Memory,
+    /// The contact.
+    pub contact_id: i64,
+    /// The browser.
+    pub key: BrowserKey,
 }
 
 /// Why there is no place for a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Full {
-    /// The browser has its two.
-    Browser,
+    /// The browser has its two. Resolves when it is known whether they are alive.
+    Browser(oneshot::Receiver<()>),
     /// The daemon is stopping.
     Stopping,
 }
 
 /// A cheap handle on the hub.
 #[derive(Debug, Clone, Default)]
-pub struct Hub(Arc<Mutex<State>>);
+pub struct Hub(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    settled: AtomicI64,
+}
 
 #[derive(Debug, Default)]
 struct State {
     recipients: HashMap<i64, Recipient>,
+    /// By contact, too: a session that is handed to another user must not remember for the first.
+    memories: HashMap<(i64, BrowserKey), Memory>,
     streams: usize,
     stopping: bool,
 }
 
 #[derive(Debug)]
 struct Recipient {
-    events: broadcast::Sender<Batch>,
+    messages: broadcast::Sender<Message>,
     browsers: HashMap<BrowserKey, Browser>,
 }
 
@@ -104,13 +154,18 @@ struct Browser {
     commands: mpsc::UnboundedSender<Command>,
     /// Places taken, whether their connection is handed over yet or not.
     places: usize,
+    agent: AgentKey,
 }
 
 impl Hub {
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic while the lock was held is a bug of ours that has been reported; the maps are valid
-        // after every statement, so the others go on.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        // As in `Memory::lock`.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a browser was here before, as far as this process remembers.
+    pub fn remembers(&self, contact_id: i64, key: BrowserKey) -> bool {
+        self.state().memories.contains_key(&(contact_id, key))
     }
 
     /// Takes a place for one more stream of a browser. If it is the browser's first, also returns the
@@ -121,12 +176,10 @@ impl Hub {
     /// # Errors
     ///
     /// [`Full`].
-    pub fn enter(
-        &self,
-        contact_id: i64,
-        key: BrowserKey,
-    ) -> Result<(Place, Option<Mailbox>), Full> {
-        let mut state = self.state();
+    pub fn enter(&self, sign_in: &SignIn) -> Result<(Place, Option<Mailbox>), Full> {
+        let (contact_id, key) = (sign_in.contact_id, sign_in.browser);
+        let mut guard = self.state();
+        let state = &mut *guard;
         if state.stopping {
             return Err(Full::Stopping);
         }
@@ -134,16 +187,20 @@ impl Hub {
             .recipients
             .entry(contact_id)
             .or_insert_with(|| Recipient {
-                events: broadcast::Sender::new(BROADCAST_CAPACITY),
+                messages: broadcast::Sender::new(BROADCAST_CAPACITY),
                 browsers: HashMap::new(),
             });
         let (commands, mailbox) = match recipient.browsers.entry(key) {
             Entry::Occupied(entry) => {
                 let browser = entry.into_mut();
                 if browser.places >= MAX_STREAMS {
-                    return Err(Full::Browser);
+                    let (sender, receiver) = oneshot::channel();
+                    // If the task is gone, its streams are, and the receiver resolves at once.
+                    let _ = browser.commands.send(Command::Probe(sender));
+                    return Err(Full::Browser(receiver));
                 }
                 browser.places += 1;
+                browser.agent = sign_in.agent;
                 (browser.commands.clone(), None)
             }
             Entry::Vacant(entry) => {
@@ -151,15 +208,25 @@ impl Hub {
                 entry.insert(Browser {
                     commands: sender.clone(),
                     places: 1,
+                    agent: sign_in.agent,
                 });
-                let events = recipient.events.subscribe();
-                (
-                    sender,
-                    Some(Mailbox {
-                        events,
-                        commands: receiver,
-                    }),
-                )
+                let stored = sign_in.position.clone().unwrap_or_default();
+                let memory = match state.memories.entry((contact_id, key)) {
+                    Entry::Occupied(entry) => {
+                        entry.get().lock().position.merge(&stored);
+                        entry.into_mut()
+                    }
+                    Entry::Vacant(entry) => entry.insert(Memory::new(stored)),
+                };
+                memory.lock().touched = Instant::now();
+                let mailbox = Mailbox {
+                    messages: recipient.messages.subscribe(),
+                    commands: receiver,
+                    memory: memory.clone(),
+                    contact_id,
+                    key,
+                };
+                (sender, Some(mailbox))
             }
         };
         state.streams += 1;
@@ -187,7 +254,31 @@ impl Hub {
         self.state()
             .recipients
             .get(&contact_id)
-            .is_some_and(|recipient| recipient.events.send(events.into()).is_ok())
+            .is_some_and(|recipient| {
+                recipient
+                    .messages
+                    .send(Message::Events(events.into()))
+                    .is_ok()
+            })
+    }
+
+    /// Tells every browser that something may have been missed.
+    pub fn gap(&self) {
+        for recipient in self.state().recipients.values() {
+            // No receiver: the last browser is just leaving.
+            let _ = recipient.messages.send(Message::Gap);
+        }
+    }
+
+    /// Every history row up to this id is settled, and was published if it had to be: whoever has
+    /// taken all messages need not look below it again.
+    pub fn settled(&self) -> i64 {
+        self.0.settled.load(Ordering::Acquire)
+    }
+
+    /// Raises [`Hub::settled`].
+    pub fn settle(&self, history_id: i64) {
+        self.0.settled.fetch_max(history_id, Ordering::AcqRel);
     }
 
     /// Open streams.
@@ -195,22 +286,95 @@ impl Hub {
         self.state().streams
     }
 
-    /// Lets nobody in any more and ends all streams.
-    pub fn stop(&self) {
+    /// Contacts with open streams.
+    pub fn contacts(&self) -> Vec<i64> {
+        self.state().recipients.keys().copied().collect()
+    }
+
+    /// The browsers of a contact that have open streams, and with which user agent they signed in.
+    pub fn browsers(&self, contact_id: i64) -> Vec<(BrowserKey, AgentKey)> {
+        self.state()
+            .recipients
+            .get(&contact_id)
+            .map(|recipient| {
+                let browsers = recipient.browsers.iter();
+                browsers
+                    .map(|(key, browser)| (*key, browser.agent))
+                    .collect()
+            })
+            .unwrap_or_default()
+    }
+
+    /// Ends a browser whose sign-in is not valid any more, and forgets it.
+    pub fn revoke(&self, contact_id: i64, key: BrowserKey) {
+        let mut state = self.state();
+        state.memories.remove(&(contact_id, key));
+        let recipient = state.recipients.get(&contact_id);
+        if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get(&key)) {
+            // A task that is gone has no streams left to end.
+            let _ = browser.commands.send(Command::Revoke);
+        }
+    }
+
+    /// Positions that have changed since this was last asked.
+    pub fn unstored_positions(&self) -> Vec<(BrowserKey, Position)> {
+        let memories: Vec<_> = self
+            .state()
+            .memories
+            .iter()
+            .map(|((_, key), memory)| (*key, memory.clone()))
+            .collect();
+        memories
+            .into_iter()
+            .filter_map(|(key, memory)| {
+                let mut memory = memory.lock();
+                std::mem::take(&mut memory.unstored).then(|| (key, memory.position.clone()))
+            })
+            .collect()
+    }
+
+    /// Takes [`Hub::unstored_positions`] back: they could not be stored.
+    pub fn still_unstored(&self, positions: &[(BrowserKey, Position)]) {
+        let keys: std::collections::HashSet<_> = positions.iter().map(|(key, _)| *key).collect();
+        for ((_, key), memory) in &self.state().memories {
+            if keys.contains(key) {
+                memory.lock().unstored = true;
+            }
+        }
+    }
+
+    /// Forgets browsers that have not been here for `age`.
+    pub fn forget(&self, age: Duration) {
+        let mut state = self.state();
+        let State {
+            recipients,
+            memories,
+            ..
+        } = &mut *state;
+        memories.retain(|(contact_id, key), memory| {
+            recipients
+                .get(contact_id)
+                .is_some_and(|recipient| recipient.browsers.contains_key(key))
+                || memory.lock().touched.elapsed() < age
+        });
+    }
+
+    /// Lets nobody in any more and ends all streams; `retry_ms` is asked for each of them.
+    pub fn stop(&self, mut retry_ms: impl FnMut() -> u32) {
         let mut state = self.state();
         state.stopping = true;
-        for browser in state
-            .recipients
-            .values()
-            .flat_map(|recipient| recipient.browsers.values())
-        {
+        let recipients = state.recipients.values();
+        for browser in recipients.flat_map(|recipient| recipient.browsers.values()) {
             // A task that is gone has no streams left to end.
-            let _ = browser.commands.send(Command::End);
+            let _ = browser.commands.send(Command::End {
+                retry_ms: retry_ms(),
+            });
         }
     }
 
     fn leave(&self, contact_id: i64, key: BrowserKey) {
-        let mut state = self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         state.streams -= 1;
         let Entry::Occupied(mut recipient) = state.recipients.entry(contact_id) else {
             return;
@@ -219,6 +383,9 @@ impl Hub {
             browser.get_mut().places -= 1;
             if browser.get().places == 0 {
                 browser.remove();
+                if let Some(memory) = state.memories.get(&(contact_id, key)) {
+                    memory.lock().touched = Instant::now();
+                }
             }
         }
         if recipient.get().browsers.is_empty() {
@@ -249,16 +416,6 @@ impl Place {
             });
         }
     }
-
-    /// Whose browser it is, for the log.
-    pub fn contact_id(&self) -> i64 {
-        self.contact_id
-    }
-
-    /// Which browser it is, for the log.
-    pub fn key(&self) -> BrowserKey {
-        self.key
-    }
 }
 
 impl Drop for Place {
@@ -273,79 +430,126 @@ mod tests {
 
     fn event(incident_id: i64) -> Arc<Event> {
         Arc::new(Event {
-            history_id: None,
+            history_ids: vec![],
             incident_id,
             bytes: bytes::Bytes::new(),
         })
     }
 
+    fn sign_in(contact_id: i64, session_id: &str) -> SignIn {
+        SignIn {
+            contact_id,
+            browser: BrowserKey::new(session_id),
+            agent: AgentKey::new("agent"),
+            position: None,
+        }
+    }
+
     #[test]
     fn a_browser_has_two_places_and_gets_them_back() {
         let hub = Hub::default();
-        let key = BrowserKey::new("a");
-        let (first, mailbox) = hub.enter(7, key).unwrap();
-        assert!(mailbox.is_some());
-        let (_second, none) = hub.enter(7, key).unwrap();
+        let alice = sign_in(7, "a");
+        let (first, mailbox) = hub.enter(&alice).unwrap();
+        let mut mailbox = mailbox.unwrap();
+        let (_second, none) = hub.enter(&alice).unwrap();
         assert!(none.is_none());
-        assert_eq!(hub.enter(7, key).unwrap_err(), Full::Browser);
-        let (_other, mailbox) = hub.enter(7, BrowserKey::new("b")).unwrap();
+        assert!(matches!(hub.enter(&alice), Err(Full::Browser(_))));
+        assert!(matches!(mailbox.commands.try_recv(), Ok(Command::Probe(_))));
+        let (_other, mailbox) = hub.enter(&sign_in(7, "b")).unwrap();
         assert!(mailbox.is_some());
         assert_eq!(hub.streams(), 3);
         drop(first);
         assert_eq!(hub.streams(), 2);
-        assert!(hub.enter(7, key).is_ok());
+        assert!(hub.enter(&alice).is_ok());
     }
 
     #[test]
     fn events_reach_every_browser_of_the_contact_and_no_other() {
         let hub = Hub::default();
-        let enter = |contact, id| hub.enter(contact, BrowserKey::new(id)).unwrap();
+        let enter = |contact, id| hub.enter(&sign_in(contact, id)).unwrap();
         let (_p1, a) = enter(7, "a");
         let (_p2, b) = enter(7, "b");
         let (_p3, c) = enter(8, "c");
         assert!(hub.publish(7, vec![event(1), event(2)]));
         for mailbox in [a, b] {
-            let batch = mailbox.unwrap().events.try_recv().unwrap();
-            assert_eq!(
-                batch.iter().map(|e| e.incident_id).collect::<Vec<_>>(),
-                [1, 2]
-            );
+            let Message::Events(events) = mailbox.unwrap().messages.try_recv().unwrap() else {
+                panic!("no events");
+            };
+            let incidents: Vec<_> = events.iter().map(|e| e.incident_id).collect();
+            assert_eq!(incidents, [1, 2]);
         }
-        assert!(c.unwrap().events.try_recv().is_err());
+        assert!(c.unwrap().messages.try_recv().is_err());
         assert!(!hub.publish(9, vec![event(1)]));
     }
 
     #[test]
-    fn the_last_place_closes_the_mailbox_and_forgets_the_contact() {
+    fn the_last_place_closes_the_mailbox_and_forgets_the_contact_but_not_the_position() {
         let hub = Hub::default();
-        let (place, mailbox) = hub.enter(7, BrowserKey::new("a")).unwrap();
+        let alice = sign_in(7, "a");
+        let (place, mailbox) = hub.enter(&alice).unwrap();
+        let mut mailbox = mailbox.unwrap();
+        mailbox.memory.lock().position.extend([5]);
         assert!(hub.has(7) && !hub.is_empty());
         drop(place);
         assert!(!hub.has(7) && hub.is_empty());
-        let mut mailbox = mailbox.unwrap();
-        assert_eq!(
-            mailbox.commands.try_recv().unwrap_err(),
-            mpsc::error::TryRecvError::Disconnected
-        );
+        let closed = mailbox.commands.try_recv().unwrap_err();
+        assert_eq!(closed, mpsc::error::TryRecvError::Disconnected);
+
+        assert!(hub.remembers(7, alice.browser) && !hub.remembers(8, alice.browser));
+        let stored = Some(Position::new(0, [6]));
+        let again = SignIn {
+            position: stored,
+            ..alice
+        };
+        let (_place, mailbox) = hub.enter(&again).unwrap();
+        let position = mailbox.unwrap().memory.lock().position.clone();
+        assert_eq!(position.above().collect::<Vec<_>>(), [5, 6]);
+    }
+
+    #[test]
+    fn positions_are_stored_once_unless_that_failed() {
+        let hub = Hub::default();
+        let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
+        let positions = hub.unstored_positions();
+        assert_eq!(positions.len(), 1);
+        assert!(hub.unstored_positions().is_empty());
+        hub.still_unstored(&positions);
+        assert_eq!(hub.unstored_positions().len(), 1);
+        mailbox.unwrap().memory.lock().unstored = true;
+        assert_eq!(hub.unstored_positions().len(), 1);
+    }
+
+    #[test]
+    fn only_absent_browsers_are_forgotten() {
+        let hub = Hub::default();
+        let (_here, _) = hub.enter(&sign_in(7, "a")).unwrap();
+        drop(hub.enter(&sign_in(7, "b")).unwrap());
+        hub.forget(Duration::from_secs(60));
+        assert!(hub.remembers(7, BrowserKey::new("b")));
+        hub.forget(Duration::ZERO);
+        assert!(!hub.remembers(7, BrowserKey::new("b")));
+        assert!(hub.remembers(7, BrowserKey::new("a")));
+    }
+
+    #[test]
+    fn revoking_ends_the_browser_and_forgets_it() {
+        let hub = Hub::default();
+        let alice = sign_in(7, "a");
+        let (_place, mailbox) = hub.enter(&alice).unwrap();
+        assert_eq!(hub.browsers(7), [(alice.browser, alice.agent)]);
+        hub.revoke(7, alice.browser);
+        let command = mailbox.unwrap().commands.try_recv();
+        assert!(matches!(command, Ok(Command::Revoke)));
+        assert!(!hub.remembers(7, alice.browser));
     }
 
     #[test]
     fn stopping_ends_browsers_and_refuses_new_ones() {
         let hub = Hub::default();
-        let (_place, mailbox) = hub.enter(7, BrowserKey::new("a")).unwrap();
-        hub.stop();
-        assert!(matches!(
-            mailbox.unwrap().commands.try_recv(),
-            Ok(Command::End)
-        ));
-        assert_eq!(
-            hub.enter(7, BrowserKey::new("b")).unwrap_err(),
-            Full::Stopping
-        );
-    }
-
-    #[test]
-    fn a_key_shows_nothing_of_the_session_id() {
-        assert_eq!(format!("{:?}", BrowserKey::new("abc")), "ba7816");
+        let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
+        hub.stop(|| 1234);
+        let command = mailbox.unwrap().commands.try_recv();
+        assert!(matches!(command, Ok(Command::End { retry_ms: 1234 })));
+        assert!(matches!(hub.enter(&sign_in(7, "b")), Err(Full::Stopping)));
     }
 }

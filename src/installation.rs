@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use crate::database::describe;
 
 /// The version of `sql/install.sql` that this daemon works with.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
 /// Every trigger of `sql/install.sql`, with its table.
 pub const TRIGGERS: [(&str, &str); 8] = [
@@ -33,6 +33,8 @@ pub struct Installation {
     pub citext_schema: String,
     /// Whether an incident carries its own `mute_reason` (1.0), or its object does (0.x).
     pub mute_on_incident: bool,
+    /// Whether the role may write what browsers were told.
+    pub stores_positions: bool,
 }
 
 /// Why the installation cannot be used.
@@ -133,13 +135,16 @@ pub async fn inspect(client: &Client) -> Result<Installation, Error> {
                      WHERE a.attrelid = format('%I.contact', $1::text)::regclass AND a.attname = 'username'),
                     EXISTS (SELECT FROM pg_attribute a
                      WHERE a.attrelid = format('%I.incident', $1::text)::regclass
-                       AND a.attname = 'mute_reason' AND NOT a.attisdropped)",
+                       AND a.attname = 'mute_reason' AND NOT a.attisdropped),
+                    (SELECT bool_and(has_table_privilege('icinga_desktop.browser_position', privilege))
+                     FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege)",
             &[&schema],
         )
         .await?;
     Ok(Installation {
         citext_schema: row.get(0),
         mute_on_incident: row.get(1),
+        stores_positions: row.get(2),
         schema,
     })
 }

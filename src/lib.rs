@@ -11,6 +11,9 @@
 //! 4. [`hub`] has a broadcast channel per recipient with open streams.
 //! 5. [`http`] lets browsers in ([`auth`]) and gives each event to one stream of each browser.
 //!
+//! What a browser misses is found again by [`replay`], from its [`position`], which [`positions`] stores.
+//! [`pulse`] proves that the listener hears; [`sign_ins`] ends streams that are not allowed any more.
+//!
 //! [`lifecycle`] builds all this and takes it down; [`config`] says with which settings; [`check`]
 //! looks whether it can work; [`installation`] knows what the SQL script leaves in the database.
 
@@ -28,5 +31,10 @@ pub mod lifecycle;
 pub mod listener;
 pub mod metrics;
 pub mod notification;
+pub mod position;
+pub mod positions;
+pub mod pulse;
 pub mod queries;
+pub mod replay;
 pub mod resolver;
+pub mod sign_ins;

@@ -1,21 +1,28 @@
 //! From start to stop: what is built in which order, what ends it, and with which exit code.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::{error, info, warn};
+use rand::RngExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use crate::config::Config;
 use crate::database::Connector;
 use crate::http::{self, State};
 use crate::hub::Hub;
-use crate::listener::{self, Listener};
+use crate::listener::{self, Listener, Outlets};
 use crate::metrics::Metrics;
-use crate::queries::Keeper;
+use crate::positions::Positions;
+use crate::pulse::{Pulse, PulseToken};
+use crate::queries::{Keeper, Queries};
+use crate::replay::Replayer;
 use crate::resolver::Resolver;
+use crate::sign_ins::{self, SignIns};
 
 /// How the program ends. Service managers act on these, so they are fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +51,13 @@ impl From<Exit> for ExitCode {
 
 /// How long streams may take to say farewell at a stop.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// When browsers come back after a stop, in milliseconds: a restarted daemon is there by then, and they
+/// do not come all at once.
+const COME_BACK_MS: std::ops::Range<u32> = 1000..6000;
+
+/// How long the last positions may take to be stored.
+const STORE: Duration = Duration::from_secs(1);
 
 /// Runs the daemon until it is asked to stop or cannot go on.
 pub async fn run(config: &Config) -> Exit {
@@ -76,41 +90,62 @@ pub async fn run(config: &Config) -> Exit {
     let metrics = Metrics::default();
     let hub = Hub::default();
     let (keeper, queries) = Keeper::new(connector.clone());
-    let (sender, receiver) = mpsc::channel(listener::QUEUE);
-    let (hears, mut heard) = watch::channel(false);
-    let state = State::new(hub.clone(), queries.clone(), metrics.clone());
+    let (queue, received) = mpsc::channel(listener::QUEUE);
+    let (rechecks, to_recheck) = mpsc::channel(sign_ins::QUEUE);
+    let (beats, beaten) = watch::channel(0);
+    let (hears, heard) = watch::channel(false);
+    let (stop, stopped) = oneshot::channel();
+    let token = PulseToken::default();
+    let deaf = Arc::new(Notify::new());
+    let outlets = Outlets {
+        queue,
+        rechecks,
+        beats,
+        hears,
+    };
+    let ears = Listener::new(
+        connector,
+        outlets,
+        token.clone(),
+        Arc::clone(&deaf),
+        metrics.clone(),
+    );
+    let resolver = Resolver::new(received, queries.clone(), hub.clone(), metrics.clone());
+    let sign_ins = SignIns::new(to_recheck, queries.clone(), hub.clone(), metrics.clone());
+    let pulse = Pulse::new(queries.clone(), token, beaten, heard.clone(), deaf);
+    let replayer = Replayer::new(queries.clone(), config.daemon.replay);
+    let state = State::new(hub.clone(), queries.clone(), replayer, metrics);
 
+    let positions = tokio::spawn(Positions::new(hub.clone(), queries.clone()).run(stopped));
     let mut server = tokio::spawn(http::serve(listener, http::routes(state)));
     let mut keeper = tokio::spawn(keeper.run());
-    let mut ears = tokio::spawn(Listener::new(connector, sender, hears, metrics.clone()).run());
-    let mut resolver =
-        tokio::spawn(Resolver::new(receiver, queries.clone(), hub.clone(), metrics).run());
-    let ready = async move {
-        let mut queries = queries;
-        if heard.wait_for(|hears| *hears).await.is_ok() && queries.session().await.is_some() {
-            info!("ready: listening for notifications and serving streams");
-        }
-        std::future::pending::<()>().await;
-    };
+    let mut tasks = JoinSet::new();
+    let _ = tasks.spawn(named("listener", async move { match ears.run().await {} }));
+    let _ = tasks.spawn(named("resolver", resolver.run()));
+    let _ = tasks.spawn(named("sign-ins", sign_ins.run()));
+    let _ = tasks.spawn(named("pulse", pulse.run()));
 
-    // None of these tasks ends by itself, except for the keeper when there is nothing to keep.
+    // None of these ends by itself, except for the keeper when there is nothing to keep.
     let exit = tokio::select! {
         _ = terminate.recv() => Exit::Stopped,
         _ = interrupt.recv() => Exit::Stopped,
-        result = &mut keeper => {
-            match result {
-                Ok(Err(error)) => {
-                    error!("{error}");
-                    Exit::Config
-                }
-                Ok(Ok(())) => died("query session", "it returned"),
-                Err(error) => died("query session", &error.to_string()),
+        result = &mut keeper => match result {
+            Ok(Err(error)) => {
+                error!("{error}");
+                Exit::Config
             }
-        }
-        result = &mut ears => match result { Err(error) => died("listener", &error.to_string()) },
-        result = &mut resolver => died("resolver", &result.map_or_else(|error| error.to_string(), |()| "it returned".to_owned())),
-        result = &mut server => died("HTTP server", &result.map_or_else(|error| error.to_string(), |()| "it returned".to_owned())),
-        () = ready => Exit::Failed,
+            Ok(Ok(())) => died("query session"),
+            Err(error) => died(&error.to_string()),
+        },
+        Some(result) = tasks.join_next() => match result {
+            Ok(task) => died(task),
+            Err(error) => died(&error.to_string()),
+        },
+        result = &mut server => match result {
+            Ok(()) => died("HTTP server"),
+            Err(error) => died(&error.to_string()),
+        },
+        () = say_when_ready(heard, queries) => Exit::Failed,
     };
     if !server.is_finished() {
         // Awaited, because a Unix socket is removed when the server is gone.
@@ -118,23 +153,41 @@ pub async fn run(config: &Config) -> Exit {
         let _ = server.await;
     }
     farewell(&hub).await;
+    // If it is gone, so is what it would have done.
+    let _ = stop.send(());
+    if timeout(STORE, positions).await.is_err() {
+        warn!(
+            "positions could not be stored in time: browsers may be told again what they were told last"
+        );
+    }
     if exit == Exit::Stopped {
         info!("stopped");
     }
     exit
 }
 
-fn died(task: &str, reason: &str) -> Exit {
-    error!(
-        "the {task} task ended unasked ({reason}): stopping, so that the service manager starts anew"
-    );
+/// A task that says which one it was when it ends.
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
+}
+
+async fn say_when_ready(mut heard: watch::Receiver<bool>, mut queries: Queries) {
+    if heard.wait_for(|hears| *hears).await.is_ok() && queries.session().await.is_some() {
+        info!("ready: listening for notifications and serving streams");
+    }
+    std::future::pending().await
+}
+
+fn died(task: &str) -> Exit {
+    error!("a task ended unasked ({task}): stopping, so that the service manager starts anew");
     Exit::Failed
 }
 
 /// Ends all streams and waits until they are closed, but not for ever.
 async fn farewell(hub: &Hub) {
     let streams = hub.streams();
-    hub.stop();
+    hub.stop(|| rand::rng().random_range(COME_BACK_MS));
     if streams > 0 {
         info!("stopping: ending {streams} streams");
     }

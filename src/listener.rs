@@ -1,22 +1,27 @@
 //! The listener: one task, one PostgreSQL session that only LISTENs.
 //!
-//! It passes what it hears to the resolver and never waits for it: the queue between them is bounded,
-//! and what does not fit turns into a gap, as does every new connection. It never holds a transaction
-//! open, which would block the notification queue of the whole cluster.
+//! It passes what it hears to the resolver, and changed sign-ins to whoever ends them, and never waits
+//! for either: the queues are bounded, and what does not fit turns into a gap, as does every new
+//! connection. It never holds a transaction open, which would block the notification queue of the whole
+//! cluster.
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures::future::{Fuse, FusedFuture, FutureExt};
 use futures::{StreamExt, stream};
-use log::{error, info, warn};
-use tokio::sync::{mpsc, watch};
+use log::{debug, error, info, warn};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_postgres::{AsyncMessage, Client, Error};
 
 use crate::burst::Burst;
 use crate::database::{Backoff, Connector, describe};
 use crate::metrics::Metrics;
-use crate::notification::{INCIDENT_CHANNEL, Kind, Notification};
+use crate::notification::{
+    self, Beat, INCIDENT_CHANNEL, Kind, Notification, PULSE_CHANNEL, SESSION_CHANNEL, SessionChange,
+};
+use crate::pulse::PulseToken;
 
 /// How many notifications may wait for the resolver: a transaction that notifies 100,000 contacts
 /// fits, at 48 bytes each.
@@ -29,38 +34,68 @@ pub enum Received {
     Notification(Notification),
     /// The transaction of the last notification has been received to its end.
     Settled,
+    /// Our own pulse: everything that was committed before it has been received.
+    Beat(Beat),
     /// Something may have been missed up to here.
     Gap,
+}
+
+/// Whose sign-ins to check again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recheck {
+    /// This contact's.
+    Contact(i64),
+    /// Everybody's.
+    All,
+}
+
+/// Where the listener sends what it hears.
+#[derive(Debug)]
+pub struct Outlets {
+    /// To the resolver.
+    pub queue: mpsc::Sender<Received>,
+    /// To whoever ends streams whose sign-in is not valid any more.
+    pub rechecks: mpsc::Sender<Recheck>,
+    /// To the pulse: which beat of its own came back.
+    pub beats: watch::Sender<u64>,
+    /// Whether the session listens: what makes the daemon ready.
+    pub hears: watch::Sender<bool>,
 }
 
 /// The listener's task.
 #[derive(Debug)]
 pub struct Listener {
     connector: Connector,
-    queue: mpsc::Sender<Received>,
+    outlets: Outlets,
     /// A gap that did not fit into the queue yet.
     gap: bool,
-    /// Whether the session hears: what makes the daemon ready.
-    hears: watch::Sender<bool>,
+    /// Our own pulses' mark.
+    token: PulseToken,
+    /// Tells that the session is deaf although it looks healthy.
+    deaf: Arc<Notify>,
     metrics: Metrics,
     malformed: Burst,
+    overflowed: Burst,
 }
 
 impl Listener {
-    /// A listener that sends what it hears to `queue` and whether it hears to `hears`.
+    /// A listener that sends what it hears to `outlets`, and connects anew when told that it is `deaf`.
     pub fn new(
         connector: Connector,
-        queue: mpsc::Sender<Received>,
-        hears: watch::Sender<bool>,
+        outlets: Outlets,
+        token: PulseToken,
+        deaf: Arc<Notify>,
         metrics: Metrics,
     ) -> Self {
         Self {
             connector,
-            queue,
+            outlets,
             gap: false,
-            hears,
+            token,
+            deaf,
             metrics,
             malformed: Burst::default(),
+            overflowed: Burst::default(),
         }
     }
 
@@ -69,7 +104,7 @@ impl Listener {
         let mut backoff = Backoff::default();
         loop {
             let Err(reason) = self.listen(&mut backoff).await;
-            if self.hears.send_replace(false) {
+            if self.outlets.hears.send_replace(false) {
                 self.metrics.disconnects.inc();
             }
             let delay = backoff.next_delay();
@@ -95,8 +130,8 @@ impl Listener {
                     break;
                 }
                 message = messages.next() => {
-                    if let Some(notification) = self.read(message)? {
-                        self.forward(Received::Notification(notification));
+                    if let Some(received) = self.read(message)? {
+                        self.forward(received);
                     }
                 }
             }
@@ -104,7 +139,10 @@ impl Listener {
         info!("database: LISTEN {INCIDENT_CHANNEL} is in force");
         backoff.reset();
         self.report_gap();
-        self.hears.send_replace(true);
+        // Full means that a check of everybody is due anyway.
+        let _ = self.outlets.rechecks.try_send(Recheck::All);
+        self.outlets.hears.send_replace(true);
+        let deaf = Arc::clone(&self.deaf);
 
         // A changed incident waits for the end of its transaction (see the fold). PostgreSQL does not
         // mark it, but it answers a query only after it has delivered what it had begun to deliver, so
@@ -122,15 +160,21 @@ impl Listener {
                     self.marked(result, unmarked)?;
                     continue;
                 }
+                () = deaf.notified() => {
+                return Err("the session was deaf".to_owned());
+            }
                 message = messages.next() => message,
             };
             // The mark may have come in before this message.
             if let Some(result) = mark.as_mut().now_or_never() {
                 self.marked(result, unmarked)?;
             }
-            if let Some(notification) = self.read(message)? {
-                unmarked |= matches!(notification.kind, Kind::Changed { .. });
-                self.forward(Received::Notification(notification));
+            if let Some(received) = self.read(message)? {
+                unmarked |= matches!(
+                    &received,
+                    Received::Notification(notification) if matches!(notification.kind, Kind::Changed { .. })
+                );
+                self.forward(received);
             }
         }
     }
@@ -148,7 +192,7 @@ impl Listener {
     fn read(
         &mut self,
         message: Option<Result<AsyncMessage, Error>>,
-    ) -> Result<Option<Notification>, String> {
+    ) -> Result<Option<Received>, String> {
         let notification = match message {
             None => return Err("the server closed the connection".to_owned()),
             Some(Err(error)) => return Err(describe(&error)),
@@ -160,19 +204,44 @@ impl Listener {
             Some(Ok(_)) => return Ok(None),
         };
         self.metrics.notifications.inc();
-        match Notification::parse(notification.payload()) {
-            Ok(notification) => Ok(Some(notification)),
-            Err(reason) => {
-                self.metrics.notifications_malformed.inc();
-                if let Some(more) = self.malformed.take() {
-                    warn!(
-                        "a notification on channel {INCIDENT_CHANNEL} from backend {} was ignored: {reason}{more}; \
-                         somebody else sends on this channel, or the triggers are of another version",
-                        notification.process_id()
-                    );
-                }
-                Ok(None)
+        let (channel, payload) = (notification.channel(), notification.payload());
+        let received = match channel {
+            INCIDENT_CHANNEL => {
+                Notification::parse(payload).map(|n| Some(Received::Notification(n)))
             }
+            SESSION_CHANNEL => notification::parse(payload).map(|change: SessionChange| {
+                self.recheck(change.contact_id);
+                None
+            }),
+            _ => notification::parse(payload).map(|beat: Beat| {
+                // Others' beats say nothing about our ears.
+                let number = self.token.number(&beat.token)?;
+                self.outlets.beats.send_replace(number);
+                Some(Received::Beat(beat))
+            }),
+        };
+        received.or_else(|reason| {
+            self.metrics.notifications_malformed.inc();
+            if let Some(more) = self.malformed.take() {
+                warn!(
+                    "a notification on channel {channel} from backend {} was ignored: {reason}{more}; \
+                     somebody else sends on this channel, or the triggers are of another version",
+                    notification.process_id()
+                );
+            }
+            Ok(None)
+        })
+    }
+
+    fn recheck(&self, contact_id: i64) {
+        if self
+            .outlets
+            .rechecks
+            .try_send(Recheck::Contact(contact_id))
+            .is_err()
+        {
+            // The next periodic check finds it.
+            debug!("sign-ins of contact {contact_id} are checked later: too many changed at once");
         }
     }
 
@@ -181,17 +250,19 @@ impl Listener {
         if self.gap {
             self.report_gap();
         }
-        if !self.gap && self.queue.try_send(received).is_err() {
+        if !self.gap && self.outlets.queue.try_send(received).is_err() {
             self.metrics.notifications_overflowed.inc();
-            warn!(
-                "the queue of {QUEUE} notifications is full: what does not fit is read again later"
-            );
+            if let Some(more) = self.overflowed.take() {
+                warn!(
+                    "the queue of {QUEUE} notifications is full{more}: what does not fit is read again later"
+                );
+            }
             self.gap = true;
         }
     }
 
     fn report_gap(&mut self) {
-        self.gap = self.queue.try_send(Received::Gap).is_err();
+        self.gap = self.outlets.queue.try_send(Received::Gap).is_err();
         if !self.gap {
             self.metrics.gaps.inc();
         }
@@ -200,6 +271,8 @@ impl Listener {
 
 async fn listen(client: &Client) -> Result<(), Error> {
     client
-        .batch_execute(&format!("LISTEN {INCIDENT_CHANNEL}"))
+        .batch_execute(&format!(
+            "LISTEN {INCIDENT_CHANNEL}; LISTEN {SESSION_CHANNEL}; LISTEN {PULSE_CHANNEL}"
+        ))
         .await
 }

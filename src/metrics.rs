@@ -37,6 +37,10 @@ pub struct Inner {
     pub events_written: Counter,
     /// Times a browser fell behind its broadcast channel or its own queue.
     pub lags: Counter,
+    /// Complete replays that were started for browsers with open streams.
+    pub replays: Counter,
+    /// Streams that were ended because their sign-in was not valid any more.
+    pub revoked: Counter,
     /// Open streams.
     pub streams: Gauge,
     /// Requests that were not let in.

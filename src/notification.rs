@@ -3,10 +3,18 @@
 //! Any role that may connect to the database can send anything on a channel. Nothing in a payload is
 //! therefore trusted further than to say where to look; the resolver reads the rows themselves.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 /// The channel that announces notified contacts and changed incidents.
 pub const INCIDENT_CHANNEL: &str = "icinga_desktop_incident";
+
+/// The channel that announces contacts whose sign-ins may have changed.
+pub const SESSION_CHANNEL: &str = "icinga_desktop_session";
+
+/// The channel over which a daemon finds out that it hears.
+pub const PULSE_CHANNEL: &str = "icinga_desktop_pulse";
 
 /// An incident's severity: the words of the database's enum, in its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -72,10 +80,39 @@ pub enum Kind {
     },
 }
 
+/// A payload of [`SESSION_CHANNEL`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct SessionChange {
+    /// Whose sign-ins may have changed.
+    pub contact_id: i64,
+}
+
+/// A payload of [`PULSE_CHANNEL`]: what its sender knew to be committed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Beat {
+    /// Which daemon sent it, and the how-manieth it is.
+    pub token: String,
+    /// The newest visible `incident_history.id`.
+    pub newest_id: i64,
+    /// The oldest transaction that was running.
+    #[serde(deserialize_with = "number")]
+    pub oldest_running: u64,
+    /// The first transaction that had not begun.
+    #[serde(deserialize_with = "number")]
+    pub first_future: u64,
+}
+
+/// Transactions travel as text: JSON's numbers would lose the upper ones.
+fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = Cow::<'de, str>::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| serde::de::Error::custom("not a number"))
+}
+
 /// Why a payload was not understood. It never quotes the payload, which may be anybody's.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Malformed {
-    /// Not the JSON object that the triggers send.
+    /// Not the JSON object that is expected.
     #[error("{problem} at character {column} of {length}")]
     Json {
         /// The kind of problem.
@@ -88,21 +125,36 @@ pub enum Malformed {
     /// Well-formed, but neither a history row's nor an incident's.
     #[error("neither that of a history row nor that of an incident")]
     Fields,
-    /// The transaction is not a number.
-    #[error("its transaction is not a number")]
-    Transaction,
 }
 
 #[derive(Deserialize)]
 struct Payload<'a> {
-    #[serde(borrow)]
-    tx: std::borrow::Cow<'a, str>,
+    #[serde(deserialize_with = "number")]
+    tx: u64,
     incident_id: i64,
     history_id: Option<i64>,
     contact_id: Option<i64>,
     #[serde(borrow)]
-    state: Option<std::borrow::Cow<'a, str>>,
+    state: Option<Cow<'a, str>>,
     severity: Option<Severity>,
+}
+
+/// Parses a payload of any channel.
+///
+/// # Errors
+///
+/// [`Malformed::Json`].
+pub fn parse<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, Malformed> {
+    use serde_json::error::Category;
+    serde_json::from_str(payload).map_err(|error| Malformed::Json {
+        problem: match error.classify() {
+            Category::Data => "a missing field or one of a wrong type",
+            Category::Eof => "an unexpected end",
+            Category::Syntax | Category::Io => "a syntax error",
+        },
+        column: error.column(),
+        length: payload.len(),
+    })
 }
 
 impl Notification {
@@ -112,18 +164,7 @@ impl Notification {
     ///
     /// [`Malformed`], for everything that the triggers do not send.
     pub fn parse(payload: &str) -> Result<Self, Malformed> {
-        let parsed: Payload<'_> = serde_json::from_str(payload).map_err(|error| {
-            use serde_json::error::Category;
-            Malformed::Json {
-                problem: match error.classify() {
-                    Category::Data => "a missing field or one of a wrong type",
-                    Category::Eof => "an unexpected end",
-                    Category::Syntax | Category::Io => "a syntax error",
-                },
-                column: error.column(),
-                length: payload.len(),
-            }
-        })?;
+        let parsed: Payload<'_> = parse(payload)?;
         let kind = match (parsed.history_id, parsed.contact_id, parsed.severity) {
             (Some(history_id), Some(contact_id), None) => Kind::Notified {
                 history_id,
@@ -134,7 +175,7 @@ impl Notification {
             _ => return Err(Malformed::Fields),
         };
         Ok(Self {
-            tx: parsed.tx.parse().map_err(|_| Malformed::Transaction)?,
+            tx: parsed.tx,
             incident_id: parsed.incident_id,
             kind,
         })
@@ -185,6 +226,18 @@ mod tests {
                 Kind::Notified { .. } => panic!("{text}"),
             }
         }
+    }
+
+    #[test]
+    fn a_beats_payload() {
+        let beat: Beat = parse(
+            r#"{"token":"t-1","newest_id":9,"oldest_running":"18446744073709551615","first_future":"7"}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            (beat.newest_id, beat.oldest_running, beat.first_future),
+            (9, u64::MAX, 7)
+        );
     }
 
     #[test]

@@ -1,20 +1,33 @@
 //! The query session: every statement that the daemon sends to the database, and the one connection
 //! that carries them (tokio-postgres pipelines, so nothing waits for a pool).
 //!
-//! The resolver and the HTTP handlers share it. It is kept up in the background; who needs it while
-//! it is away either waits ([`Queries::session`]) or answers for itself ([`Queries::current`]).
+//! The resolver, the browsers and the HTTP handlers share it. It is kept up in the background; who
+//! needs it while it is away either waits ([`Queries::session`]) or answers for itself
+//! ([`Queries::current`]).
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future;
 use log::{error, info, warn};
 use tokio::sync::watch;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::{Client, Error, Row, Statement};
 
+use crate::auth::{AgentKey, BrowserKey};
 use crate::database::{Backoff, Connector, describe};
 use crate::installation::{self, Installation};
+use crate::position::Position;
+
+/// After which time PostgreSQL gives a statement up: far longer than any takes, and short enough for
+/// those behind it in the pipeline.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How far below the newest id a browser that was never here before starts, if it is not known yet
+/// which ids are settled: no transaction stays open while others write this many rows.
+const UNSETTLED_IDS: i64 = 1000;
 
 /// A `notified` history row of a contact that can be told.
 #[derive(Debug)]
@@ -49,7 +62,7 @@ pub struct Recipient {
 }
 
 /// What the database knows of a session id and user agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRow {
     /// The user agent is the one that signed in.
     pub agent_matches: bool,
@@ -57,15 +70,64 @@ pub struct SessionRow {
     pub newest: bool,
     /// The user's contact, unless there is none or it was deleted.
     pub contact_id: Option<i64>,
+    /// What the browser need not be told of, if that was ever stored.
+    pub position: Option<Position>,
+}
+
+/// An incident that a browser missed.
+#[derive(Debug)]
+pub struct Missed {
+    /// All rows that notified the contact about it, the newest first.
+    pub history_ids: Vec<i64>,
+    /// The incident.
+    pub incident_id: i64,
+    /// The newest row's time, in milliseconds since the epoch.
+    pub time_ms: i64,
+    /// The incident's present severity.
+    pub severity: String,
+    /// Its texts, cut to what an event can hold; `None` if the incident is beyond the bounds.
+    pub texts: Option<(String, Option<String>)>,
+}
+
+/// How much a replay tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Incidents whose newest row is older, in milliseconds since the epoch, are beyond them.
+    pub since_ms: i64,
+    /// As are all but this many of the newest incidents.
+    pub incidents: i64,
+}
+
+/// What has been committed, as far as one statement can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tide {
+    /// The newest visible `incident_history.id`.
+    pub newest_id: i64,
+    /// The oldest transaction that was running.
+    pub oldest_running: u64,
+    /// The first transaction that had not begun.
+    pub first_future: u64,
 }
 
 /// A live query session.
 #[derive(Debug)]
 pub struct Session {
     client: Client,
+    statements: Statements,
+    /// Whether positions may be stored; otherwise they live in memory only.
+    pub stores_positions: bool,
+}
+
+#[derive(Debug)]
+struct Statements {
     notified: Statement,
     recipients: Statement,
     session: Statement,
+    start: Statement,
+    missed: Statement,
+    valid: Statement,
+    refresh: Statement,
+    tide: Statement,
 }
 
 /// A cheap handle on whichever query session is alive.
@@ -119,6 +181,12 @@ impl Keeper {
             match self.connect().await {
                 Ok((session, closed)) => {
                     info!("database: query session connected");
+                    if !session.stores_positions {
+                        warn!(
+                            "database: no right to write icinga_desktop.browser_position: what browsers were \
+                             told is forgotten at a restart; run: psql -v ON_ERROR_STOP=1 -v role=ROLE -f sql/grants.sql"
+                        );
+                    }
                     backoff.reset();
                     was_up = true;
                     self.sender.send_replace(Some(Arc::new(session)));
@@ -166,12 +234,28 @@ enum ConnectError {
     Installation(#[from] installation::Error),
 }
 
-/// Rows of one query are cut in the database, so that megabytes of plugin output never travel: as
-/// many characters as an event can hold bytes, and one more to see that something was cut.
+/// Texts are cut in the database, so that megabytes of plugin output never travel: as many characters
+/// as an event can hold bytes, and one more to see that something was cut.
 const TEXT_CHARACTERS: usize = crate::event::TEXT_LIMIT + 1;
 
+/// Whether `incident_history h` announces something: what was written as pending or sent. A row that
+/// failed was pending before; one that was written as failed has no time of sending.
+const ANNOUNCES: &str = "h.type = 'notified' AND (h.notification_state IN ('pending', 'sent')
+    OR (h.notification_state = 'failed' AND h.sent_at IS NOT NULL))";
+
+/// Whether no newer session than `browser_session s` exists of its user and user agent.
+const NEWEST: &str = "NOT EXISTS (SELECT FROM browser_session n
+    WHERE n.username = s.username AND n.user_agent = s.user_agent
+      AND (n.authenticated_at, n.php_session_id) > (s.authenticated_at, s.php_session_id))";
+
+/// The digest that stands for the session id of `browser_session s`; [`BrowserKey`] is the same.
+const KEY: &str = "sha256(convert_to(s.php_session_id, 'UTF8'))";
+
+/// The database's clock, in Icinga's unit.
+const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::int8";
+
 impl Session {
-    /// Sets the search path, prepares every statement, and runs each for nobody: PostgreSQL checks rights
+    /// Sets the session up, prepares every statement, and runs each for nobody: PostgreSQL checks rights
     /// only when a statement runs.
     ///
     /// # Errors
@@ -182,65 +266,41 @@ impl Session {
         // case. pg_temp last, so that no temporary table stands in for a real one.
         client
             .execute(
-                "SELECT set_config('search_path', format('%I, %I, pg_temp', $1::text, $2::text), false)",
-                &[&installation.schema, &installation.citext_schema],
+                "SELECT set_config('search_path', format('%I, %I, pg_temp', $1::text, $2::text), false),
+                        set_config('statement_timeout', $3::text, false)",
+                &[
+                    &installation.schema,
+                    &installation.citext_schema,
+                    &STATEMENT_TIMEOUT.as_millis().to_string(),
+                ],
             )
             .await?;
-        let muted = if installation.mute_on_incident {
-            "i.mute_reason"
-        } else {
-            "o.mute_reason"
-        };
-        let notified = format!(
-            "SELECT h.id, h.contact_id, h.incident_id, h.time, i.severity::text,
-                    left(o.name, {TEXT_CHARACTERS}), left(h.message, {TEXT_CHARACTERS})
-             FROM incident_history h
-             JOIN contact c ON c.id = h.contact_id
-             JOIN incident i ON i.id = h.incident_id
-             JOIN object o ON o.id = i.object_id
-             WHERE h.id = ANY($1) AND h.type = 'notified'
-               AND h.notification_state IS DISTINCT FROM 'suppressed'
-               AND c.deleted = 'n' AND c.username IS NOT NULL"
-        );
-        let recipients = format!(
-            "SELECT DISTINCT i.id, c.id, left(o.name, {TEXT_CHARACTERS}), i.severity::text
-             FROM incident i
-             JOIN object o ON o.id = i.object_id
-             JOIN incident_contact ic ON ic.incident_id = i.id
-             LEFT JOIN contactgroup_member m
-               ON m.contactgroup_id = ic.contactgroup_id AND m.deleted = 'n'
-             JOIN contact c ON c.id = coalesce(ic.contact_id, m.contact_id)
-             WHERE i.id = ANY($1) AND {muted} IS NULL
-               AND c.deleted = 'n' AND c.username IS NOT NULL
-               AND (ic.role IN ('manager', 'subscriber') OR NOT EXISTS
-                    (SELECT FROM incident_contact x WHERE x.incident_id = i.id AND x.role = 'manager'))"
-        );
-        let session = "SELECT s.user_agent = $2,
-                    NOT EXISTS (SELECT FROM browser_session n
-                      WHERE n.username = s.username AND n.user_agent = s.user_agent
-                        AND (n.authenticated_at, n.php_session_id) > (s.authenticated_at, s.php_session_id)),
-                    c.id
-             FROM browser_session s
-             LEFT JOIN contact c ON c.username = s.username AND c.deleted = 'n'
-             WHERE s.php_session_id = $1";
-        let (notified, recipients, session) = future::try_join3(
-            client.prepare(&notified),
-            client.prepare(&recipients),
-            client.prepare(session),
-        )
-        .await?;
+        let statements = Statements::prepare(&client, installation).await?;
         let session = Self {
             client,
-            notified,
-            recipients,
-            session,
+            statements,
+            stores_positions: installation.stores_positions,
         };
-        future::try_join3(
+        future::try_join5(
             session.notified(&[]),
             session.recipients(&[]),
             session.browser_session("", ""),
+            session.start(0, 0),
+            session.valid_browsers(&[]),
         )
         .await?;
+        session
+            .missed(
+                0,
+                &Position::default(),
+                &[],
+                Bounds {
+                    since_ms: 0,
+                    incidents: 0,
+                },
+                0,
+            )
+            .await?;
         Ok(session)
     }
 
@@ -253,9 +313,12 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Whatever the server says.
+    /// Whatever the server says, here and below.
     pub async fn notified(&self, history_ids: &[i64]) -> Result<Vec<NotifiedRow>, Error> {
-        let rows = self.client.query(&self.notified, &[&history_ids]).await?;
+        let rows = self
+            .client
+            .query(&self.statements.notified, &[&history_ids])
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(NotifiedRow {
@@ -280,7 +343,7 @@ impl Session {
     pub async fn recipients(&self, incident_ids: &[i64]) -> Result<Vec<Recipient>, Error> {
         let rows = self
             .client
-            .query(&self.recipients, &[&incident_ids])
+            .query(&self.statements.recipients, &[&incident_ids])
             .await?;
         rows.iter()
             .map(|row| {
@@ -307,18 +370,300 @@ impl Session {
         let row = self
             .client
             .query_opt(
-                &self.session,
+                &self.statements.session,
                 &[&Redacted(session_id), &Redacted(user_agent)],
             )
             .await?;
         row.map(|row| {
+            let floor: Option<i64> = row.try_get(3)?;
+            let above: Option<Vec<i64>> = row.try_get(4)?;
             Ok(SessionRow {
                 agent_matches: row.try_get(0)?,
                 newest: row.try_get(1)?,
                 contact_id: row.try_get(2)?,
+                position: floor.map(|floor| Position::new(floor, above.unwrap_or_default())),
             })
         })
         .transpose()
+    }
+
+    /// The position of a browser that was never here before, "now", and the newest id. `settled` is
+    /// what is known to be settled, or 0.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn start(&self, contact_id: i64, settled: i64) -> Result<(Position, i64), Error> {
+        let row = self
+            .client
+            .query_one(&self.statements.start, &[&contact_id, &settled])
+            .await?;
+        let above: Vec<i64> = row.try_get(1)?;
+        Ok((Position::new(row.try_get(0)?, above), row.try_get(2)?))
+    }
+
+    /// The incidents that a contact was notified about beyond `position` and `known`, oldest first, at
+    /// most `limit` of them.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn missed(
+        &self,
+        contact_id: i64,
+        position: &Position,
+        known: &[i64],
+        bounds: Bounds,
+        limit: i64,
+    ) -> Result<Vec<Missed>, Error> {
+        let done: Vec<i64> = position.above().chain(known.iter().copied()).collect();
+        let rows = self
+            .client
+            .query(
+                &self.statements.missed,
+                &[
+                    &contact_id,
+                    &position.floor(),
+                    &done,
+                    &bounds.since_ms,
+                    &bounds.incidents,
+                    &limit,
+                ],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let title: Option<Text> = row.try_get(4)?;
+                let message: Option<Text> = row.try_get(5)?;
+                Ok(Missed {
+                    history_ids: row.try_get(0)?,
+                    incident_id: row.try_get(1)?,
+                    time_ms: row.try_get(2)?,
+                    severity: row.try_get(3)?,
+                    texts: title.map(|title| (title.0, message.map(|text| text.0))),
+                })
+            })
+            .collect()
+    }
+
+    /// Stores positions.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn store_positions(&self, positions: &[(BrowserKey, Position)]) -> Result<(), Error> {
+        let keys: Vec<&[u8]> = positions.iter().map(|(key, _)| key.as_bytes()).collect();
+        let floors: Vec<i64> = positions
+            .iter()
+            .map(|(_, position)| position.floor())
+            .collect();
+        // SQL has no arrays of arrays of different lengths; as text they travel.
+        let above: Vec<String> = positions
+            .iter()
+            .map(|(_, position)| {
+                let ids: Vec<String> = position.above().map(|id| id.to_string()).collect();
+                format!("{{{}}}", ids.join(","))
+            })
+            .collect();
+        self.client
+            .execute(
+                "INSERT INTO icinga_desktop.browser_position (browser, floor, above, changed_at)
+                 SELECT key, floor, above::int8[], clock_timestamp()
+                 FROM unnest($1::bytea[], $2::int8[], $3::text[]) AS p (key, floor, above)
+                 ON CONFLICT (browser) DO UPDATE SET
+                   floor = EXCLUDED.floor, above = EXCLUDED.above, changed_at = EXCLUDED.changed_at",
+                &[&keys, &floors, &above],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// The browsers of `contact_ids` whose sign-in is valid.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn valid_browsers(
+        &self,
+        contact_ids: &[i64],
+    ) -> Result<HashSet<(i64, BrowserKey, AgentKey)>, Error> {
+        let rows = self
+            .client
+            .query(&self.statements.valid, &[&contact_ids])
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok((
+                    row.try_get(0)?,
+                    BrowserKey::from_digest(row.try_get(1)?),
+                    AgentKey::from_digest(row.try_get(2)?),
+                ))
+            })
+            .collect()
+    }
+
+    /// Makes the sessions of live browsers young, so that no housekeeping takes them for forgotten.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn refresh(&self, browsers: &[BrowserKey]) -> Result<u64, Error> {
+        let keys: Vec<&[u8]> = browsers.iter().map(BrowserKey::as_bytes).collect();
+        self.client
+            .execute(&self.statements.refresh, &[&keys])
+            .await
+    }
+
+    /// Removes sessions that were not seen for a day, and positions whose session is gone. Returns how
+    /// many of each.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn clean_up(&self) -> Result<(u64, u64), Error> {
+        let sessions = self
+            .client
+            .execute(
+                &format!(
+                    "DELETE FROM browser_session WHERE authenticated_at < {NOW} - 24 * 3600 * 1000"
+                ),
+                &[],
+            )
+            .await?;
+        if !self.stores_positions {
+            return Ok((sessions, 0));
+        }
+        let positions = self
+            .client
+            .execute(
+                &format!(
+                    "DELETE FROM icinga_desktop.browser_position p
+                     WHERE NOT EXISTS (SELECT FROM browser_session s WHERE {KEY} = p.browser)"
+                ),
+                &[],
+            )
+            .await?;
+        Ok((sessions, positions))
+    }
+
+    /// Sends `token` and the tide over `channel`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn send_pulse(&self, channel: &str, token: &str) -> Result<(), Error> {
+        self.client
+            .execute(&self.statements.tide, &[&channel, &token])
+            .await?;
+        Ok(())
+    }
+
+    /// Whether the server is a standby, and the repair of a queue that a session cannot read: both are
+    /// asked when the listener seems to be deaf.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn diagnose_deafness(&self) -> Result<bool, Error> {
+        let row: Row = self
+            .client
+            .query_one(
+                "SELECT pg_is_in_recovery(), pg_notification_queue_usage()",
+                &[],
+            )
+            .await?;
+        row.try_get(0)
+    }
+}
+
+impl Statements {
+    async fn prepare(client: &Client, installation: &Installation) -> Result<Self, Error> {
+        let muted = if installation.mute_on_incident {
+            "i.mute_reason"
+        } else {
+            "o.mute_reason"
+        };
+        let notified = format!(
+            "SELECT h.id, h.contact_id, h.incident_id, h.time, i.severity::text,
+                    left(o.name, {TEXT_CHARACTERS}), left(h.message, {TEXT_CHARACTERS})
+             FROM incident_history h
+             JOIN contact c ON c.id = h.contact_id
+             JOIN incident i ON i.id = h.incident_id
+             JOIN object o ON o.id = i.object_id
+             WHERE h.id = ANY($1) AND {ANNOUNCES} AND c.deleted = 'n' AND c.username IS NOT NULL"
+        );
+        let recipients = format!(
+            "SELECT DISTINCT i.id, c.id, left(o.name, {TEXT_CHARACTERS}), i.severity::text
+             FROM incident i
+             JOIN object o ON o.id = i.object_id
+             JOIN incident_contact ic ON ic.incident_id = i.id
+             LEFT JOIN contactgroup_member m
+               ON m.contactgroup_id = ic.contactgroup_id AND m.deleted = 'n'
+             JOIN contact c ON c.id = coalesce(ic.contact_id, m.contact_id)
+             WHERE i.id = ANY($1) AND {muted} IS NULL
+               AND c.deleted = 'n' AND c.username IS NOT NULL
+               AND (ic.role IN ('manager', 'subscriber') OR NOT EXISTS
+                    (SELECT FROM incident_contact x WHERE x.incident_id = i.id AND x.role = 'manager'))"
+        );
+        let (position, join) = if installation.stores_positions {
+            (
+                "p.floor, p.above",
+                format!("LEFT JOIN icinga_desktop.browser_position p ON p.browser = {KEY}"),
+            )
+        } else {
+            ("NULL::int8, NULL::int8[]", String::new())
+        };
+        let session = format!(
+            "SELECT s.user_agent = $2, {NEWEST}, c.id, {position}
+             FROM browser_session s
+             LEFT JOIN contact c ON c.username = s.username AND c.deleted = 'n'
+             {join}
+             WHERE s.php_session_id = $1"
+        );
+        let start = format!(
+            "SELECT f.floor, ARRAY(SELECT h.id FROM incident_history h
+                      WHERE h.contact_id = $1 AND h.type = 'notified' AND h.id > f.floor), f.newest
+             FROM (SELECT greatest($2::int8, newest - {UNSETTLED_IDS}) AS floor, newest
+                   FROM (SELECT coalesce(max(id), 0) AS newest FROM incident_history) m) f"
+        );
+        let missed = format!(
+            "SELECT w.ids, w.incident_id, w.time, i.severity::text,
+                    CASE WHEN w.kept THEN left(o.name, {TEXT_CHARACTERS}) END,
+                    CASE WHEN w.kept THEN left(w.message, {TEXT_CHARACTERS}) END
+             FROM (SELECT m.ids, m.incident_id, n.time, n.message, m.id,
+                     n.time >= $4 AND row_number() OVER (ORDER BY m.id DESC) <= $5 AS kept
+                   FROM (SELECT h.incident_id, max(h.id) AS id, array_agg(h.id ORDER BY h.id DESC) AS ids
+                         FROM incident_history h
+                         WHERE h.contact_id = $1 AND h.id > $2 AND h.id <> ALL($3) AND {ANNOUNCES}
+                         GROUP BY h.incident_id) m
+                   JOIN incident_history n ON n.id = m.id) w
+             JOIN incident i ON i.id = w.incident_id
+             JOIN object o ON o.id = i.object_id
+             ORDER BY w.id LIMIT $6"
+        );
+        let valid = format!(
+            "SELECT c.id, {KEY}, sha256(convert_to(s.user_agent, 'UTF8'))
+             FROM contact c JOIN browser_session s ON s.username = c.username
+             WHERE c.id = ANY($1) AND c.deleted = 'n' AND {NEWEST}"
+        );
+        let refresh = format!(
+            "UPDATE browser_session s SET authenticated_at = {NOW} WHERE {KEY} = ANY($1) AND {NEWEST}"
+        );
+        let tide = "SELECT pg_notify($1, json_build_object('token', $2::text,
+                      'newest_id', (SELECT coalesce(max(id), 0) FROM incident_history),
+                      'oldest_running', pg_snapshot_xmin(s)::text,
+                      'first_future', pg_snapshot_xmax(s)::text)::text)
+                    FROM pg_current_snapshot() s";
+        Ok(Self {
+            notified: client.prepare(&notified).await?,
+            recipients: client.prepare(&recipients).await?,
+            session: client.prepare(&session).await?,
+            start: client.prepare(&start).await?,
+            missed: client.prepare(&missed).await?,
+            valid: client.prepare(&valid).await?,
+            refresh: client.prepare(&refresh).await?,
+            tide: client.prepare(tide).await?,
+        })
     }
 }
 

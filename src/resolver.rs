@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future;
 use log::{debug, error};
 use tokio::sync::mpsc;
@@ -17,6 +18,7 @@ use crate::fold::{Announcement, Fold};
 use crate::hub::Hub;
 use crate::listener::Received;
 use crate::metrics::Metrics;
+use crate::pulse::Settling;
 use crate::queries::{NotifiedRow, Queries, Recipient, Session};
 
 /// How much is taken from the queue at a time: a transaction that notifies thousands is told in
@@ -51,38 +53,56 @@ impl Resolver {
     /// Runs until the listener or the query session's keeper is gone for good.
     pub async fn run(mut self) {
         let mut fold = Fold::default();
+        let mut settling = Settling::default();
         let mut received = Vec::new();
         while self.queue.recv_many(&mut received, BATCH).await > 0 {
+            let (mut gap, mut settled) = (false, None);
             for received in received.drain(..) {
                 match received {
                     Received::Notification(notification) => fold.push(&notification),
                     Received::Settled => fold.settled(),
-                    // Replay (design 3) takes this place.
-                    Received::Gap => fold.settled(),
+                    Received::Beat(beat) => settled = settling.beat(beat).or(settled),
+                    Received::Gap => {
+                        fold.settled();
+                        gap = true;
+                    }
                 }
             }
             let ready = fold.take_ready();
-            if !ready.is_empty() && !self.tell(&ready).await {
-                return;
+            if !ready.is_empty() {
+                match self.tell(&ready).await {
+                    Told::All => {}
+                    // Then browsers look for themselves.
+                    Told::NotAll => gap = true,
+                    Told::Stopping => return,
+                }
+            }
+            if gap {
+                self.hub.gap();
+            }
+            // Last: below this, browsers that have taken all messages need not look again.
+            if let Some(settled) = settled {
+                self.hub.settle(settled);
             }
         }
     }
 
     /// Looks up `announcements` and publishes them. While the database is away they wait: they are
-    /// ids, and what comes behind them has a bounded queue. Returns `false` if the daemon is stopping.
-    async fn tell(&mut self, announcements: &[Announcement]) -> bool {
+    /// ids, and what comes behind them has a bounded queue.
+    async fn tell(&mut self, announcements: &[Announcement]) -> Told {
         loop {
             let (history_ids, incident_ids) = self.wanted(announcements);
             if history_ids.is_empty() && incident_ids.is_empty() {
-                return true;
+                self.publish(announcements, Vec::new(), Vec::new());
+                return Told::All;
             }
             let Some(session) = self.queries.session().await else {
-                return false;
+                return Told::Stopping;
             };
             match look_up(&session, &history_ids, &incident_ids).await {
                 Ok((rows, recipients)) => {
                     self.publish(announcements, rows, recipients);
-                    return true;
+                    return Told::All;
                 }
                 Err(error) if session.is_closed() => {
                     debug!(
@@ -93,11 +113,11 @@ impl Resolver {
                 }
                 Err(error) => {
                     error!(
-                        "{} events were not told, their query failed: {}",
+                        "a query for {} events failed, they are read again: {}",
                         announcements.len(),
                         describe(&error)
                     );
-                    return true;
+                    return Told::NotAll;
                 }
             }
         }
@@ -109,14 +129,15 @@ impl Resolver {
         for announcement in announcements {
             match *announcement {
                 Announcement::Notified {
-                    history_id,
+                    history_ids: ref ids,
                     contact_id,
                     ..
                 } => {
                     if self.hub.has(contact_id) {
-                        history_ids.push(history_id);
+                        history_ids.extend(ids.first());
                     }
                 }
+                Announcement::Covered { .. } => {}
                 Announcement::Changed { incident_id, .. } => {
                     if !self.hub.is_empty() {
                         incident_ids.push(incident_id);
@@ -146,16 +167,16 @@ impl Resolver {
         for announcement in announcements {
             match announcement {
                 Announcement::Notified {
-                    history_id,
+                    history_ids,
                     severity,
                     ..
                 } => {
                     // A row that is gone, or does not say what its notification said, is not told.
-                    let Some(row) = rows.get(history_id) else {
+                    let Some(row) = history_ids.first().and_then(|id| rows.get(id)) else {
                         continue;
                     };
-                    let event = Event::render(&Content {
-                        history_id: Some(row.history_id),
+                    let event = Event::render(Content {
+                        history_ids: history_ids.clone(),
                         time_ms: row.time_ms,
                         incident_id: row.incident_id,
                         severity: severity.map_or(&row.severity, |severity| severity.as_str()),
@@ -168,6 +189,21 @@ impl Resolver {
                         .or_default()
                         .push(Arc::new(event));
                 }
+                Announcement::Covered {
+                    history_id,
+                    contact_id,
+                } => {
+                    // Only says that the row is done.
+                    let event = Event {
+                        history_ids: vec![*history_id],
+                        incident_id: 0,
+                        bytes: Bytes::new(),
+                    };
+                    contacts
+                        .entry(*contact_id)
+                        .or_default()
+                        .push(Arc::new(event));
+                }
                 Announcement::Changed {
                     incident_id,
                     severity,
@@ -176,8 +212,8 @@ impl Resolver {
                         continue;
                     };
                     // The same for all of them: rendered once.
-                    let event = Arc::new(Event::render(&Content {
-                        history_id: None,
+                    let event = Arc::new(Event::render(Content {
+                        history_ids: Vec::new(),
                         time_ms: jiff::Timestamp::now().as_millisecond(),
                         incident_id: *incident_id,
                         severity: severity
@@ -201,6 +237,13 @@ impl Resolver {
             }
         }
     }
+}
+
+/// What became of announcements.
+enum Told {
+    All,
+    NotAll,
+    Stopping,
 }
 
 async fn look_up(

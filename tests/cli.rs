@@ -32,7 +32,7 @@ fn check_is_content_with_a_complete_installation() {
         "ok    connection: ",
         "ok    server: ",
         "ok    LISTEN/NOTIFY: ",
-        "ok    triggers: all 8 present and on, version 1, on schema \"public\"",
+        "ok    triggers: all 8 present and on, version 2, on schema \"public\"",
         "ok    rights: ",
     ]) {
         assert!(line.starts_with(begin), "{line}");
@@ -88,7 +88,7 @@ fn check_and_run_say_what_is_missing_in_the_database() {
                  LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 99'";
     expect(
         newer,
-        "the triggers are version 99, this daemon needs 1; upgrade this daemon",
+        "the triggers are version 99, this daemon needs 2; upgrade this daemon",
     );
     expect(
         &newer.replace("99", "0"),

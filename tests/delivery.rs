@@ -518,7 +518,8 @@ async fn of_two_streams_of_a_browser_one_gets_an_event_and_the_other_takes_over(
     let third = Answer::subscribe(&world.daemon.address, &alice.session_id).await;
     assert_eq!(third.status, 204);
 
-    world.nothing_else(&mut [&mut alice]).await;
+    let fence = world.nothing_else(&mut [&mut alice]).await;
+    world.delivered(fence.history[0]).await;
     drop(alice.stream);
     world.daemon.wait_for_log("stream closed");
     let notified = [(alice.contact, 1, PENDING)];

@@ -110,7 +110,7 @@ async fn installs_on_every_released_schema_and_uninstalling_leaves_nothing() {
         let output = database.psql().file(INSTALL).success();
         assert_eq!(
             output.stdout,
-            "icinga_desktop version 1 is installed on schema public: 8 triggers, index idx_icinga_desktop_notified. \
+            "icinga_desktop version 2 is installed on schema public: 8 triggers, index idx_icinga_desktop_notified. \
              Next: icinga-desktop-bridge check\n"
         );
         assert_eq!(output.stderr, "", "{shape:?}");
@@ -398,12 +398,12 @@ async fn refuses_to_go_back_to_an_older_version() {
     let database = installed(Shape::V1_0, "newer");
     database
         .psql()
-        .command("CREATE OR REPLACE FUNCTION icinga_desktop.version() RETURNS integer LANGUAGE sql AS 'SELECT 2'")
+        .command("CREATE OR REPLACE FUNCTION icinga_desktop.version() RETURNS integer LANGUAGE sql AS 'SELECT 3'")
         .success();
     let error = database.psql().file(INSTALL).failure();
     assert!(
         error.contains(
-            "icinga_desktop version 2 is installed, which is newer than version 1 of this script"
+            "icinga_desktop version 3 is installed, which is newer than version 2 of this script"
         ),
         "{error}"
     );
@@ -1022,7 +1022,7 @@ async fn a_role_gets_what_the_daemon_reads_and_nothing_else() {
             .success();
         assert_eq!(
             output.stdout,
-            format!("Role {quoted} may now read what icinga-desktop-bridge needs.\n")
+            format!("Role {quoted} may now do what icinga-desktop-bridge needs.\n")
         );
         assert_eq!(output.stderr, "");
     }
@@ -1040,11 +1040,17 @@ async fn a_role_gets_what_the_daemon_reads_and_nothing_else() {
         .await;
     assert_eq!(
         granted,
-        "SELECT column contact.deleted\n\
+        "UPDATE column browser_session.authenticated_at\n\
+         SELECT column contact.deleted\n\
          SELECT column contact.id\n\
          SELECT column contact.username\n\
          EXECUTE function version\n\
          USAGE schema icinga_desktop\n\
+         DELETE table browser_position\n\
+         INSERT table browser_position\n\
+         SELECT table browser_position\n\
+         UPDATE table browser_position\n\
+         DELETE table browser_session\n\
          SELECT table browser_session\n\
          SELECT table contactgroup_member\n\
          SELECT table incident\n\
@@ -1065,8 +1071,8 @@ async fn a_role_gets_what_the_daemon_reads_and_nothing_else() {
         "SELECT * FROM channel",
         "UPDATE incident SET severity = 'ok'",
         "INSERT INTO object VALUES ('', 1, '')",
-        "DELETE FROM browser_session",
-        "UPDATE browser_session SET authenticated_at = 0",
+        "UPDATE browser_session SET username = 'me'",
+        "INSERT INTO browser_session VALUES ('x', 'me', 'x', 0)",
         "UPDATE contact SET username = 'me'",
         "INSERT INTO contact (id) VALUES (1)",
         "DELETE FROM incident_contact",

@@ -3,15 +3,24 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Error;
 use super::setting::{Section, is_host_name, port};
+use crate::replay::Limits;
 
 /// The port the web module's documentation and proxy examples use.
 const DEFAULT_PORT: u16 = 9001;
 
+/// How far back a browser that comes back is told what it missed, in minutes: who was away for longer
+/// looks at Icinga Web anyway.
+const DEFAULT_REPLAY_MINUTES: u32 = 60;
+
+/// How many incidents it is told at most: more popups than these hide each other.
+const DEFAULT_REPLAY_INCIDENTS: u32 = 20;
+
 /// The keys of this section that mean something.
-const KEYS: [&str; 2] = ["host", "port"];
+const KEYS: [&str; 4] = ["host", "port", "replay_minutes", "replay_incidents"];
 
 /// What to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +54,9 @@ pub struct Daemon {
     pub host: Host,
     /// Default: 9001. With 0 the operating system picks one.
     pub port: u16,
+    /// What a browser that comes back is told; `replay_minutes` (default 60) and `replay_incidents`
+    /// (default 20). With 0 of either, only a summary.
+    pub replay: Limits,
 }
 
 impl Daemon {
@@ -70,14 +82,35 @@ impl Daemon {
             None => DEFAULT_PORT,
             Some(text) => port(&text.value).ok_or(Error::ListenPort(text.place))?,
         };
-        Ok(Self { host, port })
+        let replay = Limits {
+            age: Duration::from_secs(
+                60 * u64::from(number(section, "replay_minutes", DEFAULT_REPLAY_MINUTES)?),
+            ),
+            incidents: number(section, "replay_incidents", DEFAULT_REPLAY_INCIDENTS)?,
+        };
+        Ok(Self { host, port, replay })
     }
 
     pub(super) fn settings(&self) -> Vec<(String, String)> {
         vec![
             ("daemon.host".to_owned(), self.host.to_string()),
             ("daemon.port".to_owned(), self.port.to_string()),
+            (
+                "daemon.replay_minutes".to_owned(),
+                (self.replay.age.as_secs() / 60).to_string(),
+            ),
+            (
+                "daemon.replay_incidents".to_owned(),
+                self.replay.incidents.to_string(),
+            ),
         ]
+    }
+}
+
+fn number(section: &Section<'_>, key: &'static str, default: u32) -> Result<u32, Error> {
+    match section.key(key) {
+        None => Ok(default),
+        Some(text) => text.value.parse().map_err(|_| Error::Number(text.place)),
     }
 }
 

@@ -66,6 +66,9 @@ pub enum Error {
     /// `[daemon] port` is no port.
     #[error("{0}: give a port number from 0 (any free port) to 65535")]
     ListenPort(Place),
+    /// Not a number where one is required.
+    #[error("{0}: give a whole number, 0 or more")]
+    Number(Place),
     /// The module is not told its database.
     #[error(
         "{}: no resource in [database]: set resource = \"<name>\" to the section of resources.ini with the Icinga Notifications database",

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
+use crate::replay::Limits;
 
 const RESOURCE: &str = "[database]\nresource = \"notifications\"\n";
 
@@ -265,6 +266,10 @@ mod daemon {
         let default = Daemon {
             host: Host::Any,
             port: 9001,
+            replay: Limits {
+                age: Duration::from_secs(3600),
+                incidents: 20,
+            },
         };
         assert_eq!(
             Setup::daemon("host =\nport = \"\"").config().daemon,
@@ -272,6 +277,22 @@ mod daemon {
         );
         let none = Setup::new(RESOURCE, "[notifications]\ndb = pgsql\n");
         assert_eq!(none.config().daemon, default);
+    }
+
+    #[test]
+    fn the_bounds_of_a_replay_are_whole_numbers() {
+        let daemon = Setup::daemon("replay_minutes = 5\nreplay_incidents = 0")
+            .config()
+            .daemon;
+        assert_eq!(daemon.replay.age, Duration::from_secs(300));
+        assert_eq!(daemon.replay.incidents, 0);
+        for value in ["-1", "1h", "1.5", "99999999999"] {
+            let error = Setup::daemon(&format!("replay_minutes = {value}")).error();
+            assert!(
+                error.contains("replay_minutes") && error.contains("whole number"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
@@ -915,6 +936,8 @@ mod settings {
         let expected = [
             "daemon.host = [::]",
             "daemon.port = 9001",
+            "daemon.replay_minutes = 60",
+            "daemon.replay_incidents = 20",
             "database.resource = notifications",
             "database.host = db1,db2",
             "database.hostaddr = ",

@@ -1,171 +1,360 @@
 //! The task of one browser: it owns the browser's streams and gives each event to exactly one of them.
 //!
 //! One task per browser and not per stream, because two streams of a browser would have to agree on
-//! who writes an event; here there is nothing to agree on. It never waits for a client: a client that
-//! does not read has a bounded queue.
+//! who writes an event; here there is nothing to agree on. It never waits for a client: what a client
+//! does not take is bounded, and read from the database again when it does.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use log::debug;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::stream::Stream;
-use crate::event;
-use crate::hub::{Batch, Command, Mailbox};
+use crate::auth::BrowserKey;
+use crate::event::{self, Event};
+use crate::hub::{Command, Hub, Mailbox, Memory, Message};
 use crate::metrics::Metrics;
+use crate::replay::{Replay, Replayer, Running};
 
-/// Silence after which a comment is written: half of what Apache's `timeout=30` allows, the shortest
-/// of the proxies in the contract.
-pub(crate) const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
+/// What may wait for a browser, in bytes: 300 events of a usual size fit, and one browser that does not
+/// read costs no more.
+const MAX_PENDING: usize = 256 * 1024;
 
-/// What may wait for a client that does not read, in bytes. 300 events of a usual size fit; one
-/// browser cannot cost more.
-const MAX_QUEUED: usize = 256 * 1024;
+/// When the task looks around if no stream has anything due.
+const IDLE_TICK: Duration = Duration::from_secs(60);
 
-/// Runs until the browser's last stream has ended.
-pub(crate) async fn run(mailbox: Mailbox, metrics: Metrics) {
+/// What all browsers' tasks share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) hub: Hub,
+    pub(crate) replayer: Replayer,
+    pub(crate) metrics: Metrics,
+}
+
+/// Runs until the browser's last place is gone.
+pub(crate) async fn run(mailbox: Mailbox, shared: Shared) {
     let Mailbox {
-        mut events,
+        mut messages,
         mut commands,
+        memory,
+        contact_id,
+        key,
     } = mailbox;
+    let waiting = std::mem::take(&mut memory.lock().leftovers).into();
     let mut browser = Browser {
+        contact_id,
+        key,
+        memory,
+        shared,
         streams: Vec::new(),
-        metrics,
+        waiting,
+        replay: None,
+        // Whatever it missed since it was last here; nothing, if it never was.
+        returning: true,
+        incomplete: false,
+        probes: Vec::new(),
+        end: None,
     };
     let mut open = true;
-    let keep_alive = sleep_until(Instant::now() + KEEP_ALIVE_AFTER);
-    tokio::pin!(keep_alive);
+    let tick = sleep_until(Instant::now());
+    tokio::pin!(tick);
     while open || !browser.streams.is_empty() {
+        browser.advance();
+        let due = browser.next_tick();
+        if tick.deadline() != due {
+            tick.as_mut().reset(due);
+        }
         tokio::select! {
-            // Before the events, so that a stream that was handed over gets what follows it.
+            // Commands first, so that a stream that was handed over gets what follows it.
             biased;
             command = commands.recv(), if open => match command {
-                Some(Command::Stream { socket, head, place }) => {
-                    browser.add(Stream::new(socket, head, place));
-                }
-                Some(Command::End) => browser.end(),
+                Some(command) => browser.obey(command),
                 // The hub knows no place of this browser any more.
                 None => open = false,
             },
-            (index, result) = poll_fn(|cx| browser.poll_streams(cx)) => browser.remove(index, &result),
-            batch = events.recv(), if browser.can_receive() => match batch {
-                Ok(batch) => browser.deliver(&batch),
+            step = poll_fn(|cx| browser.poll(cx)) => match step {
+                Step::Ended(index, result) => browser.remove(index, &result),
+                Step::Replayed(replay) => browser.replayed(replay),
+            },
+            message = messages.recv() => match message {
+                Ok(Message::Events(events)) => browser.receive(&events),
+                Ok(Message::Gap) => browser.incomplete = true,
                 Err(RecvError::Lagged(missed)) => browser.lagged(missed),
                 // The hub dropped the contact: every place is gone.
                 Err(RecvError::Closed) => return,
             },
-            () = &mut keep_alive, if !browser.streams.is_empty() => {
-                keep_alive.as_mut().reset(browser.keep_alive());
-            }
+            () = &mut tick => browser.tick(),
+        }
+        // Read before looking whether messages are left: what was published before it was raised is
+        // then among them.
+        let settled = browser.shared.hub.settled();
+        if messages.is_empty() && browser.is_idle() {
+            browser.memory.lock().position.settle(settled);
         }
     }
 }
 
-#[derive(Debug)]
 struct Browser {
+    contact_id: i64,
+    key: BrowserKey,
+    memory: Memory,
+    shared: Shared,
     /// Oldest first: the first is the one that gets events.
     streams: Vec<Stream>,
-    metrics: Metrics,
+    /// Events that no stream has been given yet, or that came back from one that did not survive.
+    waiting: VecDeque<Arc<Event>>,
+    replay: Option<Running>,
+    /// A replay is owed since the browser came back.
+    returning: bool,
+    /// A replay is owed since something may have been missed.
+    incomplete: bool,
+    /// Who wants to know whether the streams are alive.
+    probes: Vec<oneshot::Sender<()>>,
+    /// The daemon is stopping: how long the client shall wait, in milliseconds.
+    end: Option<u32>,
+}
+
+/// What the browser's own futures come to.
+enum Step {
+    /// The stream of this index is over.
+    Ended(usize, io::Result<()>),
+    Replayed(Replay),
 }
 
 impl Browser {
-    fn add(&mut self, stream: Stream) {
+    /// Takes every step that is possible by now.
+    fn advance(&mut self) {
+        if self.replay.is_none() && self.end.is_none() {
+            self.start_replay();
+        }
+        if self.replay.is_none() && self.end.is_none() {
+            self.feed();
+        }
+        if let Some(retry_ms) = self.end {
+            for stream in &mut self.streams {
+                // What was written shall count as delivered if it was: the next daemon would tell it again.
+                if stream.unconfirmed().next().is_none() {
+                    stream.end(retry_ms);
+                }
+            }
+        }
+        if !self.streams.iter().any(Stream::is_probing) {
+            for probe in self.probes.drain(..) {
+                // Whoever asked may have left.
+                let _ = probe.send(());
+            }
+        }
+    }
+
+    /// Starts the replay that is owed. One after a gap waits until there is a client for it that has
+    /// taken what went before.
+    fn start_replay(&mut self) {
+        let position = self.memory.lock().position.clone();
+        let known = self
+            .pending()
+            .flat_map(|event| event.history_ids.iter().copied())
+            .collect();
+        let replayer = &self.shared.replayer;
+        if std::mem::take(&mut self.returning) {
+            self.replay = Some(replayer.returning(self.contact_id, position, known));
+        } else if self.incomplete
+            && self.waiting.is_empty()
+            && self.pending_bytes() < MAX_PENDING / 2
+        {
+            self.incomplete = false;
+            self.shared.metrics.replays.inc();
+            self.replay = Some(replayer.complete(self.contact_id, position, known));
+        }
+    }
+
+    /// Gives what waits to the oldest stream.
+    fn feed(&mut self) {
+        if let Some(stream) = self.streams.first_mut() {
+            for event in self.waiting.drain(..) {
+                self.shared.metrics.events_written.inc();
+                stream.write(event);
+            }
+        }
+    }
+
+    /// Events that are not delivered yet.
+    fn pending(&self) -> impl Iterator<Item = &Arc<Event>> {
+        let written = self.streams.iter().flat_map(Stream::unconfirmed);
+        written.chain(&self.waiting)
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.pending().map(|event| event.bytes.len()).sum()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.replay.is_none()
+            && !self.returning
+            && !self.incomplete
+            && self.pending().next().is_none()
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Stream {
+                socket,
+                head,
+                place,
+            } => {
+                debug!(
+                    "stream opened for contact {}, browser {:?}",
+                    self.contact_id, self.key
+                );
+                self.shared.metrics.streams.inc();
+                self.memory.lock().leftovers.clear();
+                self.streams.push(Stream::new(socket, head, place));
+            }
+            Command::Probe(sender) => {
+                for stream in &mut self.streams {
+                    stream.start_probe();
+                }
+                self.probes.push(sender);
+            }
+            Command::End { retry_ms } => self.end = Some(retry_ms),
+            Command::Revoke => {
+                debug!(
+                    "contact {}, browser {:?}: sign-in not valid any more",
+                    self.contact_id, self.key
+                );
+                self.end = Some(event::RETRY_MS);
+                self.waiting.clear();
+                for stream in &mut self.streams {
+                    stream.end(event::RETRY_MS);
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, events: &[Arc<Event>]) {
+        let mut pending_bytes = self.pending_bytes();
+        for event in events {
+            if self.is_known(event) {
+                continue;
+            }
+            if event.bytes.is_empty() {
+                self.delivered(event);
+            } else if pending_bytes + event.bytes.len() <= MAX_PENDING {
+                pending_bytes += event.bytes.len();
+                self.waiting.push_back(Arc::clone(event));
+            } else if !self.incomplete {
+                debug!(
+                    "contact {}, browser {:?}: behind",
+                    self.contact_id, self.key
+                );
+                self.shared.metrics.lags.inc();
+                self.incomplete = true;
+            }
+        }
+    }
+
+    fn is_known(&self, event: &Event) -> bool {
+        let memory = self.memory.lock();
+        let known = |id: &i64| {
+            memory.position.contains(*id) || self.pending().any(|e| e.history_ids.contains(id))
+        };
+        event.history_ids.iter().any(known)
+    }
+
+    fn lagged(&mut self, missed: u64) {
         debug!(
-            "stream opened for contact {}, browser {:?}",
-            stream.place.contact_id(),
-            stream.place.key()
+            "contact {}, browser {:?}: {missed} messages overtook it",
+            self.contact_id, self.key
         );
-        self.metrics.streams.inc();
-        self.streams.push(stream);
+        self.shared.metrics.lags.inc();
+        self.incomplete = true;
+    }
+
+    /// Puts what a replay found before what came in meanwhile.
+    fn replayed(&mut self, replay: Replay) {
+        self.replay = None;
+        self.incomplete |= replay.more;
+        // What came in live and was found as well stands in the replay's order.
+        self.waiting.retain(|event| {
+            !event.history_ids.iter().any(|id| {
+                replay
+                    .events
+                    .iter()
+                    .any(|replayed| replayed.history_ids.contains(id))
+            })
+        });
+        for event in replay.events.into_iter().rev() {
+            self.waiting.push_front(event);
+        }
+    }
+
+    fn delivered(&self, event: &Event) {
+        let mut memory = self.memory.lock();
+        memory.position.extend(event.history_ids.iter().copied());
+        memory.unstored = true;
+        memory.touched = std::time::Instant::now();
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        for (index, stream) in self.streams.iter_mut().enumerate() {
+            if let Poll::Ready(result) = stream.poll(cx) {
+                return Poll::Ready(Step::Ended(index, result));
+            }
+        }
+        match &mut self.replay {
+            Some(replay) => replay.as_mut().poll(cx).map(Step::Replayed),
+            None => Poll::Pending,
+        }
     }
 
     fn remove(&mut self, index: usize, result: &io::Result<()>) {
         let stream = self.streams.remove(index);
-        self.metrics.streams.dec();
-        debug!(
-            "stream closed for contact {}, browser {:?}: {}",
-            stream.place.contact_id(),
-            stream.place.key(),
-            match result {
-                Ok(()) => "ended by us".to_owned(),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof =>
-                    "client left".to_owned(),
-                Err(error) => error.to_string(),
+        self.shared.metrics.streams.dec();
+        let reason = match result {
+            Ok(()) => "ended by us".to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => "client left".to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                "client does not read".to_owned()
             }
+            Err(error) => error.to_string(),
+        };
+        // What did not survive goes to the other stream, or waits for the next one.
+        for event in stream.unconfirmed().rev() {
+            self.waiting.push_front(Arc::clone(event));
+        }
+        if self.streams.is_empty() {
+            // Before the place is freed: the next stream may get a new task.
+            let unreplayable = |event: &&Arc<Event>| event.history_ids.is_empty();
+            self.memory.lock().leftovers =
+                self.waiting.iter().filter(unreplayable).cloned().collect();
+        }
+        drop(stream);
+        debug!(
+            "stream closed for contact {}, browser {:?}: {reason}",
+            self.contact_id, self.key
         );
     }
 
-    /// Events stay in the broadcast channel until there is a stream that they can go to: the place
-    /// was taken before the connection was handed over.
-    fn can_receive(&self) -> bool {
-        !self.streams.is_empty()
-    }
-
-    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<(usize, io::Result<()>)> {
-        for (index, stream) in self.streams.iter_mut().enumerate() {
-            if let Poll::Ready(result) = stream.poll(cx) {
-                return Poll::Ready((index, result));
-            }
-        }
-        Poll::Pending
-    }
-
-    fn deliver(&mut self, batch: &Batch) {
-        // Delivered means survived (design 4) takes this place: until then an event is written to the
-        // oldest stream, and lost with it.
-        let Some(stream) = self.streams.first_mut() else {
-            return;
-        };
-        for event in batch.iter() {
-            stream.push(event.bytes.clone());
-        }
-        self.metrics.events_written.inc_by(batch.len() as u64);
-        if stream.queued() > MAX_QUEUED {
-            debug!(
-                "stream of contact {} does not read",
-                stream.place.contact_id()
-            );
-            self.lag();
-        }
-    }
-
-    fn lagged(&mut self, missed: u64) {
-        debug!("{missed} batches overtook a browser");
-        self.lag();
-    }
-
-    /// The browser missed events. Replay (design 3) takes this place: until then its streams are cut,
-    /// so that at least the client does not go on as if nothing had happened.
-    fn lag(&mut self) {
-        self.metrics.lags.inc();
-        let cut = self.streams.drain(..).len();
-        self.metrics.streams.dec_by(i64::try_from(cut).unwrap_or(0));
-    }
-
-    fn end(&mut self) {
-        for stream in &mut self.streams {
-            stream.end(event::retry(event::RETRY_MS));
-        }
-    }
-
-    /// Writes a comment where it is due, and says when the next may be.
-    fn keep_alive(&mut self) -> Instant {
+    fn tick(&mut self) {
         let now = Instant::now();
-        let mut next = now + KEEP_ALIVE_AFTER;
-        for stream in &mut self.streams {
-            if stream.last_block + KEEP_ALIVE_AFTER <= now {
-                // A client that has not taken the last block yet will not miss a comment.
-                if stream.queued() == 0 {
-                    stream.push(event::KEEP_ALIVE);
-                }
-            } else {
-                next = next.min(stream.last_block + KEEP_ALIVE_AFTER);
-            }
+        let delivered: Vec<_> = self
+            .streams
+            .iter_mut()
+            .flat_map(|stream| stream.tick(now))
+            .collect();
+        for event in delivered {
+            self.delivered(&event);
         }
-        next
+    }
+
+    fn next_tick(&self) -> Instant {
+        let streams = self.streams.iter().map(Stream::next_tick);
+        streams.min().unwrap_or_else(|| Instant::now() + IDLE_TICK)
     }
 }

@@ -2,10 +2,12 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use log::{debug, warn};
 use rand::RngExt;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use warp::Filter;
 use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -13,11 +15,14 @@ use warp::path::FullPath;
 use warp::reply::Response;
 
 use super::browser;
-use crate::auth::{Credentials, Refusal};
+use crate::auth::{Credentials, Refusal, SignIn};
+use crate::database::describe;
 use crate::event;
-use crate::hub::{Full, Hub, Place};
+use crate::hub::{Full, Hub, Mailbox, Place};
 use crate::metrics::Metrics;
+use crate::position::Position;
 use crate::queries::Queries;
+use crate::replay::Replayer;
 
 /// The header in which the proxies pass on the version that the path names.
 const VERSION_HEADER: &str = "x-icinga-notifications-protocol-version";
@@ -33,24 +38,29 @@ const UNAVAILABLE_RETRY_MS: std::ops::Range<u32> = 2000..8000;
 /// longer would not make the database faster.
 const MAX_SIGN_INS: usize = 1000;
 
+/// How long a sign-in may wait for the database, a third stream for its probe: no longer than a proxy
+/// waits for a head.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What the handlers need, built once.
 #[derive(Debug, Clone)]
 pub struct State {
-    hub: Hub,
     queries: Queries,
-    metrics: Metrics,
+    browsers: browser::Shared,
     sign_ins: Arc<Semaphore>,
 }
 
 impl State {
     /// The handlers' state.
-    pub fn new(hub: Hub, queries: Queries, metrics: Metrics) -> Self {
-        let sign_ins = Arc::new(Semaphore::new(MAX_SIGN_INS));
+    pub fn new(hub: Hub, queries: Queries, replayer: Replayer, metrics: Metrics) -> Self {
         Self {
-            hub,
             queries,
-            metrics,
-            sign_ins,
+            browsers: browser::Shared {
+                hub,
+                replayer,
+                metrics,
+            },
+            sign_ins: Arc::new(Semaphore::new(MAX_SIGN_INS)),
         }
     }
 }
@@ -124,29 +134,18 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
         Ok(credentials) => credentials,
         Err(refusal) => return refuse(state, refusal),
     };
-    let Some(session) = state.queries.current() else {
-        debug!("a browser was told to come back: the database is away");
-        return unavailable();
-    };
-    let Ok(_permit) = state.sign_ins.try_acquire() else {
-        debug!("a browser was told to come back: {MAX_SIGN_INS} sign-ins are waiting");
-        return unavailable();
-    };
-    let sign_in = match credentials.sign_in(&session).await {
+    let sign_in = match sign_in(state, &credentials, last_event_id(headers)).await {
         Ok(Ok(sign_in)) => sign_in,
         Ok(Err(refusal)) => return refuse(state, refusal),
-        Err(error) => {
-            warn!(
-                "a browser was told to come back: {}",
-                crate::database::describe(&error)
-            );
+        Err(reason) => {
+            debug!("a browser was told to come back: {reason}");
             return unavailable();
         }
     };
-    let (place, mailbox) = match state.hub.enter(sign_in.contact_id, sign_in.browser) {
+    let (place, mailbox) = match enter(&state.browsers.hub, &sign_in).await {
         Ok(entered) => entered,
         Err(Full::Stopping) => return unavailable(),
-        Err(Full::Browser) => {
+        Err(Full::Browser(_)) => {
             debug!(
                 "contact {}: a third stream of one browser",
                 sign_in.contact_id
@@ -155,7 +154,7 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
         }
     };
     if let Some(mailbox) = mailbox {
-        tokio::spawn(browser::run(mailbox, state.metrics.clone()));
+        tokio::spawn(browser::run(mailbox, state.browsers.clone()));
     }
     let mut response = event_stream(Response::default());
     response
@@ -164,8 +163,68 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
     response
 }
 
+/// Asks the database whose browser this is, and what it was told already.
+///
+/// # Errors
+///
+/// Why that cannot be known for now; a refusal is a successful answer.
+async fn sign_in(
+    state: &State,
+    credentials: &Credentials,
+    last_event_id: Option<i64>,
+) -> Result<Result<SignIn, Refusal>, String> {
+    let session = state.queries.current().ok_or("the database is away")?;
+    let _permit = state
+        .sign_ins
+        .try_acquire()
+        .map_err(|_| format!("{MAX_SIGN_INS} sign-ins are waiting"))?;
+    let asking = async {
+        let mut sign_in = match credentials.sign_in(&session).await? {
+            Ok(sign_in) => sign_in,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let hub = &state.browsers.hub;
+        if sign_in.position.is_none() && !hub.remembers(sign_in.contact_id, sign_in.browser) {
+            let (start, newest) = session.start(sign_in.contact_id, hub.settled()).await?;
+            sign_in.position = Some(match last_event_id {
+                // Nothing else is known of this browser, so what it says itself counts.
+                Some(id) if id <= newest => Position::new(id, []),
+                _ => start,
+            });
+        } else if let (Some(position), Some(id)) = (&mut sign_in.position, last_event_id) {
+            position.extend([id]);
+        }
+        Ok(Ok(sign_in))
+    };
+    match timeout(PATIENCE, asking).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(describe(&error)),
+        Err(_) => Err(format!("no answer from the database within {PATIENCE:?}")),
+    }
+}
+
+/// The id of the last event that the client has seen. Service workers do not send it, so it is seldom
+/// here. Read as text, because what cannot be an id is no reason to refuse the client.
+fn last_event_id(headers: &HeaderMap) -> Option<i64> {
+    let text = headers.get("last-event-id")?.to_str().ok()?;
+    text.parse().ok().filter(|id| *id > 0)
+}
+
+/// Takes a place. A browser whose places are taken gets one if a stream of it turns out to be dead:
+/// behind Apache that shows only when something is written.
+async fn enter(hub: &Hub, sign_in: &SignIn) -> Result<(Place, Option<Mailbox>), Full> {
+    match hub.enter(sign_in) {
+        Err(Full::Browser(probed)) => {
+            // An error means that the task has ended, and its streams with it.
+            let _ = timeout(PATIENCE, probed).await;
+            hub.enter(sign_in)
+        }
+        other => other,
+    }
+}
+
 fn refuse(state: &State, refusal: Refusal) -> Response {
-    state.metrics.refused.inc();
+    state.browsers.metrics.refused.inc();
     debug!("a browser was refused: {refusal}");
     no_content()
 }

@@ -1,10 +1,14 @@
 //! Everything at once: a database with Icinga's tables and our triggers, and the daemon on it as a role that has just what
 //! `sql/grants.sql` gives.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::daemon::Daemon;
-use super::icinga::{Event, Icinga, Shape};
+use super::icinga::{Event, Icinga, Shape, Written};
 use super::postgres::{Cluster, Database};
-use super::sse::{AGENT, Answer};
+use super::sse::{AGENT, Answer, PATIENCE};
 
 /// A database, Icinga writing to it, and the daemon.
 pub(crate) struct World {
@@ -66,9 +70,26 @@ impl World {
         stream
     }
 
+    /// Waits until an event counts as delivered: its row is done in a stored position.
+    pub(crate) async fn delivered(&self, history_id: i64) {
+        let done = format!(
+            "SELECT EXISTS (SELECT FROM icinga_desktop.browser_position \
+             WHERE floor >= {history_id} OR {history_id} = ANY (above))::text"
+        );
+        let session = self.database.connect().await;
+        let waiting = async {
+            while session.text(&done).await != "true" {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, waiting)
+            .await
+            .expect("the event is delivered in time");
+    }
+
     /// Notifies `users` of a new incident, and asserts that this is the next event that each of them gets: nothing came
     /// in between.
-    pub(crate) async fn nothing_else(&self, users: &mut [&mut User]) {
+    pub(crate) async fn nothing_else(&self, users: &mut [&mut User]) -> Written {
         let notified: Vec<_> = users
             .iter()
             .map(|user| (user.contact, 1, "pending"))
@@ -90,6 +111,7 @@ impl World {
                 "something else came: {event:?}"
             );
         }
+        fence
     }
 }
 

@@ -1,0 +1,124 @@
+//! A browser's position: which history rows it need not be told of any more.
+//!
+//! Ids are handed out before their transactions commit, so a lower one can become visible after a
+//! higher one, and "everything up to the newest" would skip it. A position is therefore a floor, below
+//! which all is done, and the ids above it that are done too. The floor only rises to ids that are
+//! settled: no transaction that could still bring a lower one is running (see [`crate::pulse`]).
+
+use std::collections::BTreeSet;
+
+/// How many ids above the floor are remembered. Only a transaction that stays open for hours lets so
+/// many gather; then the floor rises all the same, over a row that such a transaction may still bring.
+const MAX_ABOVE: usize = 1000;
+
+/// What a browser need not be told of any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Position {
+    floor: i64,
+    above: BTreeSet<i64>,
+}
+
+impl Position {
+    /// A position as it was stored.
+    pub fn new(floor: i64, above: impl IntoIterator<Item = i64>) -> Self {
+        let mut position = Self {
+            floor,
+            above: BTreeSet::new(),
+        };
+        position.extend(above);
+        position
+    }
+
+    /// Ids up to and including this one are done.
+    pub fn floor(&self) -> i64 {
+        self.floor
+    }
+
+    /// The done ids above the floor, ascending.
+    pub fn above(&self) -> impl Iterator<Item = i64> + '_ {
+        self.above.iter().copied()
+    }
+
+    /// Whether a row is done.
+    pub fn contains(&self, history_id: i64) -> bool {
+        history_id <= self.floor || self.above.contains(&history_id)
+    }
+
+    /// Marks rows as done.
+    pub fn extend(&mut self, history_ids: impl IntoIterator<Item = i64>) {
+        self.above
+            .extend(history_ids.into_iter().filter(|id| *id > self.floor));
+        while self.above.len() > MAX_ABOVE {
+            if let Some(lowest) = self.above.pop_first() {
+                self.floor = lowest;
+            }
+        }
+    }
+
+    /// Raises the floor to `settled`.
+    pub fn settle(&mut self, settled: i64) {
+        if settled > self.floor {
+            self.floor = settled;
+            self.above = self.above.split_off(&settled.saturating_add(1));
+        }
+    }
+
+    /// Adds what another copy of the position knows: what either calls done is done.
+    pub fn merge(&mut self, other: &Self) {
+        self.settle(other.floor);
+        self.extend(other.above());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn above(position: &Position) -> Vec<i64> {
+        position.above().collect()
+    }
+
+    #[test]
+    fn a_lower_id_that_comes_later_is_not_skipped() {
+        let mut position = Position::new(10, []);
+        position.extend([15]);
+        assert!(position.contains(10) && position.contains(15));
+        assert!(!position.contains(12));
+        position.extend([12]);
+        assert!(position.contains(12));
+    }
+
+    #[test]
+    fn settling_raises_the_floor_and_forgets_what_is_below_it() {
+        let mut position = Position::new(10, [12, 15, 20]);
+        position.settle(15);
+        assert_eq!((position.floor(), above(&position)), (15, vec![20]));
+        position.settle(11);
+        assert_eq!(position.floor(), 15);
+        assert!(position.contains(13) && position.contains(20) && !position.contains(19));
+    }
+
+    #[test]
+    fn what_is_below_the_floor_is_not_remembered_twice() {
+        let mut position = Position::new(10, [9, 10, 11]);
+        position.extend([3]);
+        assert_eq!(above(&position), [11]);
+    }
+
+    #[test]
+    fn merging_keeps_what_either_side_knows() {
+        let mut position = Position::new(10, [12, 30]);
+        position.merge(&Position::new(20, [25]));
+        assert_eq!((position.floor(), above(&position)), (20, vec![25, 30]));
+    }
+
+    #[test]
+    fn the_number_of_remembered_ids_is_bounded() {
+        let mut position = Position::new(0, []);
+        position.extend((1..=3000).map(|id| id * 2));
+        assert_eq!(position.above().count(), MAX_ABOVE);
+        assert_eq!(position.floor(), 4000);
+        position.settle(i64::MAX);
+        assert!(position.contains(i64::MAX));
+    }
+}

@@ -1,0 +1,183 @@
+//! The pulse: proves that the listener hears, by sending something that it has to hear.
+//!
+//! A session can look healthy and be deaf: behind PgBouncer in transaction mode, on a standby, or after
+//! a server-side error in the notification queue. Each beat also carries how far the database was when
+//! it was sent. NOTIFY delivers in the order of commits, so whoever has heard a beat has heard all that
+//! was committed before it; that is how the hub learns which history rows are settled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{debug, error, info, warn};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use crate::database::describe;
+use crate::notification::{Beat, PULSE_CHANNEL};
+use crate::queries::{Queries, Session};
+
+/// Time between two beats: a deaf daemon is noticed within this and [`PATIENCE`].
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a beat may be on its way. It takes milliseconds, unless the server is very busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Marks our own beats among those of other bridges.
+#[derive(Debug, Clone)]
+pub struct PulseToken(String);
+
+impl Default for PulseToken {
+    fn default() -> Self {
+        Self(format!("{:016x}-", rand::random::<u64>()))
+    }
+}
+
+impl PulseToken {
+    fn with(&self, number: u64) -> String {
+        format!("{}{number}", self.0)
+    }
+
+    /// Which of our beats this is, if it is ours.
+    pub fn number(&self, token: &str) -> Option<u64> {
+        token.strip_prefix(&self.0)?.parse().ok()
+    }
+}
+
+/// Finds out from beats up to which history row everything is settled.
+#[derive(Debug, Default)]
+pub struct Settling(Option<Beat>);
+
+impl Settling {
+    /// Takes a beat. Returns an id up to which no transaction can bring another row any more: at some
+    /// earlier beat it was the newest, and all transactions of that time have ended since.
+    pub fn beat(&mut self, beat: Beat) -> Option<i64> {
+        match &self.0 {
+            Some(earlier) if beat.oldest_running < earlier.first_future => None,
+            Some(_) => self.0.replace(beat).map(|earlier| earlier.newest_id),
+            None => {
+                self.0 = Some(beat);
+                None
+            }
+        }
+    }
+}
+
+/// The pulse's task.
+#[derive(Debug)]
+pub struct Pulse {
+    queries: Queries,
+    token: PulseToken,
+    beats: watch::Receiver<u64>,
+    hears: watch::Receiver<bool>,
+    deaf: Arc<Notify>,
+    number: u64,
+}
+
+impl Pulse {
+    /// A pulse that is sent through `queries`, comes back as `beats` while the listener `hears`, and
+    /// tells it that it is `deaf` if not.
+    pub fn new(
+        queries: Queries,
+        token: PulseToken,
+        beats: watch::Receiver<u64>,
+        hears: watch::Receiver<bool>,
+        deaf: Arc<Notify>,
+    ) -> Self {
+        Self {
+            queries,
+            token,
+            beats,
+            hears,
+            deaf,
+            number: 0,
+        }
+    }
+
+    /// Beats until the daemon stops.
+    pub async fn run(mut self) {
+        let mut silent = false;
+        loop {
+            let Some(session) = self.queries.session().await else {
+                return;
+            };
+            if self.hears.wait_for(|hears| *hears).await.is_err() {
+                return;
+            }
+            self.number += 1;
+            let token = self.token.with(self.number);
+            match timeout(PATIENCE, session.send_pulse(PULSE_CHANNEL, &token)).await {
+                Ok(Ok(())) => {
+                    if std::mem::take(&mut silent) {
+                        info!("database: it answers again");
+                    }
+                    self.await_echo(&session).await;
+                }
+                Ok(Err(error)) => debug!("pulse: {}", describe(&error)),
+                // Nothing is lost by that: it will go on where it stopped, or the connection breaks.
+                Err(_) if !silent => {
+                    silent = true;
+                    warn!(
+                        "database: no answer within {PATIENCE:?}; is the server overloaded or frozen?"
+                    );
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    async fn await_echo(&mut self, session: &Session) {
+        let number = self.number;
+        let echo = self.beats.wait_for(|beat| *beat >= number);
+        if timeout(PATIENCE, echo).await.is_ok() || !*self.hears.borrow() {
+            return;
+        }
+        match session.diagnose_deafness().await {
+            Ok(true) => error!(
+                "database: the listener is deaf, the server is a standby; name the primary, or all servers \
+                 separated by commas, as the resource's host"
+            ),
+            Ok(false) => error!(
+                "database: the listener is deaf: it did not hear its own notification within {PATIENCE:?}. If a \
+                 pooler in transaction mode (PgBouncer) is between here and PostgreSQL, connect to PostgreSQL \
+                 itself. Otherwise the notification queue was damaged; listening again repairs it"
+            ),
+            Err(error) => debug!("pulse: {}", describe(&error)),
+        }
+        self.deaf.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(newest_id: i64, oldest_running: u64, first_future: u64) -> Beat {
+        Beat {
+            token: String::new(),
+            newest_id,
+            oldest_running,
+            first_future,
+        }
+    }
+
+    #[test]
+    fn an_id_is_settled_once_all_transactions_of_its_time_have_ended() {
+        let mut settling = Settling::default();
+        assert_eq!(settling.beat(beat(100, 5, 10)), None);
+        // Transaction 7 is still running; it may have taken id 99.
+        assert_eq!(settling.beat(beat(120, 7, 15)), None);
+        assert_eq!(settling.beat(beat(130, 10, 20)), Some(100));
+        assert_eq!(settling.beat(beat(140, 20, 20)), Some(130));
+        assert_eq!(settling.beat(beat(140, 20, 20)), Some(140));
+    }
+
+    #[test]
+    fn beats_of_other_daemons_are_not_ours() {
+        let (ours, theirs) = (PulseToken::default(), PulseToken::default());
+        assert_eq!(ours.number(&ours.with(7)), Some(7));
+        assert_eq!(ours.number(&theirs.with(7)), None);
+        assert_eq!(ours.number("7"), None);
+        assert_eq!(ours.number(&format!("{}x", ours.with(7))), None);
+    }
+}

@@ -1,0 +1,239 @@
+//! Replay: what a contact was notified about while a browser, or the daemon, was not there.
+//!
+//! Only the newest change of each incident is told: nobody wants thirty popups for one flapping host.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{debug, warn};
+use tokio::sync::Semaphore;
+
+use crate::database::describe;
+use crate::event::{Content, Event};
+use crate::position::Position;
+use crate::queries::{Bounds, Missed, Queries};
+
+/// Replays that may be under way at a time: a gap concerns every browser at once, and live events
+/// share the query session with them.
+const CONCURRENT: usize = 8;
+
+/// Incidents that a complete replay reads at a time, so that what waits for a slow client stays
+/// bounded.
+const CHUNK: usize = 100;
+
+/// Pause after a replay failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Bounds for a browser that comes back; one that never left is told everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How far back.
+    pub age: Duration,
+    /// How many incidents.
+    pub incidents: u32,
+}
+
+/// Reads what browsers missed. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Replayer {
+    queries: Queries,
+    limits: Limits,
+    running: Arc<Semaphore>,
+}
+
+/// What a replay found.
+#[derive(Debug)]
+pub struct Replay {
+    /// What to tell, oldest first.
+    pub events: Vec<Arc<Event>>,
+    /// Whether more may be found.
+    pub more: bool,
+}
+
+/// A replay under way. It goes on trying until the database answers.
+pub type Running = Pin<Box<dyn Future<Output = Replay> + Send>>;
+
+impl Replayer {
+    /// A replayer that asks `queries`.
+    pub fn new(queries: Queries, limits: Limits) -> Self {
+        Self {
+            queries,
+            limits,
+            running: Arc::new(Semaphore::new(CONCURRENT)),
+        }
+    }
+
+    /// Everything beyond `position` and `known`, a chunk of it.
+    pub fn complete(&self, contact_id: i64, position: Position, known: Vec<i64>) -> Running {
+        self.start(contact_id, position, known, None)
+    }
+
+    /// What is beyond `position` and `known`, within the limits for a browser that comes back, and a
+    /// summary of the rest.
+    pub fn returning(&self, contact_id: i64, position: Position, known: Vec<i64>) -> Running {
+        self.start(contact_id, position, known, Some(self.limits))
+    }
+
+    fn start(
+        &self,
+        contact_id: i64,
+        position: Position,
+        known: Vec<i64>,
+        limits: Option<Limits>,
+    ) -> Running {
+        let mut replayer = self.clone();
+        Box::pin(async move {
+            loop {
+                if let Some(replay) = replayer.read(contact_id, &position, &known, limits).await {
+                    return replay;
+                }
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        })
+    }
+
+    async fn read(
+        &mut self,
+        contact_id: i64,
+        position: &Position,
+        known: &[i64],
+        limits: Option<Limits>,
+    ) -> Option<Replay> {
+        let session = self.queries.session().await?;
+        let _permit = self.running.acquire().await.ok()?;
+        let (bounds, limit) = match limits {
+            Some(limits) => (
+                Bounds {
+                    since_ms: milliseconds_ago(limits.age),
+                    incidents: limits.incidents.into(),
+                },
+                i64::MAX,
+            ),
+            None => (
+                Bounds {
+                    since_ms: i64::MIN,
+                    incidents: i64::MAX,
+                },
+                CHUNK as i64,
+            ),
+        };
+        match session
+            .missed(contact_id, position, known, bounds, limit)
+            .await
+        {
+            Ok(missed) => {
+                if !missed.is_empty() {
+                    debug!(
+                        "replay for contact {contact_id}: {} incidents",
+                        missed.len()
+                    );
+                }
+                let more = limits.is_none() && missed.len() >= CHUNK;
+                let events = events(missed);
+                Some(Replay { events, more })
+            }
+            Err(error) if session.is_closed() => {
+                debug!("replay for contact {contact_id}: {}", describe(&error));
+                None
+            }
+            Err(error) => {
+                warn!(
+                    "replay for contact {contact_id} failed, it will be tried again: {}",
+                    describe(&error)
+                );
+                None
+            }
+        }
+    }
+}
+
+fn milliseconds_ago(age: Duration) -> i64 {
+    let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+    jiff::Timestamp::now().as_millisecond().saturating_sub(age)
+}
+
+/// An event for each incident within the bounds, behind one that sums up the others.
+fn events(missed: Vec<Missed>) -> Vec<Arc<Event>> {
+    let (told, left_out): (Vec<_>, Vec<_>) = missed
+        .into_iter()
+        .partition(|missed| missed.texts.is_some());
+    let summary = summary(&left_out);
+    let told = told.into_iter().map(|missed| {
+        let (title, message) = missed.texts.unwrap_or_default();
+        Event::render(Content {
+            history_ids: missed.history_ids,
+            time_ms: missed.time_ms,
+            incident_id: missed.incident_id,
+            severity: &missed.severity,
+            title: &title,
+            message: message.as_deref(),
+        })
+    });
+    summary.into_iter().chain(told).map(Arc::new).collect()
+}
+
+/// One event for all that is beyond the bounds, so that nothing is dropped in silence. It leads to the
+/// newest of them.
+fn summary(left_out: &[Missed]) -> Option<Event> {
+    let newest = left_out.last()?;
+    let title = match left_out.len() {
+        1 => "1 more incident changed while you were away".to_owned(),
+        count => format!("{count} more incidents changed while you were away"),
+    };
+    // The newest row of the newest incident first: it becomes the event's id.
+    let history_ids = left_out
+        .iter()
+        .rev()
+        .flat_map(|missed| missed.history_ids.iter().copied());
+    Some(Event::render(Content {
+        history_ids: history_ids.collect(),
+        time_ms: newest.time_ms,
+        incident_id: newest.incident_id,
+        severity: &newest.severity,
+        title: &title,
+        message: None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missed(incident_id: i64, history_ids: &[i64], told: bool) -> Missed {
+        Missed {
+            history_ids: history_ids.to_vec(),
+            incident_id,
+            time_ms: 0,
+            severity: "crit".to_owned(),
+            texts: told.then(|| ("title".to_owned(), None)),
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_summed_up_first() {
+        let events = events(vec![
+            missed(1, &[10, 5], false),
+            missed(2, &[20], false),
+            missed(3, &[30, 7], true),
+        ]);
+        assert_eq!(events.len(), 2);
+        let text = std::str::from_utf8(&events[0].bytes).unwrap();
+        assert!(
+            text.contains("2 more incidents changed while you were away"),
+            "{text}"
+        );
+        assert_eq!(events[0].incident_id, 2);
+        assert_eq!(events[0].history_ids, [20, 10, 5]);
+        assert_eq!(events[1].history_ids, [30, 7]);
+    }
+
+    #[test]
+    fn nothing_left_out_is_no_summary() {
+        assert_eq!(events(vec![missed(1, &[1], true)]).len(), 1);
+        assert!(events(vec![]).is_empty());
+        let one = events(vec![missed(1, &[1], false)]);
+        let text = std::str::from_utf8(&one[0].bytes).unwrap();
+        assert!(text.contains("1 more incident changed"), "{text}");
+    }
+}
