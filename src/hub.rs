@@ -120,16 +120,19 @@ pub struct Mailbox {
 pub enum Full {
     /// The browser has its two. Resolves when it is known whether they are alive.
     Browser(oneshot::Receiver<()>),
+    /// The daemon has as many streams as it can hold.
+    Daemon,
     /// The daemon is stopping.
     Stopping,
 }
 
 /// A cheap handle on the hub.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Hub(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    max_streams: usize,
     state: Mutex<State>,
     settled: AtomicI64,
 }
@@ -158,6 +161,15 @@ struct Browser {
 }
 
 impl Hub {
+    /// A hub for at most `max_streams` streams.
+    pub fn new(max_streams: usize) -> Self {
+        Self(Arc::new(Shared {
+            max_streams,
+            state: Mutex::default(),
+            settled: AtomicI64::new(0),
+        }))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // As in `Memory::lock`.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -182,6 +194,9 @@ impl Hub {
         let state = &mut *guard;
         if state.stopping {
             return Err(Full::Stopping);
+        }
+        if state.streams >= self.0.max_streams {
+            return Err(Full::Daemon);
         }
         let recipient = state
             .recipients
@@ -447,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_browser_has_two_places_and_gets_them_back() {
-        let hub = Hub::default();
+        let hub = Hub::new(100);
         let alice = sign_in(7, "a");
         let (first, mailbox) = hub.enter(&alice).unwrap();
         let mut mailbox = mailbox.unwrap();
@@ -464,8 +479,18 @@ mod tests {
     }
 
     #[test]
+    fn the_daemon_holds_no_more_streams_than_it_can() {
+        let hub = Hub::new(2);
+        let _a = hub.enter(&sign_in(7, "a")).unwrap();
+        let b = hub.enter(&sign_in(8, "b")).unwrap();
+        assert!(matches!(hub.enter(&sign_in(9, "c")), Err(Full::Daemon)));
+        drop(b);
+        assert!(hub.enter(&sign_in(9, "c")).is_ok());
+    }
+
+    #[test]
     fn events_reach_every_browser_of_the_contact_and_no_other() {
-        let hub = Hub::default();
+        let hub = Hub::new(100);
         let enter = |contact, id| hub.enter(&sign_in(contact, id)).unwrap();
         let (_p1, a) = enter(7, "a");
         let (_p2, b) = enter(7, "b");
@@ -484,7 +509,7 @@ mod tests {
 
     #[test]
     fn the_last_place_closes_the_mailbox_and_forgets_the_contact_but_not_the_position() {
-        let hub = Hub::default();
+        let hub = Hub::new(100);
         let alice = sign_in(7, "a");
         let (place, mailbox) = hub.enter(&alice).unwrap();
         let mut mailbox = mailbox.unwrap();
@@ -508,7 +533,7 @@ mod tests {
 
     #[test]
     fn positions_are_stored_once_unless_that_failed() {
-        let hub = Hub::default();
+        let hub = Hub::new(100);
         let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
         let positions = hub.unstored_positions();
         assert_eq!(positions.len(), 1);
@@ -521,7 +546,7 @@ mod tests {
 
     #[test]
     fn only_absent_browsers_are_forgotten() {
-        let hub = Hub::default();
+        let hub = Hub::new(100);
         let (_here, _) = hub.enter(&sign_in(7, "a")).unwrap();
         drop(hub.enter(&sign_in(7, "b")).unwrap());
         hub.forget(Duration::from_secs(60));
@@ -533,7 +558,7 @@ mod tests {
 
     #[test]
     fn revoking_ends_the_browser_and_forgets_it() {
-        let hub = Hub::default();
+        let hub = Hub::new(100);
         let alice = sign_in(7, "a");
         let (_place, mailbox) = hub.enter(&alice).unwrap();
         assert_eq!(hub.browsers(7), [(alice.browser, alice.agent)]);
@@ -545,7 +570,7 @@ mod tests {
 
     #[test]
     fn stopping_ends_browsers_and_refuses_new_ones() {
-        let hub = Hub::default();
+        let hub = Hub::new(100);
         let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
         hub.stop(|| 1234);
         let command = mailbox.unwrap().commands.try_recv();

@@ -4,8 +4,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future;
 use log::{error, info, warn};
 use rand::RngExt;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -79,6 +81,7 @@ pub async fn run(config: &Config) -> Exit {
             return Exit::Failed;
         }
     };
+    let Capacity { streams, pending } = capacity();
     let listener = match http::Listener::bind(&config.daemon).await {
         Ok(listener) => listener,
         Err(error) => {
@@ -88,8 +91,9 @@ pub async fn run(config: &Config) -> Exit {
     };
 
     let metrics = Metrics::default();
-    let hub = Hub::default();
-    let (keeper, queries) = Keeper::new(connector.clone());
+    let hub = Hub::new(streams);
+    let (events_keeper, events) = Keeper::new(connector.clone(), "query");
+    let (sign_ins_keeper, sessions) = Keeper::new(connector.clone(), "sign-in");
     let (queue, received) = mpsc::channel(listener::QUEUE);
     let (rechecks, to_recheck) = mpsc::channel(sign_ins::QUEUE);
     let (beats, beaten) = watch::channel(0);
@@ -110,31 +114,31 @@ pub async fn run(config: &Config) -> Exit {
         Arc::clone(&deaf),
         metrics.clone(),
     );
-    let resolver = Resolver::new(received, queries.clone(), hub.clone(), metrics.clone());
-    let sign_ins = SignIns::new(to_recheck, queries.clone(), hub.clone(), metrics.clone());
-    let pulse = Pulse::new(queries.clone(), token, beaten, heard.clone(), deaf);
-    let replayer = Replayer::new(queries.clone(), config.daemon.replay);
-    let state = State::new(hub.clone(), queries.clone(), replayer, metrics);
+    let resolver = Resolver::new(received, events.clone(), hub.clone(), metrics.clone());
+    let sign_ins = SignIns::new(to_recheck, sessions.clone(), hub.clone(), metrics.clone());
+    let pulse = Pulse::new(events.clone(), token, beaten, heard.clone(), deaf);
+    let replayer = Replayer::new(events.clone(), config.daemon.replay);
+    let state = State::new(hub.clone(), sessions.clone(), replayer, metrics);
 
-    let positions = tokio::spawn(Positions::new(hub.clone(), queries.clone()).run(stopped));
-    let mut server = tokio::spawn(http::serve(listener, http::routes(state)));
-    let mut keeper = tokio::spawn(keeper.run());
+    let positions = tokio::spawn(Positions::new(hub.clone(), sessions.clone()).run(stopped));
+    let mut server = tokio::spawn(http::serve(listener, pending, http::routes(state)));
+    let mut keepers = tokio::spawn(future::try_join(events_keeper.run(), sign_ins_keeper.run()));
     let mut tasks = JoinSet::new();
     let _ = tasks.spawn(named("listener", async move { match ears.run().await {} }));
     let _ = tasks.spawn(named("resolver", resolver.run()));
     let _ = tasks.spawn(named("sign-ins", sign_ins.run()));
     let _ = tasks.spawn(named("pulse", pulse.run()));
 
-    // None of these ends by itself, except for the keeper when there is nothing to keep.
+    // None of these ends by itself, except for the keepers when there is nothing to keep.
     let exit = tokio::select! {
         _ = terminate.recv() => Exit::Stopped,
         _ = interrupt.recv() => Exit::Stopped,
-        result = &mut keeper => match result {
+        result = &mut keepers => match result {
             Ok(Err(error)) => {
                 error!("{error}");
                 Exit::Config
             }
-            Ok(Ok(())) => died("query session"),
+            Ok(Ok(_)) => died("query sessions"),
             Err(error) => died(&error.to_string()),
         },
         Some(result) = tasks.join_next() => match result {
@@ -145,7 +149,7 @@ pub async fn run(config: &Config) -> Exit {
             Ok(()) => died("HTTP server"),
             Err(error) => died(&error.to_string()),
         },
-        () = say_when_ready(heard, queries) => Exit::Failed,
+        () = say_when_ready(heard, events, sessions) => Exit::Failed,
     };
     if !server.is_finished() {
         // Awaited, because a Unix socket is removed when the server is gone.
@@ -172,8 +176,15 @@ async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static s
     name
 }
 
-async fn say_when_ready(mut heard: watch::Receiver<bool>, mut queries: Queries) {
-    if heard.wait_for(|hears| *hears).await.is_ok() && queries.session().await.is_some() {
+async fn say_when_ready(
+    mut heard: watch::Receiver<bool>,
+    mut events: Queries,
+    mut sessions: Queries,
+) {
+    if heard.wait_for(|hears| *hears).await.is_ok()
+        && events.session().await.is_some()
+        && sessions.session().await.is_some()
+    {
         info!("ready: listening for notifications and serving streams");
     }
     std::future::pending().await
@@ -182,6 +193,45 @@ async fn say_when_ready(mut heard: watch::Receiver<bool>, mut queries: Queries) 
 fn died(task: &str) -> Exit {
     error!("a task ended unasked ({task}): stopping, so that the service manager starts anew");
     Exit::Failed
+}
+
+/// How many connections the daemon holds.
+struct Capacity {
+    /// As streams.
+    streams: usize,
+    /// That are none, or not yet.
+    pending: usize,
+}
+
+/// File descriptors for everything that is no connection of a client.
+const RESERVED_FILES: usize = 64;
+
+/// Connections without a stream, at most: they live for ten seconds and a sign-in.
+const MAX_PENDING: usize = 4096;
+
+/// Raises the limit on open files as far as it goes, and divides it up.
+fn capacity() -> Capacity {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            warn!("cannot raise the limit on open files: {error}");
+            limit.current
+        }
+    };
+    // No limit at all: then memory is one.
+    let files = current.map_or(1 << 20, |files| {
+        usize::try_from(files).unwrap_or(usize::MAX)
+    });
+    let usable = files.saturating_sub(RESERVED_FILES);
+    let pending = (usable / 4).clamp(1, MAX_PENDING);
+    let streams = usable.saturating_sub(pending);
+    info!("room for {streams} streams (limit on open files: {files}; with systemd: LimitNOFILE=)");
+    Capacity { streams, pending }
 }
 
 /// Ends all streams and waits until they are closed, but not for ever.

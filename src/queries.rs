@@ -1,9 +1,9 @@
-//! The query session: every statement that the daemon sends to the database, and the one connection
-//! that carries them (tokio-postgres pipelines, so nothing waits for a pool).
+//! Every statement that the daemon sends to the database, and the sessions that carry them.
 //!
-//! The resolver, the browsers and the HTTP handlers share it. It is kept up in the background; who
-//! needs it while it is away either waits ([`Queries::session`]) or answers for itself
-//! ([`Queries::current`]).
+//! tokio-postgres pipelines, so nothing waits for a pool; but a statement that waits, say for a lock on
+//! the sessions' table, holds up those behind it. So there are two sessions: one for events, and one for
+//! everything about sign-ins. Each is kept up in the background; who needs it while it is away either
+//! waits ([`Queries::session`]) or answers for itself ([`Queries::current`]).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -157,14 +157,21 @@ impl Queries {
 #[derive(Debug)]
 pub struct Keeper {
     connector: Connector,
+    /// What the session is for, as the log and `pg_stat_activity` call it.
+    purpose: &'static str,
     sender: watch::Sender<Option<Arc<Session>>>,
 }
 
 impl Keeper {
     /// A keeper, not yet connected, and the handle it serves.
-    pub fn new(connector: Connector) -> (Self, Queries) {
+    pub fn new(connector: Connector, purpose: &'static str) -> (Self, Queries) {
         let (sender, receiver) = watch::channel(None);
-        (Self { connector, sender }, Queries(receiver))
+        let keeper = Self {
+            connector,
+            purpose,
+            sender,
+        };
+        (keeper, Queries(receiver))
     }
 
     /// Connects, and connects again whenever the session ends.
@@ -180,7 +187,7 @@ impl Keeper {
         loop {
             match self.connect().await {
                 Ok((session, closed)) => {
-                    info!("database: query session connected");
+                    info!("database: {} session connected", self.purpose);
                     if !session.stores_positions {
                         warn!(
                             "database: no right to write icinga_desktop.browser_position: what browsers were \
@@ -192,14 +199,20 @@ impl Keeper {
                     self.sender.send_replace(Some(Arc::new(session)));
                     let reason = closed.await;
                     self.sender.send_replace(None);
-                    warn!("database: query session lost: {reason}; connecting again");
+                    warn!(
+                        "database: {} session lost: {reason}; connecting again",
+                        self.purpose
+                    );
                 }
                 Err(ConnectError::Installation(error)) if !was_up && error.is_permanent() => {
                     return Err(error);
                 }
                 Err(error) => {
                     let delay = backoff.next_delay();
-                    error!("database: {error}; next attempt in {delay:.1?}");
+                    error!(
+                        "database: no {} session: {error}; next attempt in {delay:.1?}",
+                        self.purpose
+                    );
                     tokio::time::sleep(delay).await;
                 }
             }
@@ -209,7 +222,7 @@ impl Keeper {
     async fn connect(
         &self,
     ) -> Result<(Session, impl Future<Output = String> + use<>), ConnectError> {
-        let (client, connection) = self.connector.connect("queries").await?;
+        let (client, connection) = self.connector.connect(self.purpose).await?;
         let closed = tokio::spawn(connection);
         let installation = installation::inspect(&client).await?;
         let session = Session::prepare(client, &installation)

@@ -15,6 +15,7 @@ have pkg-config || missing="$missing pkg-config"
 have openssl || missing="$missing openssl"
 [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
 have curl || missing="$missing curl"
+[ -x /usr/sbin/apache2 ] || missing="$missing apache2"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" -ne 0 ]; then
     echo "Missing packages. As root: apt-get update && apt-get install$missing" >&2

@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use super::socket::Socket;
+use crate::burst::Burst;
 use crate::config::{Daemon, Host};
 
 /// Connections that the kernel queues while the accept loop is busy; it caps this at
@@ -34,6 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Listener {
     tcp: Vec<TcpListener>,
     unix: Option<(UnixListener, PathBuf)>,
+    refused: Burst,
 }
 
 /// A socket that could not be bound.
@@ -64,6 +66,7 @@ impl Listener {
                 return Ok(Self {
                     tcp: vec![],
                     unix: Some((listener, path.clone())),
+                    refused: Burst::default(),
                 });
             }
             Host::Any => vec![bind_any(port).map_err(failed(format!("[::]:{port}")))?],
@@ -80,18 +83,26 @@ impl Listener {
                 info!("listening on {address}");
             }
         }
-        Ok(Self { tcp, unix: None })
+        Ok(Self {
+            tcp,
+            unix: None,
+            refused: Burst::default(),
+        })
     }
 
     /// The next connection. Failures are logged and survived.
-    pub(crate) async fn accept(&self) -> Socket {
+    pub(crate) async fn accept(&mut self) -> Socket {
         loop {
             match self.try_accept().await {
                 Ok(socket) => return socket,
                 // The client gave up while it waited.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    error!("cannot accept a connection: {error}; see the limit on open files");
+                    if let Some(more) = self.refused.take() {
+                        error!(
+                            "cannot accept a connection: {error}{more}; see the limit on open files"
+                        );
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

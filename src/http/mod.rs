@@ -23,8 +23,8 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use log::debug;
-use tokio::sync::oneshot;
+use log::{debug, warn};
+use tokio::sync::{Semaphore, oneshot};
 use warp::Filter;
 use warp::http::response::Parts;
 use warp::reply::Response;
@@ -33,6 +33,7 @@ pub use listen::Listener;
 pub use routes::{State, routes};
 
 use self::socket::Socket;
+use crate::burst::Burst;
 use crate::event;
 
 /// How long a client may take to send its head, and may stay silent between two requests.
@@ -42,15 +43,31 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// twice. Beyond it hyper answers 431.
 const HEADER_LIMIT: usize = 64 * 1024;
 
-/// Accepts and serves connections until the returned future is dropped.
-pub async fn serve<F>(listener: Listener, filter: F)
+/// Accepts and serves connections until the returned future is dropped. At most `pending` of them at a
+/// time are not streams; further ones wait in the kernel's queue.
+pub async fn serve<F>(mut listener: Listener, pending: usize, filter: F)
 where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
 {
+    let pending = Arc::new(Semaphore::new(pending));
+    let mut full = Burst::default();
     loop {
+        if pending.available_permits() == 0
+            && let Some(more) = full.take()
+        {
+            warn!("a flood of connections: new ones wait until others are through{more}");
+        }
+        // It is never closed.
+        let Ok(permit) = Arc::clone(&pending).acquire_owned().await else {
+            return;
+        };
         let socket = listener.accept().await;
-        tokio::spawn(connection(socket, filter.clone()));
+        let connection = connection(socket, filter.clone());
+        tokio::spawn(async move {
+            connection.await;
+            drop(permit);
+        });
     }
 }
 

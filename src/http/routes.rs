@@ -16,6 +16,7 @@ use warp::reply::Response;
 
 use super::browser;
 use crate::auth::{Credentials, Refusal, SignIn};
+use crate::burst::Burst;
 use crate::database::describe;
 use crate::event;
 use crate::hub::{Full, Hub, Mailbox, Place};
@@ -34,9 +35,9 @@ const VERSION: &str = "1";
 /// once.
 const UNAVAILABLE_RETRY_MS: std::ops::Range<u32> = 2000..8000;
 
-/// Sign-ins that may wait for the database at a time. More of them are told to come back: waiting
-/// longer would not make the database faster.
-const MAX_SIGN_INS: usize = 1000;
+/// Sign-ins that are with the database at a time: enough to keep it busy, and few enough to be through
+/// soon if each of them runs into the statement timeout.
+const MAX_SIGN_INS: usize = 16;
 
 /// How long a sign-in may wait for the database, a third stream for its probe: no longer than a proxy
 /// waits for a head.
@@ -48,6 +49,7 @@ pub struct State {
     queries: Queries,
     browsers: browser::Shared,
     sign_ins: Arc<Semaphore>,
+    full: Arc<Mutex<Burst>>,
 }
 
 impl State {
@@ -61,6 +63,7 @@ impl State {
                 metrics,
             },
             sign_ins: Arc::new(Semaphore::new(MAX_SIGN_INS)),
+            full: Arc::default(),
         }
     }
 }
@@ -145,6 +148,15 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
     let (place, mailbox) = match enter(&state.browsers.hub, &sign_in).await {
         Ok(entered) => entered,
         Err(Full::Stopping) => return unavailable(),
+        Err(Full::Daemon) => {
+            if let Some(more) = state.full.lock().ok().and_then(|mut full| full.take()) {
+                warn!(
+                    "a browser was told to come back: all places for streams are taken{more}; \
+                     raise the limit on open files (with systemd: LimitNOFILE=)"
+                );
+            }
+            return unavailable();
+        }
         Err(Full::Browser(_)) => {
             debug!(
                 "contact {}: a third stream of one browser",
@@ -174,11 +186,9 @@ async fn sign_in(
     last_event_id: Option<i64>,
 ) -> Result<Result<SignIn, Refusal>, String> {
     let session = state.queries.current().ok_or("the database is away")?;
-    let _permit = state
-        .sign_ins
-        .try_acquire()
-        .map_err(|_| format!("{MAX_SIGN_INS} sign-ins are waiting"))?;
     let asking = async {
+        // How many wait here is bounded by the accept loop.
+        let _permit = state.sign_ins.acquire().await;
         let mut sign_in = match credentials.sign_in(&session).await? {
             Ok(sign_in) => sign_in,
             Err(refusal) => return Ok(Err(refusal)),

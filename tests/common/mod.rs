@@ -4,6 +4,7 @@
     reason = "each test binary compiles all of this and uses a part"
 )]
 
+pub(crate) mod apache;
 pub(crate) mod daemon;
 pub(crate) mod icinga;
 pub(crate) mod postgres;

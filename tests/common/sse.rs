@@ -18,6 +18,8 @@ pub(crate) struct Answer {
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     reader: BufReader<TcpStream>,
+    /// Decoded, but not read yet; only if the proxy answers in chunks.
+    decoded: Vec<u8>,
 }
 
 /// One block of an event stream: its fields, and its bytes.
@@ -100,6 +102,7 @@ impl Answer {
             status,
             headers,
             reader,
+            decoded: Vec::new(),
         }
     }
 
@@ -121,11 +124,8 @@ impl Answer {
     async fn read_block(&mut self) -> Option<Block> {
         let mut block = Block::default();
         loop {
-            let mut line = String::new();
-            match self.reader.read_line(&mut line).await {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => block.raw.push_str(&line),
-            }
+            let line = self.line().await?;
+            block.raw.push_str(&line);
             let line = line.trim_end_matches('\n');
             if line.is_empty() {
                 return Some(block);
@@ -140,6 +140,31 @@ impl Answer {
                 "retry" => block.retry = value.parse().ok(),
                 other => panic!("unknown field {other:?} in {block:?}"),
             }
+        }
+    }
+
+    /// The next line of the body, with its end; `None` at the end, also if it is not a clean one.
+    async fn line(&mut self) -> Option<String> {
+        if self.header("transfer-encoding") != Some("chunked") {
+            let mut line = String::new();
+            let length = self.reader.read_line(&mut line).await.ok()?;
+            return (length > 0).then_some(line);
+        }
+        loop {
+            if let Some(end) = self.decoded.iter().position(|byte| *byte == b'\n') {
+                let line = self.decoded.drain(..=end).collect();
+                return String::from_utf8(line).ok();
+            }
+            let mut size = String::new();
+            self.reader.read_line(&mut size).await.ok()?;
+            let size = usize::from_str_radix(size.trim(), 16).ok()?;
+            // The chunk and the line end behind it.
+            let mut chunk = vec![0; size + 2];
+            self.reader.read_exact(&mut chunk).await.ok()?;
+            if size == 0 {
+                return None;
+            }
+            self.decoded.extend_from_slice(&chunk[..size]);
         }
     }
 

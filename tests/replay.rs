@@ -1,0 +1,392 @@
+//! What a browser missed reaches it when it comes back, once: after a reload, a restart, a kill, on another bridge.
+
+mod common;
+
+use common::apache::Apache;
+use common::daemon::{ConfigDir, Daemon};
+use common::icinga::{Event, Icinga, Shape, Written};
+use common::postgres::Cluster;
+use common::sse::{AGENT, Answer};
+use common::world::{User, World, resource};
+
+const PENDING: &str = "pending";
+
+impl World {
+    /// Notifies a contact of a new incident.
+    async fn incident(&self, contact: i64, object: &str) -> Written {
+        self.icinga
+            .event(Event {
+                object,
+                severity: Some("crit"),
+                notified: &[(contact, 1, PENDING)],
+                ..Event::default()
+            })
+            .await
+    }
+
+    /// Notifies a contact of a change of a known incident.
+    async fn change(&self, contact: i64, incident: i64, severity: &str) -> Written {
+        self.icinga
+            .event(Event {
+                incident: Some(incident),
+                severity: Some(severity),
+                notified: &[(contact, 1, PENDING)],
+                ..Event::default()
+            })
+            .await
+    }
+
+    /// Closes a user's stream once nothing is on its way to it any more, and waits until the daemon knows.
+    async fn leave(&self, user: User) -> (i64, String) {
+        let User {
+            contact,
+            session_id,
+            mut stream,
+        } = user;
+        let fence = self.incident(contact, "before leaving").await;
+        while stream.event().await.incident() != fence.incident {}
+        self.delivered(fence.history[0]).await;
+        let closed = self.daemon.log().matches("stream closed").count();
+        drop(stream);
+        self.daemon.wait_for_nth_log("stream closed", closed + 1);
+        (contact, session_id)
+    }
+
+    /// Opens the stream of a browser that was here before.
+    async fn come_back(&self, contact: i64, session_id: String) -> User {
+        let stream = self.subscribe(&session_id).await;
+        User {
+            contact,
+            session_id,
+            stream,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reload_gets_the_newest_of_each_missed_incident_oldest_first() {
+    let world = World::new("reload").await;
+    let alice = world.user("alice").await;
+    let (alice, session_id) = world.leave(alice).await;
+    let flapping = world.incident(alice, "flapping").await.incident;
+    let other = world.incident(alice, "other").await.incident;
+    for severity in ["ok", "crit", "warning"] {
+        world.change(alice, flapping, severity).await;
+    }
+    let mut alice = world.come_back(alice, session_id).await;
+    assert_eq!(alice.stream.event().await.incident(), other);
+    let event = alice.stream.event().await;
+    assert_eq!(event.incident(), flapping);
+    assert_eq!(event.json()["payload"]["severity"], "warning");
+    world.nothing_else(&mut [&mut alice]).await;
+
+    // And once more: what was replayed is not replayed again.
+    let (contact, session_id) = world.leave(alice).await;
+    let mut alice = world.come_back(contact, session_id).await;
+    world.nothing_else(&mut [&mut alice]).await;
+}
+
+#[tokio::test]
+async fn the_first_stream_of_a_browser_starts_now() {
+    let world = World::new("first").await;
+    let contact = world.icinga.contact("alice").await;
+    world.incident(contact, "long ago").await;
+    let mut alice = world.sign_in(contact, "alice").await;
+    world.nothing_else(&mut [&mut alice]).await;
+}
+
+#[tokio::test]
+async fn a_restart_and_a_kill_lose_nothing_and_double_nothing() {
+    let mut world = World::new("restart").await;
+    let mut alice = world.user("alice").await;
+    for signal in ["TERM", "KILL"] {
+        let before = world.incident(alice.contact, "before").await;
+        assert_eq!(alice.stream.event().await.incident(), before.incident);
+        world.delivered(before.history[0]).await;
+        world.daemon.signal(signal);
+        world.daemon.wait();
+        while alice.stream.block().await.is_some() {}
+        let missed = world.incident(alice.contact, "missed").await;
+        world.daemon = Daemon::start(&resource(&world.database, &world.role));
+        alice.stream = world.subscribe(&alice.session_id).await;
+        assert_eq!(
+            alice.stream.event().await.incident(),
+            missed.incident,
+            "{signal}"
+        );
+        world.nothing_else(&mut [&mut alice]).await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_on_its_way_at_a_restart_is_not_told_again() {
+    let mut world = World::new("on_its_way").await;
+    let mut alice = world.user("alice").await;
+    let last = world.incident(alice.contact, "last").await;
+    assert_eq!(alice.stream.event().await.incident(), last.incident);
+    // At once: it does not count as delivered yet.
+    world.daemon.signal("TERM");
+    while alice.stream.block().await.is_some() {}
+    assert_eq!(world.daemon.wait().code(), Some(0));
+    world.daemon = Daemon::start(&resource(&world.database, &world.role));
+    alice.stream = world.subscribe(&alice.session_id).await;
+    world.nothing_else(&mut [&mut alice]).await;
+}
+
+#[tokio::test]
+async fn another_bridge_knows_what_was_told() {
+    let world = World::new("another").await;
+    let other = Daemon::start(&resource(&world.database, &world.role));
+    let alice = world.user("alice").await;
+    let (contact, session_id) = world.leave(alice).await;
+    let missed = world.incident(contact, "missed").await;
+    let mut stream = Answer::subscribe(&other.address, &session_id).await;
+    assert_eq!(stream.event().await.incident(), missed.incident);
+    world.delivered(missed.history[0]).await;
+    drop(stream);
+    other.wait_for_log("stream closed");
+    let mut alice = world.come_back(contact, session_id).await;
+    world.nothing_else(&mut [&mut alice]).await;
+}
+
+#[tokio::test]
+async fn what_is_beyond_the_bounds_is_summed_up() {
+    let world = World::new("bounds").await;
+    let alice = world.user("alice").await;
+    let (contact, session_id) = world.leave(alice).await;
+    let mut incidents = Vec::new();
+    for number in 0..25 {
+        incidents.push(
+            world
+                .incident(contact, &format!("o{number}"))
+                .await
+                .incident,
+        );
+    }
+    let mut alice = world.come_back(contact, session_id).await;
+    let summary = alice.stream.event().await;
+    assert_eq!(summary.incident(), incidents[4]);
+    assert_eq!(
+        summary.json()["payload"]["title"],
+        "5 more incidents changed while you were away"
+    );
+    for incident in &incidents[5..] {
+        assert_eq!(alice.stream.event().await.incident(), *incident);
+    }
+    world.nothing_else(&mut [&mut alice]).await;
+
+    // By age, too.
+    let (contact, session_id) = world.leave(alice).await;
+    let old = world.incident(contact, "old").await;
+    let young = world.incident(contact, "young").await;
+    world
+        .icinga
+        .by_hand(&format!(
+            "UPDATE incident_history SET time = time - 3601000 WHERE incident_id = {}",
+            old.incident
+        ))
+        .await;
+    let mut alice = world.come_back(contact, session_id).await;
+    let summary = alice.stream.event().await;
+    assert_eq!(summary.incident(), old.incident);
+    assert_eq!(
+        summary.json()["payload"]["title"],
+        "1 more incident changed while you were away"
+    );
+    assert_eq!(alice.stream.event().await.incident(), young.incident);
+    world.nothing_else(&mut [&mut alice]).await;
+    // None of it comes again.
+    let (contact, session_id) = world.leave(alice).await;
+    let mut alice = world.come_back(contact, session_id).await;
+    world.nothing_else(&mut [&mut alice]).await;
+}
+
+#[tokio::test]
+async fn the_bounds_can_be_configured() {
+    let mut world = World::new("configured").await;
+    let config = ConfigDir::new(
+        "host = 127.0.0.1\nport = 0\nreplay_incidents = 1",
+        &resource(&world.database, &world.role),
+    );
+    world.daemon = Daemon::launch(config);
+    world.daemon.wait_for_log("ready: ");
+    let alice = world.user("alice").await;
+    let (contact, session_id) = world.leave(alice).await;
+    world.incident(contact, "a").await;
+    world.incident(contact, "b").await;
+    let newest = world.incident(contact, "c").await;
+    let mut alice = world.come_back(contact, session_id).await;
+    let title = alice.stream.event().await.json()["payload"]["title"].clone();
+    assert_eq!(title, "2 more incidents changed while you were away");
+    assert_eq!(alice.stream.event().await.incident(), newest.incident);
+    world.nothing_else(&mut [&mut alice]).await;
+}
+
+#[tokio::test]
+async fn a_lower_id_that_commits_after_a_higher_one_is_not_skipped() {
+    let world = World::new("lower").await;
+    let alice = world.user("alice").await;
+    let slow = Icinga::new(world.database.connect().await, Shape::V1_0);
+    slow.by_hand("BEGIN").await;
+    let event = Event {
+        object: "slow",
+        severity: Some("crit"),
+        notified: &[(alice.contact, 1, PENDING)],
+        ..Event::default()
+    };
+    let lower = slow.write(event).await;
+    // Delivers a higher id before it closes.
+    let (contact, session_id) = world.leave(alice).await;
+    slow.by_hand("COMMIT").await;
+    let mut alice = world.come_back(contact, session_id).await;
+    assert_eq!(alice.stream.event().await.incident(), lower.incident);
+    world.nothing_else(&mut [&mut alice]).await;
+}
+
+#[tokio::test]
+async fn what_a_gap_swallowed_reaches_open_streams_and_nothing_comes_twice() {
+    let cluster = Cluster::private();
+    let world = World::on(&cluster, "gap", Shape::V1_0).await;
+    let (mut alice, mut bob) = (world.user("alice").await, world.user("bob").await);
+    let icinga = &world.icinga;
+    // Two channels: the second row must not look like something missed.
+    let notified = [(alice.contact, 1, PENDING), (alice.contact, 2, PENDING)];
+    let before = icinga
+        .event(Event {
+            object: "before",
+            severity: Some("crit"),
+            notified: &notified,
+            ..Event::default()
+        })
+        .await;
+    assert_eq!(alice.stream.event().await.incident(), before.incident);
+    // The daemon cannot come back before these are committed: its role may not log in.
+    let role = &world.role;
+    world
+        .icinga
+        .by_hand(&format!("ALTER ROLE \"{role}\" NOLOGIN"))
+        .await;
+    world
+        .icinga
+        .by_hand(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'icinga-desktop-bridge%'",
+        )
+        .await;
+    world.daemon.wait_for_log("not listening");
+    let flapping = world.incident(alice.contact, "flapping").await.incident;
+    world.change(alice.contact, flapping, "ok").await;
+    let other = world.incident(bob.contact, "other").await.incident;
+    world
+        .icinga
+        .by_hand(&format!("ALTER ROLE \"{role}\" LOGIN"))
+        .await;
+    let event = alice.stream.event().await;
+    assert_eq!(event.incident(), flapping);
+    assert_eq!(event.json()["payload"]["severity"], "ok");
+    assert_eq!(bob.stream.event().await.incident(), other);
+    world.nothing_else(&mut [&mut alice, &mut bob]).await;
+}
+
+#[tokio::test]
+async fn a_browser_that_did_not_read_gets_everything_when_it_does() {
+    let world = World::new("behind").await;
+    let mut alice = world.user("alice").await;
+    // Far more than the sockets and the browser's queue hold.
+    let count = 3000;
+    world
+        .icinga
+        .by_hand(&format!(
+            "INSERT INTO object (id, source_id, name)
+               SELECT sha256(n::text::bytea), 1, 'object ' || n FROM generate_series(1, {count}) n;
+             INSERT INTO incident (object_id, started_at, severity)
+               SELECT sha256(n::text::bytea), 0, 'crit' FROM generate_series(1, {count}) n;
+             INSERT INTO incident_history (incident_id, contact_id, channel_id, time, message, type, notification_state)
+               SELECT i.id, {}, 1, 0, repeat('x', 4000), 'notified', 'pending' FROM incident i ORDER BY i.id",
+            alice.contact
+        ))
+        .await;
+    let mut seen = std::collections::HashSet::new();
+    while seen.len() < count {
+        let incident = alice.stream.event().await.incident();
+        assert!(seen.insert(incident), "incident {incident} came twice");
+    }
+    world.nothing_else(&mut [&mut alice]).await;
+}
+
+#[tokio::test]
+async fn a_role_without_the_right_to_store_positions_still_serves_and_says_so() {
+    let mut world = World::new("unstored").await;
+    world
+        .icinga
+        .by_hand(&format!(
+            "REVOKE ALL ON icinga_desktop.browser_position FROM \"{}\"",
+            world.role
+        ))
+        .await;
+    world.daemon = Daemon::start(&resource(&world.database, &world.role));
+    world
+        .daemon
+        .wait_for_log("no right to write icinga_desktop.browser_position");
+    let mut alice = world.user("alice").await;
+    world.nothing_else(&mut [&mut alice]).await;
+    let session_id = alice.session_id;
+    drop(alice.stream);
+    world.daemon.wait_for_log("stream closed");
+    let missed = world.incident(alice.contact, "missed").await;
+    let mut alice = world.come_back(alice.contact, session_id).await;
+    // The last one may come again: it was not known to have arrived.
+    while alice.stream.event().await.incident() != missed.incident {}
+}
+
+#[tokio::test]
+async fn behind_apache_an_event_to_a_browser_that_has_left_waits_for_its_next_stream() {
+    let world = World::new("apache").await;
+    let apache = Apache::start(&world.daemon.address);
+    let contact = world.icinga.contact("alice").await;
+    let session_id = world.icinga.sign_in("alice", AGENT).await;
+    for _ in 0..3 {
+        let mut stream = Answer::subscribe(&apache.address, &session_id).await;
+        assert_eq!(stream.status, 200);
+        stream.block().await.expect("a first block");
+        drop(stream);
+        // The daemon cannot know yet that the browser has left.
+        let missed = world.incident(contact, "missed").await;
+        let mut stream = Answer::subscribe(&apache.address, &session_id).await;
+        assert_eq!(stream.status, 200, "a dead stream took the place");
+        assert_eq!(stream.event().await.incident(), missed.incident);
+        let mut alice = User {
+            contact,
+            session_id: session_id.clone(),
+            stream,
+        };
+        let fence = world.nothing_else(&mut [&mut alice]).await;
+        world.delivered(fence.history[0]).await;
+    }
+}
+
+#[tokio::test]
+async fn behind_apache_dead_streams_do_not_keep_a_third_one_out() {
+    let world = World::new("third").await;
+    let apache = Apache::start(&world.daemon.address);
+    let contact = world.icinga.contact("alice").await;
+    let session_id = world.icinga.sign_in("alice", AGENT).await;
+    for _ in 0..3 {
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            let mut stream = Answer::subscribe(&apache.address, &session_id).await;
+            assert_eq!(stream.status, 200, "a dead stream took the place");
+            stream.block().await.expect("a first block");
+            streams.push(stream);
+        }
+        let third = Answer::subscribe(&apache.address, &session_id).await;
+        assert_eq!(third.status, 204);
+    }
+    let stream = Answer::subscribe(&apache.address, &session_id).await;
+    assert_eq!(stream.status, 200);
+    let mut alice = User {
+        contact,
+        session_id,
+        stream,
+    };
+    world.nothing_else(&mut [&mut alice]).await;
+}
