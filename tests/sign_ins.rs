@@ -1,0 +1,212 @@
+//! Streams end when their sign-in is not valid any more, and others do not notice.
+
+mod common;
+
+use std::time::Duration;
+
+use common::daemon::ConfigDir;
+use common::sse::{AGENT, Answer};
+use common::world::{User, World, resource};
+use tokio::time::timeout;
+
+/// Reads a stream to its end, which must come before an event does.
+async fn ended(stream: &mut Answer) {
+    let reading = async {
+        while let Some(block) = stream.block().await {
+            assert!(
+                block.data.is_none(),
+                "an event after the sign-in ended: {block:?}"
+            );
+        }
+    };
+    // The periodic check comes every 30 seconds.
+    timeout(Duration::from_secs(60), reading)
+        .await
+        .expect("the stream ends");
+}
+
+/// What ends the sign-in of the browser `session_id` of contact `contact`.
+const ENDINGS: [(&str, &str); 6] = [
+    (
+        "logout",
+        "DELETE FROM browser_session WHERE php_session_id = '{session_id}'",
+    ),
+    (
+        "a newer sign-in that left the row",
+        "INSERT INTO browser_session SELECT 'newernewernewernewernewer', username, user_agent, authenticated_at + 1 \
+         FROM browser_session WHERE php_session_id = '{session_id}'",
+    ),
+    (
+        "the row handed to another user",
+        "UPDATE browser_session SET username = 'carol' WHERE php_session_id = '{session_id}'",
+    ),
+    (
+        "another user agent",
+        "UPDATE browser_session SET user_agent = 'other' WHERE php_session_id = '{session_id}'",
+    ),
+    (
+        "contact renamed",
+        "UPDATE contact SET username = 'alicia' WHERE id = {contact}",
+    ),
+    (
+        "contact deleted",
+        "UPDATE contact SET username = NULL, deleted = 'y' WHERE id = {contact}",
+    ),
+];
+
+async fn endings_are_noticed(world: &World) {
+    let mut bob = world.user("bob").await;
+    world.icinga.contact("carol").await;
+    for (number, (what, sql)) in ENDINGS.into_iter().enumerate() {
+        let name = format!("alice{number}");
+        let mut alice = world.user(&name).await;
+        let sql = sql
+            .replace("{session_id}", &alice.session_id)
+            .replace("{contact}", &alice.contact.to_string());
+        world.icinga.by_hand(&sql).await;
+        ended(&mut alice.stream).await;
+        let again = Answer::subscribe(&world.daemon.address, &alice.session_id).await;
+        let status = if what.contains("handed") { 200 } else { 204 };
+        assert_eq!(again.status, status, "{what}");
+        world
+            .icinga
+            .by_hand(&format!(
+                "DELETE FROM browser_session WHERE username LIKE 'alice%' OR php_session_id IN ('{}', \
+                 'newernewernewernewernewer')",
+                alice.session_id
+            ))
+            .await;
+    }
+    world.nothing_else(&mut [&mut bob]).await;
+}
+
+#[tokio::test]
+async fn triggers_end_streams_whose_sign_in_is_over() {
+    let world = World::new("endings").await;
+    endings_are_noticed(&world).await;
+}
+
+#[tokio::test]
+async fn without_triggers_a_periodic_check_ends_them() {
+    let world = World::new("untriggered").await;
+    // After the daemon has seen them at its start.
+    world
+        .icinga
+        .by_hand("ALTER TABLE browser_session DISABLE TRIGGER USER; ALTER TABLE contact DISABLE TRIGGER USER")
+        .await;
+    let mut alice = world.user("alice").await;
+    let mut bob = world.user("bob").await;
+    world.icinga.sign_out(&alice.session_id).await;
+    ended(&mut alice.stream).await;
+    world.nothing_else(&mut [&mut bob]).await;
+}
+
+#[tokio::test]
+async fn a_newer_sign_in_of_the_same_browser_ends_the_older_one_only() {
+    let world = World::new("newer").await;
+    let mut older = world.user("alice").await;
+    let other = world.icinga.sign_in("alice", "Another/1.0").await;
+    let mut other = User {
+        contact: older.contact,
+        stream: Answer::to(
+            &world.daemon.address,
+            common::sse::request(&other, "Another/1.0").as_bytes(),
+        )
+        .await,
+        session_id: other,
+    };
+    let mut newer = world.sign_in(older.contact, "alice").await;
+    ended(&mut older.stream).await;
+    // One row, told to both browsers of the contact.
+    world.nothing_else(&mut [&mut newer]).await;
+    other.stream.event().await;
+}
+
+#[tokio::test]
+async fn no_event_reaches_a_browser_after_its_logout_was_committed_and_noticed() {
+    let world = World::new("logout").await;
+    let mut alice = world.user("alice").await;
+    world.icinga.sign_out(&alice.session_id).await;
+    world.daemon.wait_for_log("sign-in not valid any more");
+    let event = common::icinga::Event {
+        object: "secret",
+        severity: Some("crit"),
+        notified: &[(alice.contact, 1, "pending")],
+        ..Default::default()
+    };
+    world.icinga.event(event).await;
+    ended(&mut alice.stream).await;
+}
+
+#[tokio::test]
+async fn a_session_that_changes_hands_takes_nothing_along() {
+    let world = World::new("hands").await;
+    let mut alice = world.user("alice").await;
+    let bob = world.icinga.contact("bob").await;
+    let session_id = alice.session_id.clone();
+    drop(alice.stream);
+    world.daemon.wait_for_log("stream closed");
+    // Alice misses this, and bob must not be told.
+    let event = common::icinga::Event {
+        object: "for alice",
+        severity: Some("crit"),
+        notified: &[(alice.contact, 1, "pending")],
+        ..Default::default()
+    };
+    world.icinga.event(event).await;
+    world
+        .icinga
+        .by_hand(&format!(
+            "UPDATE browser_session SET username = 'bob' WHERE php_session_id = '{session_id}'"
+        ))
+        .await;
+    alice.contact = bob;
+    alice.stream = world.subscribe(&session_id).await;
+    world.nothing_else(&mut [&mut alice]).await;
+}
+
+#[tokio::test]
+async fn housekeeping_statements_keep_live_sessions_and_remove_forgotten_ones() {
+    // The daemon does this once an hour; here the same statements run at once.
+    let world = World::new("housekeeping").await;
+    let alice = world.user("alice").await;
+    world.icinga.contact("bob").await;
+    let forgotten = world.icinga.sign_in("bob", AGENT).await;
+    world
+        .icinga
+        .by_hand(
+            "UPDATE browser_session SET authenticated_at = authenticated_at - 25 * 3600 * 1000",
+        )
+        .await;
+    let config = ConfigDir::new("", &resource(&world.database, &world.role));
+    let env = |_: &str| None;
+    let loaded =
+        icinga_desktop_bridge::config::Config::load(config.path(), &env).expect("settings");
+    let connector = icinga_desktop_bridge::database::Connector::new(&loaded.config.database)
+        .expect("a connector");
+    let (client, connection) = connector.connect("test").await.expect("a connection");
+    tokio::spawn(connection);
+    let installation = icinga_desktop_bridge::installation::inspect(&client)
+        .await
+        .expect("an installation");
+    let session = icinga_desktop_bridge::queries::Session::prepare(client, &installation)
+        .await
+        .expect("a session");
+    let live = icinga_desktop_bridge::auth::BrowserKey::new(&alice.session_id);
+    assert_eq!(session.refresh(&[live]).await.expect("refreshed"), 1);
+    let (sessions, _) = session.clean_up().await.expect("cleaned up");
+    assert_eq!(sessions, 1);
+    let left = world
+        .database
+        .connect()
+        .await
+        .text("SELECT string_agg(username::text, ',') FROM browser_session")
+        .await;
+    assert_eq!(left, "alice");
+    assert_eq!(
+        Answer::subscribe(&world.daemon.address, &forgotten)
+            .await
+            .status,
+        204
+    );
+}
