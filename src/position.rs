@@ -7,9 +7,10 @@
 
 use std::collections::BTreeSet;
 
-/// How many ids above the floor are remembered. Only a transaction that stays open for hours lets so
-/// many gather; then the floor rises all the same, over a row that such a transaction may still bring.
-const MAX_ABOVE: usize = 1000;
+/// How many ids above the floor are remembered. Browsers are told oldest first, so if there are more, the
+/// floor can rise to the lowest of them: it passes over nothing but what a transaction may still bring
+/// that has been open while as many others were told.
+const MAX_ABOVE: usize = 4000;
 
 /// What a browser need not be told of any more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -115,7 +116,7 @@ mod tests {
     #[test]
     fn the_number_of_remembered_ids_is_bounded() {
         let mut position = Position::new(0, []);
-        position.extend((1..=3000).map(|id| id * 2));
+        position.extend((1..=6000).map(|id| id * 2));
         assert_eq!(position.above().count(), MAX_ABOVE);
         assert_eq!(position.floor(), 4000);
         position.settle(i64::MAX);

@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::burst::Burst;
 use crate::database::describe;
 use crate::hub::Hub;
-use crate::queries::Queries;
+use crate::queries::{Queries, Session};
 
 /// Time between two writes: what was delivered within it may come again after a kill.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -42,27 +42,33 @@ impl Positions {
         }
     }
 
-    /// Stores what has changed, once a second and a last time when `stop` says so. Not to be cancelled:
-    /// what was being stored would count as stored.
+    /// Stores what has changed, once a second and a last time when `stop` says so; as soon as the
+    /// database is back if it was away. Not to be cancelled: what was being stored would count as stored.
     pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let stopping = tokio::select! {
-                _ = ticks.tick() => false,
-                _ = &mut stop => true,
+            let due = async {
+                ticks.tick().await;
+                self.queries.session().await
             };
-            self.store().await;
-            if stopping {
+            let session = tokio::select! {
+                session = due => session,
+                _ = &mut stop => {
+                    if let Some(session) = self.queries.current() {
+                        self.store(&session).await;
+                    }
+                    return;
+                }
+            };
+            let Some(session) = session else {
                 return;
-            }
+            };
+            self.store(&session).await;
         }
     }
 
-    async fn store(&mut self) {
-        let Some(session) = self.queries.current() else {
-            return;
-        };
+    async fn store(&mut self, session: &Session) {
         if !session.stores_positions {
             self.hub.forget(KEEP_UNSTORED);
             return;

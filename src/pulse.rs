@@ -45,20 +45,28 @@ impl PulseToken {
 
 /// Finds out from beats up to which history row everything is settled.
 #[derive(Debug, Default)]
-pub struct Settling(Option<Beat>);
+pub struct Settling {
+    /// The newest id of the last beat.
+    earlier: Option<i64>,
+    /// The newest id of some beat, and the first transaction that had not begun one beat later.
+    candidate: Option<(i64, u64)>,
+}
 
 impl Settling {
     /// Takes a beat. Returns an id up to which no transaction can bring another row any more: at some
-    /// earlier beat it was the newest, and all transactions of that time have ended since.
-    pub fn beat(&mut self, beat: Beat) -> Option<i64> {
-        match &self.0 {
-            Some(earlier) if beat.oldest_running < earlier.first_future => None,
-            Some(_) => self.0.replace(beat).map(|earlier| earlier.newest_id),
-            None => {
-                self.0 = Some(beat);
-                None
-            }
+    /// earlier beat it was the newest, and all transactions of the beat after that have ended since.
+    ///
+    /// The beat after, because an id may be drawn a moment before its transaction gets its number.
+    pub fn beat(&mut self, beat: &Beat) -> Option<i64> {
+        let settled = self
+            .candidate
+            .take_if(|(_, future)| beat.oldest_running >= *future)
+            .map(|(newest_id, _)| newest_id);
+        if self.candidate.is_none() {
+            self.candidate = self.earlier.map(|newest_id| (newest_id, beat.first_future));
         }
+        self.earlier = Some(beat.newest_id);
+        settled
     }
 }
 
@@ -164,12 +172,15 @@ mod tests {
     #[test]
     fn an_id_is_settled_once_all_transactions_of_its_time_have_ended() {
         let mut settling = Settling::default();
-        assert_eq!(settling.beat(beat(100, 5, 10)), None);
-        // Transaction 7 is still running; it may have taken id 99.
-        assert_eq!(settling.beat(beat(120, 7, 15)), None);
-        assert_eq!(settling.beat(beat(130, 10, 20)), Some(100));
-        assert_eq!(settling.beat(beat(140, 20, 20)), Some(130));
-        assert_eq!(settling.beat(beat(140, 20, 20)), Some(140));
+        let mut settled = |newest, oldest, first| settling.beat(&beat(newest, oldest, first));
+        assert_eq!(settled(100, 5, 10), None);
+        // What was the newest one beat ago waits for all transactions of now.
+        assert_eq!(settled(120, 7, 15), None);
+        // Transaction 14 is still running; it may have drawn id 99.
+        assert_eq!(settled(130, 14, 20), None);
+        assert_eq!(settled(140, 15, 25), Some(100));
+        assert_eq!(settled(150, 25, 25), Some(130));
+        assert_eq!(settled(150, 25, 25), Some(140));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::queries::{NotifiedRow, Queries, Recipient, Session};
 
 /// How much is taken from the queue at a time: a transaction that notifies thousands is told in
 /// several rounds, so that its first recipients do not wait for its last.
-const BATCH: usize = 2048;
+const BATCH: usize = 512;
 
 /// The resolver's task.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Resolver {
                 match received {
                     Received::Notification(notification) => fold.push(&notification),
                     Received::Settled => fold.settled(),
-                    Received::Beat(beat) => settled = settling.beat(beat).or(settled),
+                    Received::Beat(beat) => settled = settling.beat(&beat).or(settled),
                     Received::Gap => {
                         fold.settled();
                         gap = true;

@@ -245,10 +245,15 @@ impl Browser {
             }
             if event.bytes.is_empty() {
                 self.delivered(event);
-            } else if pending_bytes + event.bytes.len() <= MAX_PENDING {
+            } else if event.history_ids.is_empty() && pending_bytes <= 2 * MAX_PENDING {
+                // No replay would find it.
+                pending_bytes += event.bytes.len();
+                self.waiting.push_back(Arc::clone(event));
+            } else if !self.incomplete && pending_bytes + event.bytes.len() <= MAX_PENDING {
                 pending_bytes += event.bytes.len();
                 self.waiting.push_back(Arc::clone(event));
             } else if !self.incomplete {
+                // Once behind, the replay tells everything, oldest first: what is newer must not overtake it.
                 debug!(
                     "contact {}, browser {:?}: behind",
                     self.contact_id, self.key

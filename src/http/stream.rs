@@ -49,22 +49,18 @@ pub(crate) struct Stream {
     ending: bool,
     /// Events whose bytes were queued, and when, until they count as delivered.
     unconfirmed: VecDeque<(Arc<Event>, Instant)>,
-    probe: Probe,
+    /// How many of them a comment has followed.
+    covered: usize,
+    /// When the next comment is due.
+    comment_due: Option<Instant>,
+    /// For each comment that was written: if the stream is still open then, so many more events are
+    /// delivered. Comments overlap, so that an event does not wait for the probe of those before it.
+    surviving: VecDeque<(Instant, usize)>,
     /// When a block was last queued.
     last_block: Instant,
     /// When the client last took something.
     last_progress: Instant,
     _place: Place,
-}
-
-/// Where the probe is that tells whether the client is still there.
-#[derive(Debug, Clone, Copy)]
-enum Probe {
-    Idle,
-    /// The comment is due then.
-    Comment(Instant),
-    /// If the stream is still open then, as many of the unconfirmed events are delivered.
-    Survive(Instant, usize),
 }
 
 impl Stream {
@@ -76,7 +72,9 @@ impl Stream {
             queue: VecDeque::from([head]),
             ending: false,
             unconfirmed: VecDeque::new(),
-            probe: Probe::Idle,
+            covered: 0,
+            comment_due: None,
+            surviving: VecDeque::new(),
             last_block: now,
             last_progress: now,
             _place: place,
@@ -88,23 +86,21 @@ impl Stream {
         let now = Instant::now();
         self.push(event.bytes.clone(), now);
         self.unconfirmed.push_back((event, now));
-        if matches!(self.probe, Probe::Idle) {
-            self.probe = Probe::Comment(now + PROBE_AFTER);
-        }
+        self.comment_due.get_or_insert(now + PROBE_AFTER);
     }
 
     /// Starts to find out whether the client is still there, unless that is under way.
     pub(crate) fn start_probe(&mut self) {
-        if matches!(self.probe, Probe::Idle) {
+        if !self.is_probing() {
             let now = Instant::now();
             self.push(event::KEEP_ALIVE, now);
-            self.probe = Probe::Comment(now + PROBE_AFTER);
+            self.comment_due = Some(now + PROBE_AFTER);
         }
     }
 
     /// Whether it is not yet known that the client is still there.
     pub(crate) fn is_probing(&self) -> bool {
-        !matches!(self.probe, Probe::Idle)
+        self.comment_due.is_some() || !self.surviving.is_empty()
     }
 
     /// Queues a last block, behind which the stream closes.
@@ -123,35 +119,42 @@ impl Stream {
     /// Does what is due by now. Returns the events that count as delivered from here on.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Arc<Event>> {
         let mut delivered = Vec::new();
-        match self.probe {
-            Probe::Comment(due) if due <= now => {
-                if self.queue.is_empty() {
-                    self.push(event::KEEP_ALIVE, now);
-                    let before = |(_, at): &&(Arc<Event>, Instant)| *at + PROBE_AFTER <= now;
-                    let covered = self.unconfirmed.iter().take_while(before).count();
-                    self.probe = Probe::Survive(now + SURVIVED_AFTER, covered);
-                } else {
-                    // What the client has not taken yet cannot have arrived.
-                    self.probe = Probe::Comment(now + PROBE_AFTER);
-                }
+        // What the client has not taken yet cannot have arrived: then everything takes longer.
+        let taken = self.queue.is_empty();
+        while let Some((until, count)) = self.surviving.front_mut()
+            && *until <= now
+        {
+            if !taken {
+                *until = now + SURVIVED_AFTER;
+                break;
             }
-            Probe::Survive(until, covered) if until <= now => {
-                if self.queue.is_empty() {
-                    delivered.extend(self.unconfirmed.drain(..covered).map(|(event, _)| event));
-                    self.probe = match self.unconfirmed.front() {
-                        Some((_, at)) => Probe::Comment(*at + PROBE_AFTER),
-                        None => Probe::Idle,
-                    };
-                } else {
-                    self.probe = Probe::Survive(now + SURVIVED_AFTER, covered);
-                }
+            delivered.extend(self.unconfirmed.drain(..*count).map(|(event, _)| event));
+            self.covered -= *count;
+            self.surviving.pop_front();
+        }
+        if self.comment_due.is_some_and(|due| due <= now) {
+            if taken {
+                self.comment(now);
+            } else {
+                self.comment_due = Some(now + PROBE_AFTER);
             }
-            _ => {}
         }
         if self.queue.is_empty() && self.last_block + KEEP_ALIVE_AFTER <= now {
             self.push(event::KEEP_ALIVE, now);
         }
         delivered
+    }
+
+    /// Writes the comment that follows events.
+    fn comment(&mut self, now: Instant) {
+        self.push(event::KEEP_ALIVE, now);
+        let followed = |(_, at): &&(Arc<Event>, Instant)| *at + PROBE_AFTER <= now;
+        let uncovered = self.unconfirmed.iter().skip(self.covered);
+        let count = uncovered.take_while(followed).count();
+        self.covered += count;
+        self.surviving.push_back((now + SURVIVED_AFTER, count));
+        // Events that came in since want a comment of their own; one for all of them.
+        self.comment_due = (self.covered < self.unconfirmed.len()).then_some(now + PROBE_AFTER);
     }
 
     /// When [`Stream::tick`] is to be called again, at the latest.
@@ -161,11 +164,11 @@ impl Stream {
         } else {
             self.last_progress + STUCK_AFTER
         };
-        match self.probe {
-            Probe::Idle => idle,
-            Probe::Comment(due) => idle.min(due),
-            Probe::Survive(until, _) => idle.min(until),
-        }
+        let probe = self.surviving.front().map(|(until, _)| *until);
+        [self.comment_due, probe]
+            .into_iter()
+            .flatten()
+            .fold(idle, Instant::min)
     }
 
     /// Writes what the socket takes, and notices when the client is gone. Ready once the stream is
@@ -191,8 +194,9 @@ impl Stream {
         if self.queue.capacity() > KEPT_CAPACITY {
             self.queue.shrink_to(KEPT_CAPACITY);
         }
-        if self.unconfirmed.is_empty() && self.unconfirmed.capacity() > 0 {
+        if !self.is_probing() && self.unconfirmed.capacity() + self.surviving.capacity() > 0 {
             self.unconfirmed = VecDeque::new();
+            self.surviving = VecDeque::new();
         }
         if self.ending {
             ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;

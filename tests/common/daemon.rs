@@ -81,10 +81,25 @@ impl Daemon {
         Self::launch_with(config, &["run", "--verbose"])
     }
 
+    /// Starts the daemon with a hard limit on open files and waits until it listens.
+    pub(crate) fn launch_limited(config: ConfigDir, files: u32) -> Self {
+        let command = config.command(&["run", "--verbose"]);
+        let mut limited = Command::new("prlimit");
+        limited
+            .arg(format!("--nofile={files}"))
+            .arg(command.get_program())
+            .args(command.get_args());
+        Self::spawn(config, limited)
+    }
+
     /// Starts the daemon with these arguments and waits until it listens.
     pub(crate) fn launch_with(config: ConfigDir, arguments: &[&str]) -> Self {
-        let mut child = config
-            .command(arguments)
+        let command = config.command(arguments);
+        Self::spawn(config, command)
+    }
+
+    fn spawn(config: ConfigDir, mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -389,6 +389,20 @@ impl Database {
         }
     }
 
+    /// Connects as the superuser, if the server lets us.
+    pub(crate) async fn try_connect(&self) -> Option<Client> {
+        let (client, connection) = tokio_postgres::Config::new()
+            .host_path(&self.endpoint.directory)
+            .port(self.port())
+            .user(SUPERUSER)
+            .dbname(&self.name)
+            .connect(NoTls)
+            .await
+            .ok()?;
+        tokio::spawn(connection);
+        Some(client)
+    }
+
     /// Connects as the superuser and listens to the channels.
     pub(crate) async fn listen(&self, channels: &[&str]) -> Session {
         let session = self.connect().await;
