@@ -137,6 +137,11 @@ impl Credentials {
         })
     }
 
+    /// The browser that the request says to be.
+    pub fn browser(&self) -> BrowserKey {
+        BrowserKey::new(&self.session_id)
+    }
+
     /// Asks the database.
     ///
     /// # Errors
@@ -158,12 +163,19 @@ impl Credentials {
             (true, true, None) => Err(Refusal::NoContact),
             (true, true, Some(contact_id)) => Ok(SignIn {
                 contact_id,
-                browser: BrowserKey::new(&self.session_id),
+                browser: self.browser(),
                 agent: AgentKey::new(&self.user_agent),
                 position: row.position,
             }),
         })
     }
+}
+
+/// The id of the last event that the client has seen. Service workers do not send it, so it is seldom
+/// here. Read as text, because what cannot be an id is no reason to refuse the client.
+pub fn last_event_id(headers: &HeaderMap) -> Option<i64> {
+    let text = headers.get("last-event-id")?.to_str().ok()?;
+    text.parse().ok().filter(|id| *id > 0)
 }
 
 /// The session id of the first cookie of that name, as PHP takes it.
@@ -296,6 +308,24 @@ mod tests {
         assert_eq!(agent(None).as_deref(), Ok("default"));
         assert_eq!(agent(Some("Ünicode".as_bytes())).as_deref(), Ok("Ünicode"));
         assert_eq!(agent(Some(b"\xff")), Err(Refusal::Malformed));
+    }
+
+    #[test]
+    fn only_positive_integers_are_event_ids() {
+        for (value, id) in [
+            ("1234", Some(1234)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", None),
+            ("0", None),
+            ("-1", None),
+            ("1234, 5", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("last-event-id", HeaderValue::from_static(value));
+            assert_eq!(last_event_id(&headers), id, "{value}");
+        }
+        assert_eq!(last_event_id(&HeaderMap::new()), None);
     }
 
     #[test]

@@ -104,11 +104,16 @@ pub fn retry(milliseconds: u32) -> Bytes {
     format!("retry: {milliseconds}\n\n").into()
 }
 
-/// RFC 3339 with milliseconds and numeric offset. A time that no calendar holds becomes the current
-/// one: a row with a broken clock is still news.
+/// RFC 3339 with milliseconds and numeric offset. A time that no calendar holds, or that is before the
+/// year 0, for which RFC 3339 has no form, becomes the current one: a row with a broken clock is still
+/// news.
 fn rfc3339(time_ms: i64) -> String {
+    /// 0000-01-01T00:00:00Z. The last year that `Timestamp` holds is 9999, as in RFC 3339.
+    const YEAR_0_MS: i64 = -62_167_219_200_000;
     Timestamp::from_millisecond(time_ms)
-        .unwrap_or_else(|_| Timestamp::now())
+        .ok()
+        .filter(|_| time_ms >= YEAR_0_MS)
+        .unwrap_or_else(Timestamp::now)
         .strftime("%Y-%m-%dT%H:%M:%S.%3f+00:00")
         .to_string()
 }
@@ -200,9 +205,13 @@ mod tests {
 
     #[test]
     fn an_impossible_time_is_replaced_by_now() {
-        for time in [i64::MIN, i64::MAX] {
+        for time in [i64::MIN, -62_167_219_200_001, i64::MAX] {
             assert!(rfc3339(time).starts_with("2"), "{}", rfc3339(time));
         }
+        assert_eq!(
+            rfc3339(-62_167_219_200_000),
+            "0000-01-01T00:00:00.000+00:00"
+        );
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000+00:00");
     }
 }

@@ -15,7 +15,7 @@ use warp::path::FullPath;
 use warp::reply::Response;
 
 use super::browser;
-use crate::auth::{Credentials, Refusal, SignIn};
+use crate::auth::{Credentials, Refusal, SignIn, last_event_id};
 use crate::burst::Burst;
 use crate::database::describe;
 use crate::event;
@@ -211,13 +211,6 @@ async fn sign_in(
         Ok(Err(error)) => Err(describe(&error)),
         Err(_) => Err(format!("no answer from the database within {PATIENCE:?}")),
     }
-}
-
-/// The id of the last event that the client has seen. Service workers do not send it, so it is seldom
-/// here. Read as text, because what cannot be an id is no reason to refuse the client.
-fn last_event_id(headers: &HeaderMap) -> Option<i64> {
-    let text = headers.get("last-event-id")?.to_str().ok()?;
-    text.parse().ok().filter(|id| *id > 0)
 }
 
 /// Takes a place. A browser whose places are taken gets one if a stream of it turns out to be dead:

@@ -1,0 +1,38 @@
+//! Headers of any bytes never panic; an accepted id is one that PHP can have made; nothing shows it.
+#![no_main]
+
+use icinga_desktop_bridge::auth::{Credentials, last_event_id};
+use libfuzzer_sys::fuzz_target;
+use warp::http::header::{COOKIE, USER_AGENT};
+use warp::http::{HeaderMap, HeaderValue};
+
+fuzz_target!(|data: &[u8]| {
+    let mut headers = HeaderMap::new();
+    // The first byte of each line says which header the rest of it is.
+    for line in data.split(|byte| *byte == b'\n') {
+        let Some((which, value)) = line.split_first() else {
+            continue;
+        };
+        let Ok(value) = HeaderValue::from_bytes(value) else {
+            continue;
+        };
+        match which {
+            b'u' => headers.append(USER_AGENT, value),
+            b'l' => headers.append("last-event-id", value),
+            _ => headers.append(COOKIE, value),
+        };
+    }
+    if let Some(id) = last_event_id(&headers) {
+        assert!(id > 0);
+    }
+    if let Ok(credentials) = Credentials::read(&headers) {
+        assert_eq!(format!("{credentials:?}"), "Credentials(***)");
+        // No valid id without that many bytes behind the name in one of the cookies.
+        assert!(
+            headers
+                .get_all(COOKIE)
+                .iter()
+                .any(|cookie| cookie.len() >= "Icingaweb2=".len() + 22)
+        );
+    }
+});

@@ -1,0 +1,27 @@
+//! The INI reader never panics, its errors point into the text, and what it read can be looked up.
+#![no_main]
+
+use icinga_desktop_bridge::config::ini;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let lines = 1 + text.matches(['\n', '\r']).count();
+    match ini::parse(text) {
+        Ok(file) => {
+            for section in file.sections() {
+                assert!(file.has_section(section));
+                for entry in file.entries(section) {
+                    assert!((1..=lines).contains(&entry.line()));
+                    let found = file.entry(section, entry.key());
+                    assert_eq!(found.is_none(), file.get(section, entry.key()).is_none());
+                    // The last one of that name that has a value counts.
+                    assert!(
+                        entry.value().is_none() || found.is_some_and(|f| f.line() >= entry.line())
+                    );
+                }
+            }
+        }
+        // Line 0 would be the `ini` crate failing on text that was prepared for it.
+        Err(error) => assert!((1..=lines).contains(&error.line), "{error}"),
+    }
+});
