@@ -28,7 +28,8 @@ const TITLE: &str = "private-host!private-service";
 const MESSAGE: &str = "private plugin output";
 
 /// The sessions of a daemon that ask, in `pg_stat_activity`.
-const QUERYING: &str = "application_name IN ('icinga-desktop-bridge query', 'icinga-desktop-bridge sign-in')";
+const QUERYING: &str =
+    "application_name IN ('icinga-desktop-bridge query', 'icinga-desktop-bridge sign-in')";
 /// The one that listens.
 const LISTENING: &str = "application_name = 'icinga-desktop-bridge listener'";
 /// All of them.
@@ -210,10 +211,7 @@ async fn without_a_database_at_its_start_the_daemon_tells_browsers_to_come_back_
     let contact = icinga.contact("alice").await;
     let session_id = icinga.sign_in("alice", AGENT).await;
     cluster.stop();
-    let config = ConfigDir::new(
-        "host = 127.0.0.1\nport = 0",
-        &resource(&database, &role),
-    );
+    let config = ConfigDir::new("host = 127.0.0.1\nport = 0", &resource(&database, &role));
     let daemon = Daemon::launch(config);
     assert_told_to_come_back(Answer::subscribe(&daemon.address, &session_id).await).await;
     daemon.wait_for_log("cannot connect to ");
@@ -351,13 +349,13 @@ async fn a_daemon_that_starts_while_the_sessions_table_is_locked_waits_for_it() 
     locker
         .run("BEGIN; LOCK TABLE browser_session IN ACCESS EXCLUSIVE MODE")
         .await;
-    let config = ConfigDir::new(
-        "host = 127.0.0.1\nport = 0",
-        &resource(&database, &role),
-    );
+    let config = ConfigDir::new("host = 127.0.0.1\nport = 0", &resource(&database, &role));
     let daemon = Daemon::launch(config);
     let line = daemon.wait_for_log("statement timeout");
-    assert!(line.contains("locked") && line.contains("next attempt"), "{line}");
+    assert!(
+        line.contains("locked") && line.contains("next attempt"),
+        "{line}"
+    );
     locker.run("ROLLBACK").await;
     daemon.wait_for_log("ready: ");
 }
@@ -425,7 +423,10 @@ async fn a_standby_is_named_as_the_cause_until_it_is_promoted() {
     let resource = resource(&database, &role);
     let (code, text) = check(&resource);
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("FAIL  server: it is a standby"), "{text}");
+    assert!(
+        text.contains("FAIL  server: the server is a standby"),
+        "{text}"
+    );
     assert!(text.contains("name the primary"), "{text}");
 
     let config = ConfigDir::new("host = 127.0.0.1\nport = 0", &resource);
