@@ -12,7 +12,7 @@ use log::{debug, error, info, warn};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use crate::database::describe;
+use crate::database::{NOT_A_STANDBY, describe};
 use crate::notification::{Beat, PULSE_CHANNEL};
 use crate::queries::{Queries, Session};
 
@@ -133,10 +133,9 @@ impl Pulse {
             return;
         }
         match session.diagnose_deafness().await {
-            Ok(true) => error!(
-                "database: the listener is deaf, the server is a standby; name the primary, or all servers \
-                 separated by commas, as the resource's host"
-            ),
+            // It came meanwhile: the server was only slow.
+            Ok(_) if *self.beats.borrow() >= number => return,
+            Ok(true) => error!("database: the listener is deaf: {NOT_A_STANDBY}"),
             Ok(false) => error!(
                 "database: the listener is deaf: it did not hear its own notification within {PATIENCE:?}. If a \
                  pooler in transaction mode (PgBouncer) is between here and PostgreSQL, connect to PostgreSQL \
