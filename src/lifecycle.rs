@@ -122,7 +122,11 @@ pub async fn run(config: &Config) -> Exit {
 
     let positions = tokio::spawn(Positions::new(hub.clone(), sessions.clone()).run(stopped));
     let mut server = tokio::spawn(http::serve(listener, pending, http::routes(state)));
-    let mut keepers = tokio::spawn(future::try_join(events_keeper.run(), sign_ins_keeper.run()));
+    let mut keepers = tokio::spawn(async move {
+        let result = future::try_join(events_keeper.run(), sign_ins_keeper.run()).await;
+        // Handed back: without its keeper a task ends, and would be taken for the cause.
+        (result, events_keeper, sign_ins_keeper)
+    });
     let mut tasks = JoinSet::new();
     let _ = tasks.spawn(named("listener", async move { match ears.run().await {} }));
     let _ = tasks.spawn(named("resolver", resolver.run()));
@@ -134,11 +138,11 @@ pub async fn run(config: &Config) -> Exit {
         _ = terminate.recv() => Exit::Stopped,
         _ = interrupt.recv() => Exit::Stopped,
         result = &mut keepers => match result {
-            Ok(Err(error)) => {
+            Ok((Err(error), ..)) => {
                 error!("{error}");
                 Exit::Config
             }
-            Ok(Ok(_)) => died("query sessions"),
+            Ok((Ok(_), ..)) => died("query sessions"),
             Err(error) => died(&error.to_string()),
         },
         Some(result) = tasks.join_next() => match result {

@@ -180,8 +180,9 @@ impl Keeper {
     ///
     /// Returns only if the very first connection finds that the triggers cannot be used: an
     /// administrator has to act. Later such findings are logged and tried again, because a running
-    /// daemon has streams to keep.
-    pub async fn run(self) -> Result<(), installation::Error> {
+    /// daemon has streams to keep. Whoever waits for a session goes on waiting until the keeper itself is
+    /// dropped.
+    pub async fn run(&self) -> Result<(), installation::Error> {
         let mut backoff = Backoff::default();
         let mut was_up = false;
         loop {

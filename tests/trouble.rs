@@ -295,6 +295,36 @@ async fn a_frozen_server_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
+async fn a_listening_session_that_hangs_is_replaced_and_loses_nothing() {
+    let cluster = Cluster::private();
+    let world = World::on(&cluster, "hanging", Shape::V1_0).await;
+    let mut alice = world.user("alice").await;
+    let before = notify(&world.icinga, &[alice.contact]).await;
+    expect(&mut alice, &before).await;
+    let pid = world
+        .database
+        .connect()
+        .await
+        .text(&format!(
+            "SELECT pid::text FROM pg_stat_activity WHERE {LISTENING} AND datname = current_database()"
+        ))
+        .await;
+    let frozen = cluster.freeze_only(pid.parse().unwrap());
+    let written = notify(&world.icinga, &[alice.contact]).await;
+    expect(&mut alice, &written).await;
+    let after = notify(&world.icinga, &[alice.contact]).await;
+    expect(&mut alice, &after).await;
+    // It goes on, and finds that nobody listens any more.
+    drop(frozen);
+    aftermath(
+        &world,
+        &mut [&mut alice],
+        &["the listener is deaf: it did not hear its own notification"],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn while_the_sessions_table_is_locked_sign_ins_are_told_to_come_back_and_events_go_on() {
     let cluster = Cluster::private();
     let world = World::on(&cluster, "locked", Shape::V1_0).await;

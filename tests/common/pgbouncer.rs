@@ -15,12 +15,12 @@ pub(crate) struct PgBouncer {
     port: u16,
 }
 
-/// Runs its arguments until standard input closes, which only the test process holds open.
+/// Runs its arguments until standard input closes, which only the test process holds open. runuser has a child.
 const GUARDIAN: &str = r#"
     trap '' HUP INT TERM
     "$@" &
     cat > /dev/null
-    kill -KILL $!
+    kill -KILL $(cat "/proc/$!/task/$!/children") $!
 "#;
 
 impl PgBouncer {

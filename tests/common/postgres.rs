@@ -154,6 +154,14 @@ impl Cluster {
         frozen
     }
 
+    /// As [`Cluster::freeze`], but only this one of the server's processes.
+    pub(crate) fn freeze_only(&self, pid: u32) -> Frozen {
+        assert!(self.pids().contains(&pid), "not a process of the server");
+        let frozen = Frozen(vec![pid]);
+        signal("STOP", &frozen.0);
+        frozen
+    }
+
     /// The server's processes, the postmaster first.
     fn pids(&self) -> Vec<u32> {
         let file = std::fs::read_to_string(self.endpoint.data().join("postmaster.pid"))
