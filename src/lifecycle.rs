@@ -92,8 +92,9 @@ pub async fn run(config: &Config) -> Exit {
 
     let metrics = Metrics::default();
     let hub = Hub::new(streams);
-    let (events_keeper, events) = Keeper::new(connector.clone(), "query");
-    let (sign_ins_keeper, sessions) = Keeper::new(connector.clone(), "sign-in");
+    let hung = Arc::new(Notify::new());
+    let (events_keeper, events) = Keeper::new(connector.clone(), "query", Arc::clone(&hung));
+    let (sign_ins_keeper, sessions) = Keeper::new(connector.clone(), "sign-in", Arc::clone(&hung));
     let (queue, received) = mpsc::channel(listener::QUEUE);
     let (rechecks, to_recheck) = mpsc::channel(sign_ins::QUEUE);
     let (beats, beaten) = watch::channel(0);
@@ -116,7 +117,7 @@ pub async fn run(config: &Config) -> Exit {
     );
     let resolver = Resolver::new(received, events.clone(), hub.clone(), metrics.clone());
     let sign_ins = SignIns::new(to_recheck, sessions.clone(), hub.clone(), metrics.clone());
-    let pulse = Pulse::new(events.clone(), token, beaten, heard.clone(), deaf);
+    let pulse = Pulse::new(events.clone(), token, beaten, heard.clone(), deaf, hung);
     let replayer = Replayer::new(events.clone(), config.daemon.replay);
     let state = State::new(hub.clone(), sessions.clone(), replayer, metrics);
 

@@ -22,6 +22,10 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// How long a beat may be on its way. It takes milliseconds, unless the server is very busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How many beats in a row may stay without an answer, before every session is given up and connected
+/// anew: a proxy may keep up a connection whose server is gone, and no keepalive sees behind it.
+const SILENT_BEATS: u32 = 2;
+
 /// Marks our own beats among those of other bridges.
 #[derive(Debug, Clone)]
 pub struct PulseToken(String);
@@ -70,18 +74,21 @@ pub struct Pulse {
     beats: watch::Receiver<u64>,
     hears: watch::Receiver<bool>,
     deaf: Arc<Notify>,
+    hung: Arc<Notify>,
     number: u64,
 }
 
 impl Pulse {
     /// A pulse that is sent through `queries`, comes back as `beats` while the listener `hears`, and
-    /// tells it that it is `deaf` if not.
+    /// tells it that it is `deaf` if not; and tells the keepers of sessions that they are `hung` if a beat
+    /// cannot even be sent.
     pub fn new(
         queries: Queries,
         token: PulseToken,
         beats: watch::Receiver<u64>,
         hears: watch::Receiver<bool>,
         deaf: Arc<Notify>,
+        hung: Arc<Notify>,
     ) -> Self {
         Self {
             queries,
@@ -89,13 +96,14 @@ impl Pulse {
             beats,
             hears,
             deaf,
+            hung,
             number: 0,
         }
     }
 
     /// Beats until the daemon stops.
     pub async fn run(mut self) {
-        let mut silent = false;
+        let mut silent = 0;
         loop {
             let Some(session) = self.queries.session().await else {
                 return;
@@ -107,22 +115,33 @@ impl Pulse {
             let token = self.token.with(self.number);
             match timeout(PATIENCE, session.send_pulse(PULSE_CHANNEL, &token)).await {
                 Ok(Ok(())) => {
-                    if std::mem::take(&mut silent) {
+                    if std::mem::take(&mut silent) > 0 {
                         info!("database: it answers again");
                     }
                     self.await_echo(&session).await;
                 }
                 Ok(Err(error)) => debug!("pulse: {}", describe(&error)),
-                // Nothing is lost by that: it will go on where it stopped, or the connection breaks.
-                Err(_) if !silent => {
-                    silent = true;
-                    warn!(
-                        "database: no answer within {PATIENCE:?}; is the server overloaded or frozen?"
-                    );
+                Err(_) => {
+                    silent += 1;
+                    self.no_answer(silent);
                 }
-                Err(_) => {}
             }
             tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// Nothing is lost by waiting: what was sent goes on where it stopped, or is read again on the next
+    /// connection.
+    fn no_answer(&self, beats: u32) {
+        if beats == 1 {
+            warn!("database: no answer within {PATIENCE:?}; is the server overloaded or frozen?");
+        }
+        if beats.is_multiple_of(SILENT_BEATS) {
+            error!(
+                "database: still no answer: connecting anew; is the server, or a proxy on the way to it, hanging?"
+            );
+            self.hung.notify_waiters();
+            self.deaf.notify_one();
         }
     }
 

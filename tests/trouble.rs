@@ -294,32 +294,56 @@ async fn a_frozen_server_loses_and_doubles_nothing() {
     assert!(!world.daemon.log().contains("deaf"), "it was only late");
 }
 
-#[tokio::test]
-async fn a_listening_session_that_hangs_is_replaced_and_loses_nothing() {
+async fn hanging_sessions_are_replaced(which: &str, causes: &[&str]) {
     let cluster = Cluster::private();
     let world = World::on(&cluster, "hanging", Shape::V1_0).await;
     let mut alice = world.user("alice").await;
     let before = notify(&world.icinga, &[alice.contact]).await;
     expect(&mut alice, &before).await;
-    let pid = world
+    let pids = world
         .database
         .connect()
         .await
         .text(&format!(
-            "SELECT pid::text FROM pg_stat_activity WHERE {LISTENING} AND datname = current_database()"
+            "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE {which}"
         ))
         .await;
-    let frozen = cluster.freeze_only(pid.parse().unwrap());
+    let pids: Vec<u32> = pids.split(' ').map(|pid| pid.parse().unwrap()).collect();
+    let frozen = cluster.freeze_only(pids);
     let written = notify(&world.icinga, &[alice.contact]).await;
+    for cause in causes {
+        world.daemon.wait_for_log(cause);
+    }
     expect(&mut alice, &written).await;
     let after = notify(&world.icinga, &[alice.contact]).await;
     expect(&mut alice, &after).await;
-    // It goes on, and finds that nobody listens any more.
+    let tab = come_back(&world, &alice.session_id).await;
+    drop(tab);
+    // They go on, and find that nobody is there any more.
     drop(frozen);
-    aftermath(
-        &world,
-        &mut [&mut alice],
+    aftermath(&world, &mut [&mut alice], causes).await;
+}
+
+#[tokio::test]
+async fn a_listening_session_that_hangs_is_replaced_and_loses_nothing() {
+    hanging_sessions_are_replaced(
+        LISTENING,
         &["the listener is deaf: it did not hear its own notification"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn all_sessions_hanging_as_behind_a_proxy_whose_server_is_gone_are_replaced_and_lose_nothing()
+{
+    hanging_sessions_are_replaced(
+        ALL,
+        &[
+            "overloaded or frozen",
+            "still no answer: connecting anew",
+            "query session lost: it does not answer",
+            "sign-in session lost: it does not answer",
+        ],
     )
     .await;
 }

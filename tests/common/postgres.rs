@@ -154,10 +154,14 @@ impl Cluster {
         frozen
     }
 
-    /// As [`Cluster::freeze`], but only this one of the server's processes.
-    pub(crate) fn freeze_only(&self, pid: u32) -> Frozen {
-        assert!(self.pids().contains(&pid), "not a process of the server");
-        let frozen = Frozen(vec![pid]);
+    /// As [`Cluster::freeze`], but only these of the server's processes.
+    pub(crate) fn freeze_only(&self, pids: Vec<u32>) -> Frozen {
+        let all = self.pids();
+        assert!(
+            pids.iter().all(|pid| all.contains(pid)),
+            "not processes of the server: {pids:?}"
+        );
+        let frozen = Frozen(pids);
         signal("STOP", &frozen.0);
         frozen
     }
