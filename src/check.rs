@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client};
 
 use crate::config::Config;
-use crate::database::{Connector, describe};
+use crate::database::{Connector, Error, NO_POOLER, NOT_A_STANDBY, PgConnection, describe};
 use crate::installation::{self, Installation, TRIGGERS, VERSION};
 use crate::notification::INCIDENT_CHANNEL;
 use crate::queries::Session;
@@ -53,22 +53,22 @@ impl<W: Write> Checks<'_, W> {
 
     async fn run(mut self, config: &Config) -> io::Result<bool> {
         let connected = match Connector::new(&config.database) {
-            Ok(connector) => connector.connect("check").await,
+            Ok(connector) => connect_twice(&connector).await,
             Err(error) => Err(error),
         };
-        let (client, mut connection) = match connected {
+        let (client, mut connection, sender) = match connected {
             Ok(connected) => connected,
             Err(error) => {
                 self.report("connection", Err(error.to_string()))?;
                 return Ok(false);
             }
         };
-        let (sender, mut notifications) = tokio::sync::mpsc::unbounded_channel();
+        let (heard, mut notifications) = tokio::sync::mpsc::unbounded_channel();
         let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
         tokio::spawn(async move {
             while let Some(Ok(message)) = messages.next().await {
                 if let AsyncMessage::Notification(notification) = message {
-                    let _ = sender.send(notification.payload().to_owned());
+                    let _ = heard.send(notification.payload().to_owned());
                 }
             }
         });
@@ -80,7 +80,7 @@ impl<W: Write> Checks<'_, W> {
                 .batch_execute(&format!("LISTEN {CHECK_CHANNEL}"))
                 .await
                 .map_err(|error| listen_problem(&error))?;
-            client
+            sender
                 .execute("SELECT pg_notify($1, $2)", &[&CHECK_CHANNEL, &payload])
                 .await
                 .map_err(|error| describe(&error))?;
@@ -91,11 +91,7 @@ impl<W: Write> Checks<'_, W> {
                     }
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => {
-                        return Err(
-                            "no notification came back: a pooler in transaction mode (PgBouncer) \
-                             between here and PostgreSQL? connect to PostgreSQL itself"
-                                .to_owned(),
-                        );
+                        return Err(format!("no notification came back: {NO_POOLER}"));
                     }
                 }
             }
@@ -116,6 +112,15 @@ impl<W: Write> Checks<'_, W> {
         }
         Ok(self.good)
     }
+}
+
+/// The session that is checked, and one that only sends a notification to it: behind a pooler in
+/// transaction mode a session hears what it sends itself, and nothing else.
+async fn connect_twice(connector: &Connector) -> Result<(Client, PgConnection, Client), Error> {
+    let (client, connection) = connector.connect("check").await?;
+    let (sender, sending) = connector.connect("check").await?;
+    tokio::spawn(sending);
+    Ok((client, connection, sender))
 }
 
 async fn server(client: &Client) -> Result<String, String> {
@@ -149,11 +154,7 @@ async fn not_in_recovery(client: &Client) -> Result<String, String> {
         .await
         .map_err(|error| describe(&error))?;
     if row.get(0) {
-        return Err(
-            "it is a standby, where nothing can be listened to; name the primary, or all \
-                    servers separated by commas, as the resource's host"
-                .to_owned(),
-        );
+        return Err(NOT_A_STANDBY.to_owned());
     }
     Ok("not in recovery".to_owned())
 }

@@ -4,8 +4,9 @@
 //! `check`.
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
-use crate::database::describe;
+use crate::database::{NO_POOLER, describe};
 
 /// The version of `sql/install.sql` that this daemon works with.
 pub const VERSION: i32 = 2;
@@ -65,11 +66,8 @@ pub enum Error {
     /// The tables lie in more than one schema.
     #[error("the triggers lie on tables of several schemas ({}); uninstall and install again", .0.join(", "))]
     Ambiguous(Vec<String>),
-    /// A query of the daemon may not be run.
-    #[error(
-        "a query of the daemon is refused: {}; run: psql -v ON_ERROR_STOP=1 -v role=ROLE -f sql/grants.sql",
-        describe(.0)
-    )]
+    /// A query of the daemon cannot be run.
+    #[error("a query of the daemon failed: {}{}", describe(.0), remedy(.0))]
     Refused(tokio_postgres::Error),
     /// The server did not answer.
     #[error("asking for the triggers failed: {}", describe(.0))]
@@ -84,10 +82,28 @@ fn advice(found: i32) -> String {
     }
 }
 
+fn remedy(error: &tokio_postgres::Error) -> String {
+    match error.code() {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            "; run: psql -v ON_ERROR_STOP=1 -v role=ROLE -f sql/grants.sql".to_owned()
+        }
+        // Icinga's tables were found just before, and made this session's search_path.
+        Some(&SqlState::UNDEFINED_TABLE) => format!(": {NO_POOLER}"),
+        _ => String::new(),
+    }
+}
+
 impl Error {
-    /// Whether an administrator has to act; otherwise the connection broke and a new one may do.
+    /// Whether an administrator has to act; otherwise trying again may do: the connection broke, the
+    /// server is busy or stopping, a table is locked.
     pub fn is_permanent(&self) -> bool {
-        !matches!(self, Self::Query(error) | Self::Refused(error) if error.as_db_error().is_none())
+        match self {
+            // Class 42: rights, and things that do not exist.
+            Self::Query(error) | Self::Refused(error) => error
+                .code()
+                .is_some_and(|code| code.code().starts_with("42")),
+            _ => true,
+        }
     }
 }
 

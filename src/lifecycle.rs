@@ -92,8 +92,9 @@ pub async fn run(config: &Config) -> Exit {
 
     let metrics = Metrics::default();
     let hub = Hub::new(streams);
-    let (events_keeper, events) = Keeper::new(connector.clone(), "query");
-    let (sign_ins_keeper, sessions) = Keeper::new(connector.clone(), "sign-in");
+    let hung = Arc::new(Notify::new());
+    let (events_keeper, events) = Keeper::new(connector.clone(), "query", Arc::clone(&hung));
+    let (sign_ins_keeper, sessions) = Keeper::new(connector.clone(), "sign-in", Arc::clone(&hung));
     let (queue, received) = mpsc::channel(listener::QUEUE);
     let (rechecks, to_recheck) = mpsc::channel(sign_ins::QUEUE);
     let (beats, beaten) = watch::channel(0);
@@ -116,13 +117,17 @@ pub async fn run(config: &Config) -> Exit {
     );
     let resolver = Resolver::new(received, events.clone(), hub.clone(), metrics.clone());
     let sign_ins = SignIns::new(to_recheck, sessions.clone(), hub.clone(), metrics.clone());
-    let pulse = Pulse::new(events.clone(), token, beaten, heard.clone(), deaf);
+    let pulse = Pulse::new(events.clone(), token, beaten, heard.clone(), deaf, hung);
     let replayer = Replayer::new(events.clone(), config.daemon.replay);
     let state = State::new(hub.clone(), sessions.clone(), replayer, metrics);
 
     let positions = tokio::spawn(Positions::new(hub.clone(), sessions.clone()).run(stopped));
     let mut server = tokio::spawn(http::serve(listener, pending, http::routes(state)));
-    let mut keepers = tokio::spawn(future::try_join(events_keeper.run(), sign_ins_keeper.run()));
+    let mut keepers = tokio::spawn(async move {
+        let result = future::try_join(events_keeper.run(), sign_ins_keeper.run()).await;
+        // Handed back: without its keeper a task ends, and would be taken for the cause.
+        (result, events_keeper, sign_ins_keeper)
+    });
     let mut tasks = JoinSet::new();
     let _ = tasks.spawn(named("listener", async move { match ears.run().await {} }));
     let _ = tasks.spawn(named("resolver", resolver.run()));
@@ -134,11 +139,11 @@ pub async fn run(config: &Config) -> Exit {
         _ = terminate.recv() => Exit::Stopped,
         _ = interrupt.recv() => Exit::Stopped,
         result = &mut keepers => match result {
-            Ok(Err(error)) => {
+            Ok((Err(error), ..)) => {
                 error!("{error}");
                 Exit::Config
             }
-            Ok(Ok(_)) => died("query sessions"),
+            Ok((Ok(_), ..)) => died("query sessions"),
             Err(error) => died(&error.to_string()),
         },
         Some(result) = tasks.join_next() => match result {

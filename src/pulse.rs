@@ -12,7 +12,7 @@ use log::{debug, error, info, warn};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use crate::database::describe;
+use crate::database::{NOT_A_STANDBY, describe};
 use crate::notification::{Beat, PULSE_CHANNEL};
 use crate::queries::{Queries, Session};
 
@@ -21,6 +21,10 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a beat may be on its way. It takes milliseconds, unless the server is very busy.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many beats in a row may stay without an answer, before every session is given up and connected
+/// anew: a proxy may keep up a connection whose server is gone, and no keepalive sees behind it.
+const SILENT_BEATS: u32 = 2;
 
 /// Marks our own beats among those of other bridges.
 #[derive(Debug, Clone)]
@@ -78,18 +82,21 @@ pub struct Pulse {
     beats: watch::Receiver<u64>,
     hears: watch::Receiver<bool>,
     deaf: Arc<Notify>,
+    hung: Arc<Notify>,
     number: u64,
 }
 
 impl Pulse {
     /// A pulse that is sent through `queries`, comes back as `beats` while the listener `hears`, and
-    /// tells it that it is `deaf` if not.
+    /// tells it that it is `deaf` if not; and tells the keepers of sessions that they are `hung` if a beat
+    /// cannot even be sent.
     pub fn new(
         queries: Queries,
         token: PulseToken,
         beats: watch::Receiver<u64>,
         hears: watch::Receiver<bool>,
         deaf: Arc<Notify>,
+        hung: Arc<Notify>,
     ) -> Self {
         Self {
             queries,
@@ -97,13 +104,14 @@ impl Pulse {
             beats,
             hears,
             deaf,
+            hung,
             number: 0,
         }
     }
 
     /// Beats until the daemon stops.
     pub async fn run(mut self) {
-        let mut silent = false;
+        let mut silent = 0;
         loop {
             let Some(session) = self.queries.session().await else {
                 return;
@@ -115,22 +123,33 @@ impl Pulse {
             let token = self.token.with(self.number);
             match timeout(PATIENCE, session.send_pulse(PULSE_CHANNEL, &token)).await {
                 Ok(Ok(())) => {
-                    if std::mem::take(&mut silent) {
+                    if std::mem::take(&mut silent) > 0 {
                         info!("database: it answers again");
                     }
                     self.await_echo(&session).await;
                 }
                 Ok(Err(error)) => debug!("pulse: {}", describe(&error)),
-                // Nothing is lost by that: it will go on where it stopped, or the connection breaks.
-                Err(_) if !silent => {
-                    silent = true;
-                    warn!(
-                        "database: no answer within {PATIENCE:?}; is the server overloaded or frozen?"
-                    );
+                Err(_) => {
+                    silent += 1;
+                    self.no_answer(silent);
                 }
-                Err(_) => {}
             }
             tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// Nothing is lost by waiting: what was sent goes on where it stopped, or is read again on the next
+    /// connection.
+    fn no_answer(&self, beats: u32) {
+        if beats == 1 {
+            warn!("database: no answer within {PATIENCE:?}; is the server overloaded or frozen?");
+        }
+        if beats.is_multiple_of(SILENT_BEATS) {
+            error!(
+                "database: still no answer: connecting anew; is the server, or a proxy on the way to it, hanging?"
+            );
+            self.hung.notify_waiters();
+            self.deaf.notify_one();
         }
     }
 
@@ -141,10 +160,9 @@ impl Pulse {
             return;
         }
         match session.diagnose_deafness().await {
-            Ok(true) => error!(
-                "database: the listener is deaf, the server is a standby; name the primary, or all servers \
-                 separated by commas, as the resource's host"
-            ),
+            // It came meanwhile: the server was only slow.
+            Ok(_) if *self.beats.borrow() >= number => return,
+            Ok(true) => error!("database: the listener is deaf: {NOT_A_STANDBY}"),
             Ok(false) => error!(
                 "database: the listener is deaf: it did not hear its own notification within {PATIENCE:?}. If a \
                  pooler in transaction mode (PgBouncer) is between here and PostgreSQL, connect to PostgreSQL \

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use futures::future;
 use log::{error, info, warn};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, Row, Statement};
@@ -160,16 +161,20 @@ pub struct Keeper {
     /// What the session is for, as the log and `pg_stat_activity` call it.
     purpose: &'static str,
     sender: watch::Sender<Option<Arc<Session>>>,
+    /// Tells that sessions are not worth waiting for any longer.
+    hung: Arc<Notify>,
 }
 
 impl Keeper {
-    /// A keeper, not yet connected, and the handle it serves.
-    pub fn new(connector: Connector, purpose: &'static str) -> (Self, Queries) {
+    /// A keeper, not yet connected, and the handle it serves. It connects anew when told that sessions are
+    /// `hung`.
+    pub fn new(connector: Connector, purpose: &'static str, hung: Arc<Notify>) -> (Self, Queries) {
         let (sender, receiver) = watch::channel(None);
         let keeper = Self {
             connector,
             purpose,
             sender,
+            hung,
         };
         (keeper, Queries(receiver))
     }
@@ -180,8 +185,9 @@ impl Keeper {
     ///
     /// Returns only if the very first connection finds that the triggers cannot be used: an
     /// administrator has to act. Later such findings are logged and tried again, because a running
-    /// daemon has streams to keep.
-    pub async fn run(self) -> Result<(), installation::Error> {
+    /// daemon has streams to keep. Whoever waits for a session goes on waiting until the keeper itself is
+    /// dropped.
+    pub async fn run(&self) -> Result<(), installation::Error> {
         let mut backoff = Backoff::default();
         let mut was_up = false;
         loop {
@@ -197,7 +203,10 @@ impl Keeper {
                     backoff.reset();
                     was_up = true;
                     self.sender.send_replace(Some(Arc::new(session)));
-                    let reason = closed.await;
+                    let reason = tokio::select! {
+                        reason = closed => reason,
+                        () = self.hung.notified() => "it does not answer".to_owned(),
+                    };
                     self.sender.send_replace(None);
                     warn!(
                         "database: {} session lost: {reason}; connecting again",
@@ -223,16 +232,18 @@ impl Keeper {
         &self,
     ) -> Result<(Session, impl Future<Output = String> + use<>), ConnectError> {
         let (client, connection) = self.connector.connect(self.purpose).await?;
-        let closed = tokio::spawn(connection);
+        // A set of one, because it ends its task when it is dropped.
+        let mut closed = JoinSet::new();
+        let _ = closed.spawn(connection);
         let installation = installation::inspect(&client).await?;
         let session = Session::prepare(client, &installation)
             .await
             .map_err(installation::Error::Refused)?;
-        let reason = async {
-            match closed.await {
-                Ok(Ok(())) => "closed".to_owned(),
-                Ok(Err(error)) => describe(&error),
-                Err(error) => error.to_string(),
+        let reason = async move {
+            match closed.join_next().await {
+                None | Some(Ok(Ok(()))) => "closed".to_owned(),
+                Some(Ok(Err(error))) => describe(&error),
+                Some(Err(error)) => error.to_string(),
             }
         };
         Ok((session, reason))

@@ -16,6 +16,8 @@ have openssl || missing="$missing openssl"
 [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
 have curl || missing="$missing curl"
 [ -x /usr/sbin/apache2 ] || missing="$missing apache2"
+# Debian's package starts a service on port 6432; the tests run their own on other ports. Not in every PATH.
+have pgbouncer || [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" -ne 0 ]; then
     echo "Missing packages. As root: apt-get update && apt-get install$missing" >&2

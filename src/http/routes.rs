@@ -50,6 +50,7 @@ pub struct State {
     browsers: browser::Shared,
     sign_ins: Arc<Semaphore>,
     full: Arc<Mutex<Burst>>,
+    away: Arc<Mutex<Burst>>,
 }
 
 impl State {
@@ -64,6 +65,7 @@ impl State {
             },
             sign_ins: Arc::new(Semaphore::new(MAX_SIGN_INS)),
             full: Arc::default(),
+            away: Arc::default(),
         }
     }
 }
@@ -141,7 +143,10 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
         Ok(Ok(sign_in)) => sign_in,
         Ok(Err(refusal)) => return refuse(state, refusal),
         Err(reason) => {
-            debug!("a browser was told to come back: {reason}");
+            match state.away.lock().ok().and_then(|mut away| away.take()) {
+                Some(more) => warn!("browsers are told to come back: {reason}{more}"),
+                None => debug!("a browser was told to come back: {reason}"),
+            }
             return unavailable();
         }
     };
@@ -209,7 +214,10 @@ async fn sign_in(
     match timeout(PATIENCE, asking).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(describe(&error)),
-        Err(_) => Err(format!("no answer from the database within {PATIENCE:?}")),
+        Err(_) => Err(format!(
+            "no answer from the database within {PATIENCE:?}; is it overloaded, or table browser_session locked? \
+             pg_stat_activity shows it"
+        )),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -23,6 +23,14 @@ pub(crate) struct Daemon {
 struct Log {
     lines: Mutex<(Vec<String>, bool)>,
     grown: Condvar,
+}
+
+impl Log {
+    /// The lines, and whether there will be no more. Also for a test that failed while it looked at them: its log is
+    /// printed.
+    fn lines(&self) -> MutexGuard<'_, (Vec<String>, bool)> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A configuration directory of Icinga Web's shape.
@@ -110,10 +118,10 @@ impl Daemon {
         let writer = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                writer.lines.lock().expect("not poisoned").0.push(line);
+                writer.lines().0.push(line);
                 writer.grown.notify_all();
             }
-            writer.lines.lock().expect("not poisoned").1 = true;
+            writer.lines().1 = true;
             writer.grown.notify_all();
         });
         let mut daemon = Self {
@@ -140,7 +148,7 @@ impl Daemon {
     /// Waits for the `n`th line of log that contains `text`.
     pub(crate) fn wait_for_nth_log(&self, text: &str, n: usize) -> String {
         let deadline = Instant::now() + PATIENCE;
-        let mut guard = self.log.lines.lock().expect("not poisoned");
+        let mut guard = self.log.lines();
         loop {
             if let Some(line) = guard.0.iter().filter(|line| line.contains(text)).nth(n - 1) {
                 return line.clone();
@@ -154,14 +162,14 @@ impl Daemon {
                 .log
                 .grown
                 .wait_timeout(guard, left)
-                .expect("not poisoned")
+                .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
     }
 
     /// The log so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lines.lock().expect("not poisoned").0.join("\n")
+        self.log.lines().0.join("\n")
     }
 
     pub(crate) fn pid(&self) -> u32 {

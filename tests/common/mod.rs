@@ -7,6 +7,7 @@
 pub(crate) mod apache;
 pub(crate) mod daemon;
 pub(crate) mod icinga;
+pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod sse;
 pub(crate) mod world;

@@ -63,6 +63,20 @@ impl Cluster {
     ///
     /// As [`Cluster::shared`].
     pub(crate) fn private() -> Self {
+        Self::started(Endpoint::initialize)
+    }
+
+    /// A standby of `primary`, streaming from it, and open for queries.
+    ///
+    /// # Panics
+    ///
+    /// As [`Cluster::shared`].
+    pub(crate) fn standby_of(primary: &Self) -> Self {
+        Self::started(|endpoint| endpoint.copy(&primary.endpoint))
+    }
+
+    /// A server of which `fill` makes the data directory.
+    fn started(fill: impl FnOnce(&Endpoint)) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("icinga-desktop-test-")
             .tempdir()
@@ -78,7 +92,8 @@ impl Cluster {
             directory,
         });
         let guardian = Guardian::start(&endpoint);
-        endpoint.initialize();
+        endpoint.own_directory();
+        fill(&endpoint);
         let cluster = Self {
             endpoint,
             databases: AtomicUsize::new(0),
@@ -119,6 +134,58 @@ impl Cluster {
     pub(crate) fn restart(&self) {
         self.stop();
         self.start();
+    }
+
+    /// Makes a standby the primary.
+    pub(crate) fn promote(&self) {
+        self.pg_ctl(&["promote"]);
+    }
+
+    /// Stops every process of the server where it is, as a machine that hangs does. They go on when the answer is
+    /// dropped.
+    pub(crate) fn freeze(&self) -> Frozen {
+        let postmaster = self.pids()[0];
+        let mut frozen = Frozen(vec![postmaster]);
+        // The postmaster first: then there are no new children.
+        signal("STOP", &frozen.0);
+        let children = self.pids().split_off(1);
+        signal("STOP", &children);
+        frozen.0.extend(children);
+        frozen
+    }
+
+    /// As [`Cluster::freeze`], but only these of the server's processes.
+    pub(crate) fn freeze_only(&self, pids: Vec<u32>) -> Frozen {
+        let all = self.pids();
+        assert!(
+            pids.iter().all(|pid| all.contains(pid)),
+            "not processes of the server: {pids:?}"
+        );
+        let frozen = Frozen(pids);
+        signal("STOP", &frozen.0);
+        frozen
+    }
+
+    /// The server's processes, the postmaster first.
+    fn pids(&self) -> Vec<u32> {
+        let file = std::fs::read_to_string(self.endpoint.data().join("postmaster.pid"))
+            .expect("the server runs");
+        let postmaster: u32 = file
+            .lines()
+            .next()
+            .and_then(|line| line.parse().ok())
+            .expect("a process id");
+        let mut pids = vec![postmaster];
+        pids.extend(children_of(postmaster));
+        pids
+    }
+
+    /// On this server, the database that `original` is on another one.
+    pub(crate) fn same_database(&self, original: &Database) -> Database {
+        Database {
+            endpoint: Arc::clone(&self.endpoint),
+            name: original.name.clone(),
+        }
     }
 
     /// The port of the server on 127.0.0.1, where [`SUPERUSER`] needs [`PASSWORD`].
@@ -213,7 +280,8 @@ impl Endpoint {
         command
     }
 
-    fn initialize(&self) {
+    /// Gives the directory to the user that the server runs as.
+    fn own_directory(&self) {
         if self.through_runuser {
             let status = Command::new("chown")
                 .arg(SUPERUSER)
@@ -226,6 +294,38 @@ impl Endpoint {
                  install the package postgresql, or run the tests as another user"
             );
         }
+    }
+
+    /// Makes the data directory a standby's.
+    fn copy(&self, primary: &Self) {
+        let output = self
+            .server_command("pg_basebackup")
+            .arg("-D")
+            .arg(self.data())
+            .arg("-h")
+            .arg(&primary.directory)
+            .args(["-p", &primary.port().to_string(), "-U", SUPERUSER])
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
+            .output()
+            .expect("pg_basebackup runs");
+        assert!(
+            output.status.success(),
+            "pg_basebackup failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        // Of a setting that is there twice, the last counts.
+        let file = self.data().join("postgresql.auto.conf");
+        let mut settings = std::fs::read_to_string(&file).expect("the primary's configuration");
+        writeln!(
+            settings,
+            "unix_socket_directories = '{}'",
+            self.directory.display()
+        )
+        .expect("a String takes it");
+        std::fs::write(file, settings).expect("the configuration is written");
+    }
+
+    fn initialize(&self) {
         let password = self.directory.join("password");
         std::fs::write(&password, PASSWORD).expect("the password file is written");
         let output = self
@@ -278,7 +378,12 @@ impl Guardian {
         trap '' HUP INT TERM
         directory=$1; shift
         cat > /dev/null
-        if [ -e "$directory/data/postmaster.pid" ]; then "$@"; fi
+        if [ -e "$directory/data/postmaster.pid" ]; then
+            # A test may have been killed while the server was frozen, and a stopped process cannot end.
+            pid=$(head -n 1 "$directory/data/postmaster.pid")
+            kill -CONT "$pid" $(cat "/proc/$pid/task/$pid/children")
+            "$@"
+        fi
         rm -rf "$directory"
     "#;
 
@@ -314,6 +419,38 @@ impl Drop for Guardian {
     }
 }
 
+/// A server that [`Cluster::freeze`] stopped.
+pub(crate) struct Frozen(Vec<u32>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal("CONT", &self.0);
+    }
+}
+
+/// Sends a signal by name. A process may have ended meanwhile.
+fn signal(name: &str, pids: &[u32]) {
+    let _ = Command::new("kill")
+        .arg(format!("-{name}"))
+        .args(pids.iter().map(u32::to_string))
+        .stderr(Stdio::null())
+        .status();
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let is_child = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name, in parentheses, may contain anything; behind it come the state and the parent.
+        let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        behind_name.split_ascii_whitespace().nth(1) == Some(parent.to_string().as_str())
+    };
+    std::fs::read_dir("/proc")
+        .expect("/proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(is_child)
+        .collect()
+}
+
 /// A database of one test.
 pub(crate) struct Database {
     endpoint: Arc<Endpoint>,
@@ -334,6 +471,11 @@ impl Database {
     /// The server's port, on 127.0.0.1 and of the socket.
     pub(crate) fn port(&self) -> u16 {
         self.endpoint.port()
+    }
+
+    /// A command that runs `program` as the user that the server runs as.
+    pub(crate) fn server_command(&self, program: &str) -> Command {
+        self.endpoint.server_command(program)
     }
 
     /// Creates a role that may log in and nothing else; its name begins with the database's, as roles are cluster-wide.
@@ -633,7 +775,7 @@ fn newest_debian_bindir() -> io::Result<PathBuf> {
     Ok(PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin")))
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0))
         .and_then(|listener| listener.local_addr())
         .expect("a free port on 127.0.0.1")

@@ -35,7 +35,18 @@ impl World {
     /// With a certain schema, on a certain server.
     pub(crate) async fn on(cluster: &Cluster, hint: &str, shape: Shape) -> Self {
         let (database, role) = installed(cluster, hint, shape);
-        let daemon = Daemon::start(&resource(&database, &role));
+        let resource = resource(&database, &role);
+        Self::reached_by(database, role, shape, &resource).await
+    }
+
+    /// With a daemon that reaches the database in a way of its own.
+    pub(crate) async fn reached_by(
+        database: Database,
+        role: String,
+        shape: Shape,
+        resource: &str,
+    ) -> Self {
+        let daemon = Daemon::start(resource);
         let icinga = Icinga::new(database.connect().await, shape);
         Self {
             daemon,

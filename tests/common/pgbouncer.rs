@@ -1,0 +1,104 @@
+//! A private PgBouncer in front of a test's database, gone with the test process as the server is.
+
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::postgres::{Database, free_port};
+use super::sse::PATIENCE;
+
+/// A running pooler. It ends when this is dropped or the process ends, however it ends.
+pub(crate) struct PgBouncer {
+    shell: Child,
+    lifeline: Option<ChildStdin>,
+    port: u16,
+}
+
+/// Runs its arguments until standard input closes, which only the test process holds open. runuser has a child.
+const GUARDIAN: &str = r#"
+    trap '' HUP INT TERM
+    "$@" &
+    cat > /dev/null
+    kill -KILL $(cat "/proc/$!/task/$!/children") $!
+"#;
+
+impl PgBouncer {
+    /// Starts a pooler with this `pool_mode` which lets `role` in.
+    ///
+    /// # Panics
+    ///
+    /// If it is missing or does not start.
+    pub(crate) fn start(database: &Database, role: &str, pool_mode: &str) -> Self {
+        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"]
+            .into_iter()
+            .find(|path| std::path::Path::new(path).exists())
+            .expect("PgBouncer was not found: install the package pgbouncer");
+        // The server's directory belongs to the user that the pooler runs as, too, and goes with the server.
+        let directory = database.socket_directory();
+        let port = free_port();
+        let (users, settings) = (
+            directory.join(format!("pgbouncer-{port}.users")),
+            directory.join(format!("pgbouncer-{port}.ini")),
+        );
+        std::fs::write(&users, format!("\"{role}\" \"\"\n")).expect("the user list is written");
+        let text = format!(
+            "[databases]\n\
+             * = host={directory} port={server}\n\
+             [pgbouncer]\n\
+             listen_addr = 127.0.0.1\n\
+             listen_port = {port}\n\
+             unix_socket_dir =\n\
+             auth_type = trust\n\
+             auth_file = {users}\n\
+             pool_mode = {pool_mode}\n",
+            directory = directory.display(),
+            server = database.port(),
+            users = users.display(),
+        );
+        std::fs::write(&settings, text).expect("the configuration is written");
+        let pooler = database.server_command(program);
+        let mut shell = Command::new("sh")
+            .args(["-c", GUARDIAN, "guardian"])
+            .arg(pooler.get_program())
+            .args(pooler.get_args())
+            .arg("--quiet")
+            .arg(&settings)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .expect("sh runs");
+        let lifeline = shell.stdin.take();
+        let bouncer = Self {
+            shell,
+            lifeline,
+            port,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "PgBouncer does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bouncer
+    }
+
+    /// The keys of a resource that reaches `database` through the pooler.
+    pub(crate) fn resource(&self, database: &Database, role: &str) -> String {
+        format!(
+            "host = 127.0.0.1\nport = {}\ndbname = {}\nusername = {role}",
+            self.port,
+            database.name()
+        )
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        drop(self.lifeline.take());
+        // Nothing to be done about a failure here, and the test has its result.
+        let _ = self.shell.wait();
+    }
+}
