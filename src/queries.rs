@@ -262,9 +262,9 @@ enum ConnectError {
 /// as an event can hold bytes, and one more to see that something was cut.
 const TEXT_CHARACTERS: usize = crate::event::TEXT_LIMIT + 1;
 
-/// Whether `incident_history h` announces something: what was written as pending or sent. A row that
-/// failed was pending before; one that was written as failed has no time of sending.
-const ANNOUNCES: &str = "h.type = 'notified' AND (h.notification_state IN ('pending', 'sent')
+/// Whether the notified row `incident_history h` announces something: it was written as pending or sent.
+/// A row that failed was pending before; one that was written as failed has no time of sending.
+const ANNOUNCES: &str = "(h.notification_state IN ('pending', 'sent')
     OR (h.notification_state = 'failed' AND h.sent_at IS NOT NULL))";
 
 /// Whether no newer session than `browser_session s` exists of its user and user agent.
@@ -288,10 +288,14 @@ impl Session {
     pub async fn prepare(client: Client, installation: &Installation) -> Result<Self, Error> {
         // Icinga's tables, and citext's operators: without them user names would silently compare by
         // case. pg_temp last, so that no temporary table stands in for a real one.
+        //
+        // Generic plans: every statement looks up keys, which has one good plan, while PostgreSQL would
+        // plan these joins anew for each event, and take longer for that than for the look-up.
         client
             .execute(
                 "SELECT set_config('search_path', format('%I, %I, pg_temp', $1::text, $2::text), false),
-                        set_config('statement_timeout', $3::text, false)",
+                        set_config('statement_timeout', $3::text, false),
+                        set_config('plan_cache_mode', 'force_generic_plan', false)",
                 &[
                     &installation.schema,
                     &installation.citext_schema,
@@ -607,14 +611,24 @@ impl Statements {
         } else {
             "o.mute_reason"
         };
+        // Each id by itself, so that no plan can weigh the ids against the table: with `id = ANY($1)` a
+        // plan made while the history was small reads all of it for each id. Nor may the type be a
+        // condition in there: it would let the plan use idx_icinga_desktop_notified, which has the id in
+        // second place, so that finding an id means reading the whole index.
         let notified = format!(
-            "SELECT h.id, h.contact_id, h.incident_id, h.time, i.severity::text,
-                    left(o.name, {TEXT_CHARACTERS}), left(h.message, {TEXT_CHARACTERS})
-             FROM incident_history h
-             JOIN contact c ON c.id = h.contact_id
-             JOIN incident i ON i.id = h.incident_id
-             JOIN object o ON o.id = i.object_id
-             WHERE h.id = ANY($1) AND {ANNOUNCES} AND c.deleted = 'n' AND c.username IS NOT NULL"
+            "SELECT told.*
+             FROM unnest($1::int8[]) AS wanted (id)
+             CROSS JOIN LATERAL (
+               SELECT h.id, h.contact_id, h.incident_id, h.time, i.severity::text,
+                      left(o.name, {TEXT_CHARACTERS}), left(h.message, {TEXT_CHARACTERS}), h.type
+               FROM incident_history h
+               JOIN contact c ON c.id = h.contact_id
+               JOIN incident i ON i.id = h.incident_id
+               JOIN object o ON o.id = i.object_id
+               WHERE h.id = wanted.id AND {ANNOUNCES} AND c.deleted = 'n' AND c.username IS NOT NULL
+               OFFSET 0
+             ) AS told
+             WHERE told.type = 'notified'"
         );
         let recipients = format!(
             "SELECT DISTINCT i.id, c.id, left(o.name, {TEXT_CHARACTERS}), i.severity::text
@@ -658,7 +672,8 @@ impl Statements {
                      n.time >= $4 AND row_number() OVER (ORDER BY m.id DESC) <= $5 AS kept
                    FROM (SELECT h.incident_id, max(h.id) AS id, array_agg(h.id ORDER BY h.id DESC) AS ids
                          FROM incident_history h
-                         WHERE h.contact_id = $1 AND h.id > $2 AND h.id <> ALL($3) AND {ANNOUNCES}
+                         WHERE h.contact_id = $1 AND h.id > $2 AND h.id <> ALL($3)
+                           AND h.type = 'notified' AND {ANNOUNCES}
                          GROUP BY h.incident_id) m
                    JOIN incident_history n ON n.id = m.id) w
              JOIN incident i ON i.id = w.incident_id

@@ -12,7 +12,6 @@ have() { command -v "$1" >/dev/null 2>&1; }
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 have cc || missing="$missing gcc"
 have pkg-config || missing="$missing pkg-config"
-have openssl || missing="$missing openssl"
 [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
 have curl || missing="$missing curl"
 [ -x /usr/sbin/apache2 ] || missing="$missing apache2"

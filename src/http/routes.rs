@@ -22,7 +22,7 @@ use crate::event;
 use crate::hub::{Full, Hub, Mailbox, Place};
 use crate::metrics::Metrics;
 use crate::position::Position;
-use crate::queries::Queries;
+use crate::queries::{Queries, Session};
 use crate::replay::Replayer;
 
 /// The header in which the proxies pass on the version that the path names.
@@ -191,34 +191,52 @@ async fn sign_in(
     last_event_id: Option<i64>,
 ) -> Result<Result<SignIn, Refusal>, String> {
     let session = state.queries.current().ok_or("the database is away")?;
+    let hub = state.browsers.hub.clone();
+    let credentials = credentials.clone();
     let asking = async {
         // How many wait here is bounded by the accept loop.
-        let _permit = state.sign_ins.acquire().await;
-        let mut sign_in = match credentials.sign_in(&session).await? {
-            Ok(sign_in) => sign_in,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let hub = &state.browsers.hub;
-        if sign_in.position.is_none() && !hub.remembers(sign_in.contact_id, sign_in.browser) {
-            let (start, newest) = session.start(sign_in.contact_id, hub.settled()).await?;
-            sign_in.position = Some(match last_event_id {
-                // Nothing else is known of this browser, so what it says itself counts.
-                Some(id) if id <= newest => Position::new(id, []),
-                _ => start,
-            });
-        } else if let (Some(position), Some(id)) = (&mut sign_in.position, last_event_id) {
-            position.extend([id]);
+        let permit = Arc::clone(&state.sign_ins).acquire_owned().await;
+        // In a task of its own: when we give up waiting, the statement is still with the database, and
+        // its permit has to be so, too.
+        let asked = tokio::spawn(async move {
+            let answer = ask(&session, &hub, &credentials, last_event_id).await;
+            drop(permit);
+            answer
+        });
+        match asked.await {
+            Ok(answer) => answer.map_err(|error| describe(&error)),
+            Err(error) => Err(error.to_string()),
         }
-        Ok(Ok(sign_in))
     };
-    match timeout(PATIENCE, asking).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(describe(&error)),
-        Err(_) => Err(format!(
+    timeout(PATIENCE, asking).await.unwrap_or_else(|_| {
+        Err(format!(
             "no answer from the database within {PATIENCE:?}; is it overloaded, or table browser_session locked? \
              pg_stat_activity shows it"
-        )),
+        ))
+    })
+}
+
+async fn ask(
+    session: &Session,
+    hub: &Hub,
+    credentials: &Credentials,
+    last_event_id: Option<i64>,
+) -> Result<Result<SignIn, Refusal>, tokio_postgres::Error> {
+    let mut sign_in = match credentials.sign_in(session).await? {
+        Ok(sign_in) => sign_in,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    if sign_in.position.is_none() && !hub.remembers(sign_in.contact_id, sign_in.browser) {
+        let (start, newest) = session.start(sign_in.contact_id, hub.settled()).await?;
+        sign_in.position = Some(match last_event_id {
+            // Nothing else is known of this browser, so what it says itself counts.
+            Some(id) if id <= newest => Position::new(id, []),
+            _ => start,
+        });
+    } else if let (Some(position), Some(id)) = (&mut sign_in.position, last_event_id) {
+        position.extend([id]);
     }
+    Ok(Ok(sign_in))
 }
 
 /// Takes a place. A browser whose places are taken gets one if a stream of it turns out to be dead:
