@@ -30,7 +30,7 @@ pub const MAX_STREAMS: usize = 2;
 /// How many messages a contact's broadcast channel holds for browsers that have not looked yet. A
 /// message is everything that one query of the resolver found for the contact, so that a storm is a few
 /// messages; a slot costs 40 bytes per recipient.
-const BROADCAST_CAPACITY: usize = 16;
+const BROADCAST_CAPACITY: usize = 8;
 
 /// What a contact's browsers are told.
 #[derive(Debug, Clone)]
@@ -46,14 +46,9 @@ pub enum Message {
 #[derive(Debug)]
 pub enum Command {
     /// A connection has been handed over: it is a stream from now on.
-    Stream {
-        /// The connection.
-        socket: Socket,
-        /// The head of the answer and the first bytes of its body, still to be written.
-        head: bytes::Bytes,
-        /// Its place among the browser's streams.
-        place: Place,
-    },
+    ///
+    /// Boxed, because a channel keeps room for 32 commands, and each browser has one.
+    Stream(Box<Handed>),
     /// Find out which streams are still alive, and answer when it is known.
     Probe(oneshot::Sender<()>),
     /// The sign-in is not valid any more: close at once.
@@ -63,6 +58,17 @@ pub enum Command {
         /// For the client's `retry`.
         retry_ms: u32,
     },
+}
+
+/// A connection on its way to its browser's task.
+#[derive(Debug)]
+pub struct Handed {
+    /// The connection.
+    pub socket: Socket,
+    /// The head of the answer and the first bytes of its body, still to be written.
+    pub head: bytes::Bytes,
+    /// Its place among the browser's streams.
+    pub place: Place,
 }
 
 /// What a browser was told, shared by its task, the next task of the same browser, and whoever stores
@@ -424,11 +430,11 @@ impl Place {
     pub fn hand_over(self, socket: Socket, head: bytes::Bytes) {
         // No sender or no receiver means that the daemon is stopping; the socket closes.
         if let Some(commands) = self.commands.upgrade() {
-            let _ = commands.send(Command::Stream {
+            let _ = commands.send(Command::Stream(Box::new(Handed {
                 socket,
                 head,
                 place: self,
-            });
+            })));
         }
     }
 }

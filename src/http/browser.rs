@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use super::stream::Stream;
 use crate::auth::BrowserKey;
 use crate::event::{self, Event};
-use crate::hub::{Command, Hub, Mailbox, Memory, Message};
+use crate::hub::{Command, Handed, Hub, Mailbox, Memory, Message};
 use crate::metrics::Metrics;
 use crate::replay::{Replay, Replayer, Running};
 
@@ -53,7 +53,8 @@ pub(crate) async fn run(mailbox: Mailbox, shared: Shared) {
         key,
         memory,
         shared,
-        streams: Vec::new(),
+        // Most browsers have one; the default growth would make room for four at once.
+        streams: Vec::with_capacity(1),
         waiting,
         replay: None,
         // Whatever it missed since it was last here; nothing, if it never was.
@@ -203,11 +204,12 @@ impl Browser {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Stream {
-                socket,
-                head,
-                place,
-            } => {
+            Command::Stream(handed) => {
+                let Handed {
+                    socket,
+                    head,
+                    place,
+                } = *handed;
                 debug!(
                     "stream opened for contact {}, browser {:?}",
                     self.contact_id, self.key
