@@ -216,18 +216,25 @@ impl Session {
              ) AS told
              WHERE told.type = 'notified'"
         );
+        // Here, too. The inner query refers to `wanted` and not to `i`: to the latter, PostgreSQL would rather
+        // read every incident's managers at once.
         let recipients = format!(
-            "SELECT DISTINCT i.id, c.id, left(o.name, {TEXT_CHARACTERS}), i.severity::text
-             FROM incident i
-             JOIN object o ON o.id = i.object_id
-             JOIN incident_contact ic ON ic.incident_id = i.id
-             LEFT JOIN contactgroup_member m
-               ON m.contactgroup_id = ic.contactgroup_id AND m.deleted = 'n'
-             JOIN contact c ON c.id = coalesce(ic.contact_id, m.contact_id)
-             WHERE i.id = ANY($1) AND {muted} IS NULL
-               AND c.deleted = 'n' AND c.username IS NOT NULL
-               AND (ic.role IN ('manager', 'subscriber') OR NOT EXISTS
-                    (SELECT FROM incident_contact x WHERE x.incident_id = i.id AND x.role = 'manager'))"
+            "SELECT told.*
+             FROM unnest($1::bigint[]) AS wanted (id)
+             CROSS JOIN LATERAL (
+               SELECT DISTINCT i.id, c.id, left(o.name, {TEXT_CHARACTERS}), i.severity::text
+               FROM incident i
+               JOIN object o ON o.id = i.object_id
+               JOIN incident_contact ic ON ic.incident_id = i.id
+               LEFT JOIN contactgroup_member m
+                 ON m.contactgroup_id = ic.contactgroup_id AND m.deleted = 'n'
+               JOIN contact c ON c.id = coalesce(ic.contact_id, m.contact_id)
+               WHERE i.id = wanted.id AND {muted} IS NULL
+                 AND c.deleted = 'n' AND c.username IS NOT NULL
+                 AND (ic.role IN ('manager', 'subscriber') OR NOT EXISTS
+                      (SELECT FROM incident_contact x WHERE x.incident_id = wanted.id AND x.role = 'manager'))
+               OFFSET 0
+             ) AS told (incident_id, contact_id, title, severity)"
         );
         let session = "SELECT s.user_agent = $2,
                     NOT EXISTS (SELECT FROM browser_session n
