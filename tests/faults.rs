@@ -37,8 +37,9 @@ const INCIDENTS: usize = 16;
 const WRITERS: usize = 2;
 /// Pause between two transactions of a writer.
 const WRITE_EVERY: Duration = Duration::from_millis(50);
-/// What was received within this time before a kill may come again.
-const FORGIVEN: Duration = Duration::from_secs(2);
+/// What was received within this time before a kill may come again: a third of a second until it counts as delivered, a
+/// second until its position is stored, and the rest for a busy machine.
+const FORGIVEN: Duration = Duration::from_secs(5);
 /// A tab is closed only if nothing came for so long: an event of the last third of a second does not count as delivered
 /// yet, and is rightly told again. The rest is for a busy machine.
 const QUIET: Duration = Duration::from_millis(1000);

@@ -1,0 +1,82 @@
+//! Measurements of the real daemon on a real PostgreSQL; what each means and what it gave is in `benches/README.md`.
+//!
+//!     cargo bench --bench bridge [-- NAME...]
+//!
+//! Nothing is asserted about the figures: they depend on the machine and on who else uses it. What is to be compared is
+//! therefore measured by turns, and a target is a ratio wherever it can be one.
+#![allow(
+    clippy::print_stdout,
+    clippy::large_futures,
+    reason = "a program that prints, with one future at a time"
+)]
+
+#[path = "bridge/bare.rs"]
+mod bare;
+#[path = "../tests/common/mod.rs"]
+mod common;
+#[path = "bridge/crowd.rs"]
+mod crowd;
+#[path = "bridge/fanout.rs"]
+mod fanout;
+#[path = "bridge/figures.rs"]
+mod figures;
+#[path = "bridge/latency.rs"]
+mod latency;
+#[path = "bridge/memory.rs"]
+mod memory;
+#[path = "bridge/sign_in.rs"]
+mod sign_in;
+#[path = "bridge/writer.rs"]
+mod writer;
+
+use std::process::ExitCode;
+
+use common::daemon::{ConfigDir, Daemon};
+use common::postgres::{Cluster, Database};
+use common::world::resource;
+
+const NAMES: [&str; 5] = ["latency", "writer", "memory", "fanout", "sign_in"];
+
+/// One thread: what must not wait for anything else of this program has a thread and a runtime of its own.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    // Cargo adds --bench.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    if let Some(unknown) = wanted.iter().find(|name| !NAMES.contains(&name.as_str())) {
+        eprintln!("no measurement {unknown:?}; there are: {}", NAMES.join(" "));
+        return ExitCode::FAILURE;
+    }
+    figures::raise_file_limit();
+    let server = Cluster::shared()
+        .database("version")
+        .connect()
+        .await
+        .text("SHOW server_version")
+        .await;
+    println!("machine: {}, PostgreSQL {server}", figures::machine());
+    for name in NAMES {
+        if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        println!("\n== {name} (load before: {})", figures::load());
+        match name {
+            "latency" => latency::run().await,
+            "writer" => writer::run().await,
+            "memory" => memory::run().await,
+            "fanout" => fanout::run().await,
+            _ => sign_in::run().await,
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// A daemon that logs as it does in production, ready.
+fn daemon(database: &Database, role: &str) -> Daemon {
+    let config = ConfigDir::new("host = 127.0.0.1\nport = 0", &resource(database, role));
+    let daemon = Daemon::launch_with(config, &["run"]);
+    daemon.wait_for_log("ready: ");
+    daemon
+}

@@ -1,0 +1,39 @@
+//! A client that LISTENs and does nothing else: what the daemon is measured against.
+
+use futures::{Stream, StreamExt as _, future, stream};
+use tokio_postgres::{AsyncMessage, Config, NoTls, Notification};
+
+use crate::common::postgres::{Database, SUPERUSER};
+
+/// How to reach a database as the superuser, over the socket.
+pub(crate) fn config(database: &Database) -> Config {
+    let mut config = Config::new();
+    config
+        .host_path(database.socket_directory())
+        .port(database.port())
+        .user(SUPERUSER)
+        .dbname(database.name());
+    config
+}
+
+/// What the triggers' channel carries from now on.
+pub(crate) async fn listen(config: &Config) -> impl Stream<Item = Notification> + Unpin + use<> {
+    let (client, mut connection) = config.connect(NoTls).await.expect("a connection");
+    let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
+    let mut listening = Box::pin(client.batch_execute("LISTEN icinga_desktop_incident"));
+    loop {
+        tokio::select! {
+            result = &mut listening => break result.expect("LISTEN"),
+            _ = messages.next() => {}
+        }
+    }
+    drop(listening);
+    messages.filter_map(move |message| {
+        // Without its client the connection would close.
+        let _ = &client;
+        future::ready(match message {
+            Ok(AsyncMessage::Notification(notification)) => Some(notification),
+            _ => None,
+        })
+    })
+}

@@ -1,0 +1,244 @@
+//! From COMMIT to the client, beside a client that LISTENs itself.
+//!
+//! Who hears first of two on the same commit also depends on whom PostgreSQL wakes first, and the two take processor time
+//! from each other. So each is connected first in half of the commits, and then each has a database of its own.
+//!
+//! Both receivers are alike: a thread with a runtime of its own that does nothing else and notes the time as soon as it
+//! has read the bytes. The bare one reads a Unix socket as the daemon does; the subscriber's TCP comes on top.
+//!
+//! In between there is a third: a LISTEN client that then reads the history row by its key, which is the least that
+//! anybody can do who sends more than the ids that NOTIFY carries.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use tokio::io::AsyncReadExt as _;
+use tokio_postgres::NoTls;
+
+use crate::bare;
+use crate::common::icinga::{Event, Icinga, Shape};
+use crate::common::postgres::{Cluster, Database};
+use crate::common::world::installed;
+use crate::crowd;
+use crate::figures::{Sorted, microseconds};
+
+/// Commits per order of connecting, and of each when alone.
+const COMMITS: usize = 1000;
+
+/// Not measured: caches and plans get warm.
+const WARM_UP: usize = 100;
+
+/// Between two commits, so that nothing of one is still going on when the next is sent.
+const PAUSE: Duration = Duration::from_millis(3);
+
+/// How long a commit may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// When each event was there.
+type Heard = mpsc::Receiver<Instant>;
+
+pub(crate) async fn run() {
+    println!(
+        "COMMIT does not wait for the disk, as in the tests: what is left is processor time and wake-ups"
+    );
+    on(&Cluster::private()).await;
+    println!(
+        "COMMIT waits for the disk, as Icinga's database does unless somebody has changed that:"
+    );
+    let durable = Cluster::private();
+    let settings = durable.database("settings").connect().await;
+    for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
+        // One by one: ALTER SYSTEM cannot run in a transaction, and several statements of one text are one.
+        settings
+            .run(&format!("ALTER SYSTEM SET {setting} = on"))
+            .await;
+    }
+    durable.restart();
+    on(&durable).await;
+}
+
+async fn on(cluster: &Cluster) {
+    let (mut bare, mut bridge) = (Vec::new(), Vec::new());
+    for bare_first in [true, false] {
+        let stage = Stage::new(cluster, "latency").await;
+        let listener = bare_first.then(|| listen(&stage.database, false));
+        let daemon = crate::daemon(&stage.database, &stage.role);
+        let subscriber = subscribe(&daemon.address);
+        let listener = listener.unwrap_or_else(|| listen(&stage.database, false));
+        let mut times = (Vec::new(), Vec::new());
+        for commit in 0..WARM_UP + COMMITS {
+            let sent = stage.commit().await;
+            let (bare, bridge) = (since(sent, &listener), since(sent, &subscriber));
+            if commit >= WARM_UP {
+                times.0.push(bare);
+                times.1.push(bridge);
+            }
+        }
+        report(
+            if bare_first {
+                "same commits, bare LISTEN connected first"
+            } else {
+                "same commits, bridge connected first"
+            },
+            &times.0,
+            &times.1,
+        );
+        bare.extend(times.0);
+        bridge.extend(times.1);
+    }
+    report("same commits, both orders together", &bare, &bridge);
+
+    let bare_stage = Stage::new(cluster, "latency_bare").await;
+    let listener = listen(&bare_stage.database, false);
+    let reading_stage = Stage::new(cluster, "latency_reading").await;
+    let reader = listen(&reading_stage.database, true);
+    let bridge_stage = Stage::new(cluster, "latency_bridge").await;
+    let daemon = crate::daemon(&bridge_stage.database, &bridge_stage.role);
+    let subscriber = subscribe(&daemon.address);
+    let (mut bare, mut reading, mut bridge) = (Vec::new(), Vec::new(), Vec::new());
+    for commit in 0..WARM_UP + COMMITS {
+        let times = (
+            since(bare_stage.commit().await, &listener),
+            since(reading_stage.commit().await, &reader),
+            since(bridge_stage.commit().await, &subscriber),
+        );
+        if commit >= WARM_UP {
+            bare.push(times.0);
+            reading.push(times.1);
+            bridge.push(times.2);
+        }
+    }
+    report("each alone, by turns", &bare, &bridge);
+    let (bare, reading) = (Sorted::new(bare), Sorted::new(reading));
+    let bridge = Sorted::new(bridge);
+    println!(
+        "LISTEN, then one query by key: median {:.0} us, p99 {:.0} us; that is {:.2} of bare LISTEN, \
+         and the bridge {:.2} of that (medians)",
+        reading.median(),
+        reading.percentile(99),
+        reading.median() / bare.median(),
+        bridge.median() / reading.median(),
+    );
+}
+
+fn report(what: &str, bare: &[f64], bridge: &[f64]) {
+    let (count, bare) = (bare.len(), Sorted::new(bare.iter().copied()));
+    let bridge = Sorted::new(bridge.iter().copied());
+    println!(
+        "{what} ({count}): bare LISTEN median {:.0} us, p99 {:.0} us; bridge median {:.0} us, p99 {:.0} us; \
+         ratio of medians {:.2} (target: at most 1.5)",
+        bare.median(),
+        bare.percentile(99),
+        bridge.median(),
+        bridge.percentile(99),
+        bridge.median() / bare.median(),
+    );
+}
+
+/// Microseconds until the next event.
+fn since(sent: Instant, heard: &Heard) -> f64 {
+    let at = heard.recv_timeout(PATIENCE).expect("the event arrives");
+    microseconds(at - sent)
+}
+
+/// A database with one signed-in contact, and Icinga.
+struct Stage {
+    database: Database,
+    role: String,
+    icinga: Icinga,
+}
+
+impl Stage {
+    async fn new(cluster: &Cluster, hint: &str) -> Self {
+        let (database, role) = installed(cluster, hint, Shape::V1_0);
+        crowd::populate(&database, 1);
+        let icinga = Icinga::new(database.connect().await, Shape::V1_0);
+        Self {
+            database,
+            role,
+            icinga,
+        }
+    }
+
+    /// Notifies the contact about a new incident, and returns when COMMIT was sent.
+    async fn commit(&self) -> Instant {
+        thread::sleep(PAUSE);
+        self.icinga.by_hand("BEGIN").await;
+        self.icinga
+            .write(Event {
+                object: "db1!disk",
+                severity: Some("crit"),
+                message: Some("DISK CRITICAL - free space: / 212 MB (1% inode=98%)"),
+                notified: &[(1, 1, "pending")],
+                ..Event::default()
+            })
+            .await;
+        let sent = Instant::now();
+        self.icinga.by_hand("COMMIT").await;
+        sent
+    }
+}
+
+/// Runs a receiver on a thread of its own; returns once it has sent its first moment, which says that it is ready.
+fn receiver<F>(work: impl FnOnce(mpsc::Sender<Instant>) -> F + Send + 'static) -> Heard
+where
+    F: Future<Output = ()>,
+{
+    let (sender, heard) = mpsc::channel();
+    thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+            .block_on(work(sender));
+    });
+    heard.recv_timeout(PATIENCE).expect("the receiver is ready");
+    heard
+}
+
+/// A client of the daemon.
+fn subscribe(address: &str) -> Heard {
+    let address = address.to_owned();
+    receiver(async move |heard| {
+        let mut socket = crowd::open(&address, 1).await;
+        let mut open = heard.send(Instant::now()).is_ok();
+        let mut buffer = [0; 4096];
+        while open {
+            let length = socket.read(&mut buffer).await.unwrap_or(0);
+            let at = Instant::now();
+            // An event is one small write, so it is one read, perhaps with a comment; comments are no events.
+            let is_event = buffer[..length].windows(6).any(|bytes| bytes == b"event:");
+            open = length > 0 && (!is_event || heard.send(at).is_ok());
+        }
+    })
+}
+
+/// A client of PostgreSQL that hears what the daemon hears, and does what the daemon at least must if `reads`.
+fn listen(database: &Database, reads: bool) -> Heard {
+    let config = bare::config(database);
+    receiver(async move |heard| {
+        let (queries, connection) = config.connect(NoTls).await.expect("a connection");
+        tokio::spawn(connection);
+        let row = "SELECT message FROM incident_history WHERE id = $1";
+        let row = queries.prepare(row).await.expect("a statement");
+
+        let mut notifications = bare::listen(&config).await;
+        let mut open = heard.send(Instant::now()).is_ok();
+        while open && let Some(notification) = notifications.next().await {
+            let mut at = Instant::now();
+            // A new incident is announced, too; what the event is made of is the row's notification.
+            let Some((_, id)) = notification.payload().split_once(r#""history_id":"#) else {
+                continue;
+            };
+            if reads {
+                let digits = id.split(',').next().expect("a first part");
+                let id: i64 = digits.parse().expect("a number");
+                queries.query_one(&row, &[&id]).await.expect("the row");
+                at = Instant::now();
+            }
+            open = heard.send(at).is_ok();
+        }
+    })
+}
