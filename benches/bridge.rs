@@ -29,7 +29,7 @@ mod sign_in;
 #[path = "bridge/writer.rs"]
 mod writer;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use common::daemon::{ConfigDir, Daemon};
 use common::postgres::{Cluster, Database};
@@ -50,25 +50,43 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     figures::raise_file_limit();
+    let names: Vec<&str> = NAMES
+        .into_iter()
+        .filter(|name| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name))
+        .collect();
+    let [name] = names[..] else {
+        return one_by_one(&names);
+    };
     let server = Cluster::shared()
         .database("version")
         .connect()
         .await
         .text("SHOW server_version")
         .await;
-    println!("machine: {}, PostgreSQL {server}", figures::machine());
-    for name in NAMES {
-        if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {
-            continue;
-        }
-        println!("\n== {name} (load before: {})", figures::load());
-        match name {
-            "latency" => latency::run().await,
-            "writer" => writer::run().await,
-            "memory" => memory::run().await,
-            "fanout" => fanout::run().await,
-            _ => sign_in::run().await,
-        }
+    println!(
+        "\n== {name} ({}, PostgreSQL {server}; load before: {})",
+        figures::machine(),
+        figures::load()
+    );
+    match name {
+        "latency" => latency::run().await,
+        "writer" => writer::run().await,
+        "memory" => memory::run().await,
+        "fanout" => fanout::run().await,
+        _ => sign_in::run().await,
+    }
+    ExitCode::SUCCESS
+}
+
+/// Each in a process and on a PostgreSQL of its own: none is to feel what another left behind.
+fn one_by_one(names: &[&str]) -> ExitCode {
+    let this = std::env::current_exe().expect("a program knows its path");
+    let failed = |name: &&str| {
+        let status = Command::new(&this).arg(name).status();
+        !status.expect("it can be started").success()
+    };
+    if names.iter().any(failed) {
+        return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
 }

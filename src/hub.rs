@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use futures::channel::mpsc;
+use tokio::sync::{broadcast, oneshot};
 
 use crate::auth::{AgentKey, BrowserKey, SignIn};
 use crate::event::Event;
@@ -46,8 +47,6 @@ pub enum Message {
 #[derive(Debug)]
 pub enum Command {
     /// A connection has been handed over: it is a stream from now on.
-    ///
-    /// Boxed, because a channel keeps room for 32 commands, and each browser has one.
     Stream(Box<Handed>),
     /// Find out which streams are still alive, and answer when it is known.
     Probe(oneshot::Sender<()>),
@@ -211,23 +210,24 @@ impl Hub {
                 messages: broadcast::Sender::new(BROADCAST_CAPACITY),
                 browsers: HashMap::new(),
             });
-        let (commands, mailbox) = match recipient.browsers.entry(key) {
+        let mailbox = match recipient.browsers.entry(key) {
             Entry::Occupied(entry) => {
                 let browser = entry.into_mut();
                 if browser.places >= MAX_STREAMS {
                     let (sender, receiver) = oneshot::channel();
                     // If the task is gone, its streams are, and the receiver resolves at once.
-                    let _ = browser.commands.send(Command::Probe(sender));
+                    let _ = browser.commands.unbounded_send(Command::Probe(sender));
                     return Err(Full::Browser(receiver));
                 }
                 browser.places += 1;
                 browser.agent = sign_in.agent;
-                (browser.commands.clone(), None)
+                None
             }
             Entry::Vacant(entry) => {
-                let (sender, receiver) = mpsc::unbounded_channel();
+                // Of `futures`: tokio's channel keeps room for 32 commands, which most browsers never get.
+                let (sender, receiver) = mpsc::unbounded();
                 entry.insert(Browser {
-                    commands: sender.clone(),
+                    commands: sender,
                     places: 1,
                     agent: sign_in.agent,
                 });
@@ -240,14 +240,13 @@ impl Hub {
                     Entry::Vacant(entry) => entry.insert(Memory::new(stored)),
                 };
                 memory.lock().touched = Instant::now();
-                let mailbox = Mailbox {
+                Some(Mailbox {
                     messages: recipient.messages.subscribe(),
                     commands: receiver,
                     memory: memory.clone(),
                     contact_id,
                     key,
-                };
-                (sender, Some(mailbox))
+                })
             }
         };
         state.streams += 1;
@@ -255,7 +254,6 @@ impl Hub {
             hub: self.clone(),
             contact_id,
             key,
-            commands: commands.downgrade(),
         };
         Ok((place, mailbox))
     }
@@ -333,7 +331,7 @@ impl Hub {
         let recipient = state.recipients.get(&contact_id);
         if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get(&key)) {
             // A task that is gone has no streams left to end.
-            let _ = browser.commands.send(Command::Revoke);
+            let _ = browser.commands.unbounded_send(Command::Revoke);
         }
     }
 
@@ -387,10 +385,16 @@ impl Hub {
         let recipients = state.recipients.values();
         for browser in recipients.flat_map(|recipient| recipient.browsers.values()) {
             // A task that is gone has no streams left to end.
-            let _ = browser.commands.send(Command::End {
+            let _ = browser.commands.unbounded_send(Command::End {
                 retry_ms: retry_ms(),
             });
         }
+    }
+
+    fn commands(&self, contact_id: i64, key: BrowserKey) -> Option<mpsc::UnboundedSender<Command>> {
+        let state = self.state();
+        let browser = state.recipients.get(&contact_id)?.browsers.get(&key)?;
+        Some(browser.commands.clone())
     }
 
     fn leave(&self, contact_id: i64, key: BrowserKey) {
@@ -421,20 +425,21 @@ pub struct Place {
     hub: Hub,
     contact_id: i64,
     key: BrowserKey,
-    // Weak: the browser's task holds places, and has to see its mailbox close when they are gone.
-    commands: mpsc::WeakUnboundedSender<Command>,
 }
 
 impl Place {
     /// Makes `socket` a stream of the browser that this place belongs to.
     pub fn hand_over(self, socket: Socket, head: bytes::Bytes) {
-        // No sender or no receiver means that the daemon is stopping; the socket closes.
-        if let Some(commands) = self.commands.upgrade() {
-            let _ = commands.send(Command::Stream(Box::new(Handed {
-                socket,
-                head,
-                place: self,
-            })));
+        let commands = self.hub.commands(self.contact_id, self.key);
+        let command = Command::Stream(Box::new(Handed {
+            socket,
+            head,
+            place: self,
+        }));
+        // Nobody there means that the daemon is stopping; the socket closes. Outside of the hub's lock,
+        // which the place needs when it is dropped.
+        if let Some(commands) = commands {
+            let _ = commands.unbounded_send(command);
         }
     }
 }
@@ -523,8 +528,12 @@ mod tests {
         assert!(hub.has(7) && !hub.is_empty());
         drop(place);
         assert!(!hub.has(7) && hub.is_empty());
-        let closed = mailbox.commands.try_recv().unwrap_err();
-        assert_eq!(closed, mpsc::error::TryRecvError::Disconnected);
+        assert!(
+            mailbox
+                .commands
+                .try_recv()
+                .is_err_and(|error| error.is_closed())
+        );
 
         assert!(hub.remembers(7, alice.browser) && !hub.remembers(8, alice.browser));
         let stored = Some(Position::new(0, [6]));

@@ -15,11 +15,12 @@
 //! [`pulse`] proves that the listener hears; [`sign_ins`] ends streams that are not allowed any more.
 //!
 //! [`lifecycle`] builds all this and takes it down; [`config`] says with which settings; [`check`]
-//! looks whether it can work; [`installation`] knows what the SQL script leaves in the database.
+//! looks whether it can work; [`cli`] is the command line; [`installation`] knows what the SQL script leaves in the database.
 
 pub mod auth;
 pub mod burst;
 pub mod check;
+pub mod cli;
 pub mod config;
 pub mod database;
 pub mod event;

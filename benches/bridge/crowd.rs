@@ -154,7 +154,6 @@ impl Drop for Crowd {
 
 /// Notes each event until the end of the stream.
 async fn read(socket: TcpStream, contact: usize, arrivals: &Arrivals) {
-    // No room of its own while the stream is idle: there are ten thousand of them.
     let mut rest: Vec<u8> = Vec::new();
     loop {
         if socket.readable().await.is_err() {
@@ -176,9 +175,6 @@ async fn read(socket: TcpStream, contact: usize, arrivals: &Arrivals) {
                 arrivals.events.fetch_add(1, Ordering::Release);
             }
             rest.drain(..end + 2);
-        }
-        if rest.is_empty() {
-            rest = Vec::new();
         }
     }
 }

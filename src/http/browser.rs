@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use log::debug;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
@@ -75,7 +76,7 @@ pub(crate) async fn run(mailbox: Mailbox, shared: Shared) {
         tokio::select! {
             // Commands first, so that a stream that was handed over gets what follows it.
             biased;
-            command = commands.recv(), if open => match command {
+            command = commands.next(), if open => match command {
                 Some(command) => browser.obey(command),
                 // The hub knows no place of this browser any more.
                 None => open = false,
