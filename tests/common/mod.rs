@@ -11,3 +11,14 @@ pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod sse;
 pub(crate) mod world;
+
+/// Takes what the hard limit on open files allows, for this process and those it starts.
+pub(crate) fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("up to the hard limit anybody may");
+}
