@@ -13,12 +13,14 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use crate::ask::{self, Answerer};
 use crate::config::Config;
 use crate::database::Connector;
+use crate::http::admin::{self, Admin};
 use crate::http::{self, State};
 use crate::hub::Hub;
 use crate::listener::{self, Listener, Outlets};
-use crate::metrics::Metrics;
+use crate::metrics::{DatabaseSession, Metrics};
 use crate::positions::Positions;
 use crate::pulse::{Pulse, PulseToken};
 use crate::queries::{Keeper, Queries};
@@ -89,14 +91,37 @@ pub async fn run(config: &Config) -> Exit {
             return Exit::Failed;
         }
     };
+    let admin = match config
+        .daemon
+        .admin
+        .map(http::Listener::bind_admin)
+        .transpose()
+    {
+        Ok(admin) => admin,
+        Err(error) => {
+            error!("{error}");
+            return Exit::Failed;
+        }
+    };
 
     let metrics = Metrics::default();
     let hub = Hub::new(streams);
     let hung = Arc::new(Notify::new());
-    let (events_keeper, events) = Keeper::new(connector.clone(), "query", Arc::clone(&hung));
-    let (sign_ins_keeper, sessions) = Keeper::new(connector.clone(), "sign-in", Arc::clone(&hung));
+    let (events_keeper, events) = Keeper::new(
+        connector.clone(),
+        DatabaseSession::Query,
+        Arc::clone(&hung),
+        metrics.clone(),
+    );
+    let (sign_ins_keeper, sessions) = Keeper::new(
+        connector.clone(),
+        DatabaseSession::SignIn,
+        Arc::clone(&hung),
+        metrics.clone(),
+    );
     let (queue, received) = mpsc::channel(listener::QUEUE);
     let (rechecks, to_recheck) = mpsc::channel(sign_ins::QUEUE);
+    let (questions, to_answer) = mpsc::channel(ask::QUEUE);
     let (beats, beaten) = watch::channel(0);
     let (hears, heard) = watch::channel(false);
     let (stop, stopped) = oneshot::channel();
@@ -105,6 +130,7 @@ pub async fn run(config: &Config) -> Exit {
     let outlets = Outlets {
         queue,
         rechecks,
+        questions,
         beats,
         hears,
     };
@@ -119,7 +145,8 @@ pub async fn run(config: &Config) -> Exit {
     let sign_ins = SignIns::new(to_recheck, sessions.clone(), hub.clone(), metrics.clone());
     let pulse = Pulse::new(events.clone(), token, beaten, heard.clone(), deaf, hung);
     let replayer = Replayer::new(events.clone(), config.daemon.replay);
-    let state = State::new(hub.clone(), sessions.clone(), replayer, metrics);
+    let answerer = Answerer::new(to_answer, events.clone(), hub.clone());
+    let state = State::new(hub.clone(), sessions.clone(), replayer, metrics.clone());
 
     let positions = tokio::spawn(Positions::new(hub.clone(), sessions.clone()).run(stopped));
     let mut server = tokio::spawn(http::serve(listener, pending, http::routes(state)));
@@ -133,6 +160,18 @@ pub async fn run(config: &Config) -> Exit {
     let _ = tasks.spawn(named("resolver", resolver.run()));
     let _ = tasks.spawn(named("sign-ins", sign_ins.run()));
     let _ = tasks.spawn(named("pulse", pulse.run()));
+    let _ = tasks.spawn(named("questions", answerer.run()));
+    if let Some(listener) = admin {
+        let routes = admin::routes(Admin {
+            hears: heard.clone(),
+            events: events.clone(),
+            sign_ins: sessions.clone(),
+            hub: hub.clone(),
+            metrics,
+        });
+        let server = http::serve(listener, admin::PENDING, routes);
+        let _ = tasks.spawn(named("admin", server));
+    }
 
     // None of these ends by itself, except for the keepers when there is nothing to keep.
     let exit = tokio::select! {

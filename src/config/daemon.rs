@@ -1,7 +1,7 @@
 //! `[daemon]` of `config.ini`: where the daemon listens.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,7 +20,13 @@ const DEFAULT_REPLAY_MINUTES: u32 = 60;
 const DEFAULT_REPLAY_INCIDENTS: u32 = 20;
 
 /// The keys of this section that mean something.
-const KEYS: [&str; 4] = ["host", "port", "replay_minutes", "replay_incidents"];
+const KEYS: [&str; 5] = [
+    "host",
+    "port",
+    "replay_minutes",
+    "replay_incidents",
+    "admin",
+];
 
 /// What to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +63,8 @@ pub struct Daemon {
     /// What a browser that comes back is told; `replay_minutes` (default 60) and `replay_incidents`
     /// (default 20). With 0 of either, only a summary.
     pub replay: Limits,
+    /// Where monitoring asks: health and metrics, which nobody has to sign in for. Default: nowhere.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Daemon {
@@ -88,7 +96,30 @@ impl Daemon {
             ),
             incidents: number(section, "replay_incidents", DEFAULT_REPLAY_INCIDENTS)?,
         };
-        Ok(Self { host, port, replay })
+        let admin = match section.key("admin") {
+            None => None,
+            Some(text) => {
+                let address: SocketAddr = text
+                    .value
+                    .parse()
+                    .map_err(|_| Error::AdminAddress(text.place.clone()))?;
+                if !address.ip().to_canonical().is_loopback() {
+                    warnings.push(format!(
+                        "{}: {address} can be reached from other machines, and whoever reaches it reads health and \
+                         metrics: give an address of this machine alone, e.g. 127.0.0.1:{}, or let a firewall decide",
+                        text.place,
+                        address.port()
+                    ));
+                }
+                Some(address)
+            }
+        };
+        Ok(Self {
+            host,
+            port,
+            replay,
+            admin,
+        })
     }
 
     pub(super) fn settings(&self) -> Vec<(String, String)> {
@@ -102,6 +133,11 @@ impl Daemon {
             (
                 "daemon.replay_incidents".to_owned(),
                 self.replay.incidents.to_string(),
+            ),
+            (
+                "daemon.admin".to_owned(),
+                self.admin
+                    .map_or(String::new(), |address| address.to_string()),
             ),
         ]
     }

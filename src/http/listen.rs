@@ -40,11 +40,11 @@ pub struct Listener {
 
 /// A socket that could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot listen on {address}: {source}; check [daemon] host and port, and who else listens there"
-)]
+#[error("cannot listen on {address}: {source}; check [daemon] {keys}, and who else listens there")]
 pub struct Error {
     address: String,
+    /// What names the address in `config.ini`.
+    keys: &'static str,
     source: io::Error,
 }
 
@@ -56,7 +56,13 @@ impl Listener {
     /// If nothing could be bound.
     pub async fn bind(daemon: &Daemon) -> Result<Self, Error> {
         let port = daemon.port;
-        let failed = |address: String| move |source| Error { address, source };
+        let failed = |address: String| {
+            move |source| Error {
+                address,
+                keys: "host and port",
+                source,
+            }
+        };
         let tcp = match &daemon.host {
             Host::Socket(path) => {
                 let listener = bind_unix(path)
@@ -85,6 +91,27 @@ impl Listener {
         }
         Ok(Self {
             tcp,
+            unix: None,
+            refused: Burst::default(),
+        })
+    }
+
+    /// Binds the address where monitoring asks, and logs it.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be bound.
+    pub fn bind_admin(address: SocketAddr) -> Result<Self, Error> {
+        let listener = bind_tcp(address).map_err(|source| Error {
+            address: address.to_string(),
+            keys: "admin",
+            source,
+        })?;
+        if let Ok(address) = listener.local_addr() {
+            info!("health and metrics on http://{address}");
+        }
+        Ok(Self {
+            tcp: vec![listener],
             unix: None,
             refused: Burst::default(),
         })
