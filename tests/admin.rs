@@ -245,7 +245,7 @@ async fn what_the_admin_listener_answers() {
 async fn the_admin_listener_is_there_while_others_hold_its_connections() {
     let (_world, admin) = monitored(Cluster::shared(), "held").await;
     let mut held = Vec::new();
-    for _ in 0..40 {
+    for _ in 0..20 {
         held.push(tokio::net::TcpStream::connect(&admin).await.unwrap());
     }
     // Silent ones are cut after ten seconds, and whoever waits in the kernel's queue is served then.
@@ -257,35 +257,14 @@ async fn readiness_follows_the_database() {
     let cluster = Cluster::private();
     let (world, admin) = monitored(&cluster, "readiness").await;
     let sessions = ["listener", "query", "sign-in"];
-    let up =
-        |value| sessions.map(|session| (format!("database_up{{session=\"{session}\"}}"), value));
-    let all = |value: f64| async move {
-        let expected = up(value);
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|(name, value)| (name.as_str(), *value))
-            .collect();
-        expected
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), *value))
-            .collect::<Vec<_>>()
-    };
-    let wait = |expected: Vec<(String, f64)>| {
-        let admin = admin.clone();
-        async move {
-            let expected: Vec<_> = expected
-                .iter()
-                .map(|(name, value)| (name.as_str(), *value))
-                .collect();
-            wait_for_metrics(&admin, &expected).await;
-        }
-    };
-    wait(all(1.0).await).await;
+    let up = sessions.map(|session| format!("database_up{{session=\"{session}\"}}"));
+    let all = |value| up.each_ref().map(|name| (name.as_str(), value));
+    wait_for_metrics(&admin, &all(1.0)).await;
     cluster.stop();
     let reason = wait_for_readiness(&admin, 503).await;
     assert_eq!(reason.lines().count(), 1, "{reason}");
     assert!(reason.contains("database"), "{reason}");
-    wait(all(0.0).await).await;
+    wait_for_metrics(&admin, &all(0.0)).await;
     assert_eq!(get(&admin, "/health/live").await.0, 200);
     let before = metrics(&admin).await;
     for session in sessions {
@@ -294,7 +273,7 @@ async fn readiness_follows_the_database() {
     }
     cluster.start();
     assert_eq!(wait_for_readiness(&admin, 200).await, "ready\n");
-    wait(all(1.0).await).await;
+    wait_for_metrics(&admin, &all(1.0)).await;
     let after = metrics(&admin).await;
     assert!(after["icinga_desktop_gaps_total"] > before["icinga_desktop_gaps_total"]);
     assert!(!world.daemon.log().contains("panicked"));
@@ -854,6 +833,13 @@ async fn several_bridges_are_asked_and_a_browser_on_two_of_them_is_found() {
         "ok    bridges: 2 bridges serve this database, with 3 browsers, each on one of them";
     assert!(text.contains(expected), "{text}");
 
+    // How many bridges there are is seen by every role, so they need not run as the same.
+    let other_role = world.database.role("other");
+    let session = world.database.connect_as(&other_role).await;
+    let listening = "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() \
+                     AND application_name = 'icinga-desktop-bridge listener'";
+    assert_eq!(session.text(listening).await, "2");
+
     let _astray = open(&second, &alice.session_id, AGENT).await;
     let (exit, text) = check(&world).await;
     assert_eq!(exit, Some(1), "{text}");
@@ -1009,9 +995,15 @@ async fn what_is_heard_of_a_question_is_a_random_number() {
 }
 
 /// A program of the packages that `tests/run.sh` installs.
-fn installed_program(paths: &[&str], package: &str) -> Command {
-    let path = paths.iter().find(|path| Path::new(path).exists());
-    Command::new(path.unwrap_or_else(|| panic!("none of {paths:?}: install {package}")))
+fn installed_program(path: &str, package: &str) -> Command {
+    assert!(Path::new(path).exists(), "no {path}: install {package}");
+    Command::new(path)
+}
+
+/// Who runs this, or their group.
+fn id(what: &str) -> String {
+    let output = Command::new("id").arg(what).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -1032,38 +1024,34 @@ async fn icinga_itself_takes_the_example_and_its_plugin_sees_the_daemon() {
         example.display()
     );
     std::fs::write(&configuration, host).unwrap();
-    let mut icinga = installed_program(
-        &[
-            "/usr/lib/x86_64-linux-gnu/icinga2/sbin/icinga2",
-            "/usr/sbin/icinga2",
-        ],
-        "icinga2-bin",
-    );
-    let output = icinga
-        .args(["daemon", "--validate", "--dump-objects", "--config"])
-        .arg(&configuration)
-        .args([
-            "-D",
-            &format!("DataDir={0}", dir.path().display()),
-            "-D",
-            &format!("CacheDir={0}", dir.path().display()),
-        ])
-        .args([
-            "-D",
-            &format!("InitRunDir={0}", dir.path().display()),
-            "-D",
-            &format!("LogDir={0}", dir.path().display()),
-        ])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
+    let mut icinga = installed_program("/usr/sbin/icinga2", "icinga2-bin");
+    // As whoever runs this, with everything that it writes in that directory.
+    icinga
+        .env("ICINGA2_USER", id("-un"))
+        .env("ICINGA2_GROUP", id("-gn"))
+        .args(["daemon", "--validate", "--config"])
+        .arg(&configuration);
+    for setting in ["DataDir", "CacheDir", "InitRunDir", "LogDir"] {
+        icinga.args(["-D", &format!("{setting}={}", dir.path().display())]);
+    }
+    let output = icinga.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("1 Service"), "{text}");
+    assert!(text.contains("Instantiated 1 Service."), "{text}");
 
+    // What the example makes Icinga run.
+    let (path, expected) = ("/health/ready", "200 OK");
+    let shipped = file("packaging/icinga/desktop-bridge.conf");
+    for part in [
+        format!("\"-u\" = \"{path}\""),
+        format!("value = \"{expected}\""),
+    ] {
+        assert!(shipped.contains(&part), "{part}");
+    }
     let check = || {
         let output = installed_program(
-            &["/usr/lib/nagios/plugins/check_http"],
+            "/usr/lib/nagios/plugins/check_http",
             "monitoring-plugins-basic",
         )
         .args([
