@@ -38,6 +38,12 @@ impl BrowserKey {
         Self(digest.try_into().unwrap_or_default())
     }
 
+    /// A number that stands for the browser on every bridge.
+    pub fn number(&self) -> i64 {
+        let (first, _) = self.0.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        i64::from_be_bytes(*first)
+    }
+
     /// The digest.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

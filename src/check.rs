@@ -8,9 +8,10 @@ use futures::{StreamExt, stream};
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client};
 
+use crate::ask::{self, PATIENCE, Question};
 use crate::config::Config;
 use crate::database::{Connector, Error, NO_POOLER, NOT_A_STANDBY, PgConnection, describe};
-use crate::installation::{self, Installation, TRIGGERS, VERSION};
+use crate::installation::{self, TRIGGERS, VERSION};
 use crate::notification::INCIDENT_CHANNEL;
 use crate::queries::Session;
 
@@ -106,7 +107,17 @@ impl<W: Write> Checks<'_, W> {
                     installation.schema
                 );
                 self.report("triggers", Ok(found))?;
-                self.report("rights", rights(client, &installation).await)?;
+                match Session::prepare(client, &installation).await {
+                    Ok(session) => {
+                        let fine = "every query of the daemon may be run".to_owned();
+                        self.report("rights", Ok(fine))?;
+                        self.report("bridges", bridges(&session).await)?;
+                    }
+                    Err(error) => {
+                        let problem = installation::Error::Refused(error).to_string();
+                        self.report("rights", Err(problem))?;
+                    }
+                }
             }
             Err(error) => self.report("triggers", Err(error.to_string()))?,
         }
@@ -166,10 +177,33 @@ fn listen_problem(error: &tokio_postgres::Error) -> String {
     )
 }
 
-/// Runs each statement of the daemon, for nobody.
-async fn rights(client: Client, installation: &Installation) -> Result<String, String> {
-    match Session::prepare(client, installation).await {
-        Ok(_) => Ok("every query of the daemon may be run".to_owned()),
-        Err(error) => Err(installation::Error::Refused(error).to_string()),
+/// Asks the running bridges of the database who they are.
+async fn bridges(session: &Session) -> Result<String, String> {
+    let answers = ask::ask(session, Question::RollCall)
+        .await
+        .map_err(|error| error.to_string())?;
+    let (listening, shared) = (answers.listening, answers.shared());
+    let answered = answers.answers.len();
+    if answered < listening {
+        return Err(format!(
+            "{answered} of {listening} bridges that listen on this database answered within {PATIENCE:?}: look at the logs \
+             of the others, or wait until PostgreSQL has noticed that they are gone"
+        ));
     }
+    let browsers: usize = answers.answers.iter().map(|answer| answer.browsers).sum();
+    if shared > 0 {
+        return Err(format!(
+            "{listening} bridges serve this database, and {shared} browsers have streams on more than one, so that they are \
+             told everything twice: let the proxy keep a browser on one bridge, as the files for nginx (hash \
+             $cookie_Icingaweb2 consistent) and Apache under packaging/ do for several bridges. If a bridge has just been \
+             stopped or started, check again in a minute"
+        ));
+    }
+    Ok(match listening {
+        0 => "none is running on this database".to_owned(),
+        1 => format!("1 bridge serves this database, with {browsers} browsers"),
+        count => format!(
+            "{count} bridges serve this database, with {browsers} browsers, each on one of them"
+        ),
+    })
 }

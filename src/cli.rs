@@ -53,4 +53,9 @@ pub enum Command {
         #[arg(long)]
         config_only: bool,
     },
+    /// Show a user's open browsers a test notification, and say who got it
+    SendTest {
+        /// The Icinga Web user
+        user: String,
+    },
 }

@@ -10,6 +10,7 @@ use icinga_desktop_bridge::cli::{Cli, Command, Common};
 use icinga_desktop_bridge::config::{self, Config, Loaded};
 use icinga_desktop_bridge::lifecycle::{self, Exit};
 use icinga_desktop_bridge::logging;
+use icinga_desktop_bridge::send_test;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -53,7 +54,7 @@ fn execute(cli: &Cli) -> anyhow::Result<Exit> {
         .build()
         .context("cannot start the runtime")?;
     let mut out = std::io::stdout().lock();
-    let exit = match cli.command {
+    let exit = match &cli.command {
         Command::Run => runtime.block_on(lifecycle::run(config, load)),
         Command::Check { config_only: true } => {
             for (name, value) in config.settings() {
@@ -66,6 +67,12 @@ fn execute(cli: &Cli) -> anyhow::Result<Exit> {
                 .block_on(check::run(&config, &mut out))
                 .context("cannot write to standard output")?;
             if good { Exit::Stopped } else { Exit::Failed }
+        }
+        Command::SendTest { user } => {
+            let sent = runtime
+                .block_on(send_test::run(&config, user, &mut out))
+                .context("cannot write to standard output")?;
+            if sent { Exit::Stopped } else { Exit::Failed }
         }
     };
     // Not waiting for a name look-up that may hang in the resolver library.
