@@ -28,7 +28,7 @@ const LATENCY_BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// The form that [`Metrics::render`] writes, as an HTTP content type (OpenMetrics 1.0.0, section 4.1).
+/// The form that [`Inner::render`] writes, as an HTTP content type (OpenMetrics 1.0.0, section 4.1).
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The counters, cheap to clone: every clone counts into the same ones.
