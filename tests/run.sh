@@ -1,5 +1,6 @@
 #!/bin/sh
-# The one test command: installs what is missing, then formatting, lints, licences, documentation and all tests.
+# The one test command: installs what is missing, then formatting, lints, licences, documentation, all tests, and
+# those that PostgreSQL's version matters to on every major.
 #
 #   sh tests/run.sh
 #
@@ -46,3 +47,5 @@ step documentation
 RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items --quiet
 step tests
 cargo test --locked
+step PostgreSQL majors
+sh tests/postgres-majors.sh
