@@ -41,6 +41,8 @@ pub enum Message {
     Events(Arc<[Arc<Event>]>),
     /// Something may have been missed: look for yourselves.
     Gap,
+    /// Settings have changed: what is due when may have, too.
+    Retuned,
 }
 
 /// What a browser's task is told.
@@ -283,9 +285,18 @@ impl Hub {
 
     /// Tells every browser that something may have been missed.
     pub fn gap(&self) {
+        self.tell_all(&Message::Gap);
+    }
+
+    /// Tells every browser that settings have changed.
+    pub fn retune(&self) {
+        self.tell_all(&Message::Retuned);
+    }
+
+    fn tell_all(&self, message: &Message) {
         for recipient in self.state().recipients.values() {
             // No receiver: the last browser is just leaving.
-            let _ = recipient.messages.send(Message::Gap);
+            let _ = recipient.messages.send(message.clone());
         }
     }
 

@@ -15,7 +15,8 @@
 //! [`pulse`] proves that the listener hears; [`sign_ins`] ends streams that are not allowed any more.
 //!
 //! [`lifecycle`] builds all this and takes it down; [`config`] says with which settings; [`check`]
-//! looks whether it can work; [`cli`] is the command line; [`installation`] knows what the SQL script leaves in the database.
+//! looks whether it can work; [`cli`] is the command line; [`service`] speaks
+//! with systemd, and [`logging`] with its journal; [`installation`] knows what the SQL script leaves in the database.
 
 pub mod auth;
 pub mod burst;
@@ -30,6 +31,7 @@ pub mod hub;
 pub mod installation;
 pub mod lifecycle;
 pub mod listener;
+pub mod logging;
 pub mod metrics;
 pub mod notification;
 pub mod position;
@@ -38,4 +40,5 @@ pub mod pulse;
 pub mod queries;
 pub mod replay;
 pub mod resolver;
+pub mod service;
 pub mod sign_ins;

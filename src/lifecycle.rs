@@ -1,5 +1,7 @@
 //! From start to stop: what is built in which order, what ends it, and with which exit code.
 
+use std::convert::Infallible;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +10,12 @@ use futures::future;
 use log::{error, info, warn};
 use rand::RngExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::config::Config;
+use crate::config::{self, Config, Loaded, Tuning};
 use crate::database::Connector;
 use crate::http::{self, State};
 use crate::hub::Hub;
@@ -24,6 +26,7 @@ use crate::pulse::{Pulse, PulseToken};
 use crate::queries::{Keeper, Queries};
 use crate::replay::Replayer;
 use crate::resolver::Resolver;
+use crate::service;
 use crate::sign_ins::{self, SignIns};
 
 /// How the program ends. Service managers act on these, so they are fixed.
@@ -61,8 +64,15 @@ const COME_BACK_MS: std::ops::Range<u32> = 1000..6000;
 /// How long the last positions may take to be stored.
 const STORE: Duration = Duration::from_secs(1);
 
-/// Runs the daemon until it is asked to stop or cannot go on.
-pub async fn run(config: &Config) -> Exit {
+/// How long the service manager is kept waiting for a start to be over: `systemctl start` and the boot shall not hang
+/// because the database is away, while browsers are answered and told to come back.
+const READY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the daemon until it is asked to stop or cannot go on. SIGHUP makes it `load` its configuration again.
+pub async fn run<L>(config: Config, load: L) -> Exit
+where
+    L: Fn() -> Result<Loaded, config::Error> + Send + 'static,
+{
     let connector = match Connector::new(&config.database) {
         Ok(connector) => connector,
         Err(error) => {
@@ -71,18 +81,19 @@ pub async fn run(config: &Config) -> Exit {
         }
     };
     // Signals first: one that comes while we start must not kill without a word.
-    let (mut terminate, mut interrupt) = match (
+    let (mut terminate, mut interrupt, hangup) = match (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
     ) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => {
+        (Ok(terminate), Ok(interrupt), Ok(hangup)) => (terminate, interrupt, hangup),
+        (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
             error!("cannot wait for signals: {error}");
             return Exit::Failed;
         }
     };
     let Capacity { streams, pending } = capacity();
-    let listener = match http::Listener::bind(&config.daemon).await {
+    let listener = match http::Listener::open(&config.daemon).await {
         Ok(listener) => listener,
         Err(error) => {
             error!("{error}");
@@ -117,9 +128,17 @@ pub async fn run(config: &Config) -> Exit {
     );
     let resolver = Resolver::new(received, events.clone(), hub.clone(), metrics.clone());
     let sign_ins = SignIns::new(to_recheck, sessions.clone(), hub.clone(), metrics.clone());
-    let pulse = Pulse::new(events.clone(), token, beaten, heard.clone(), deaf, hung);
-    let replayer = Replayer::new(events.clone(), config.daemon.replay);
-    let state = State::new(hub.clone(), sessions.clone(), replayer, metrics);
+    let pulse = Pulse::new(
+        events.clone(),
+        token,
+        beaten.clone(),
+        heard.clone(),
+        deaf,
+        hung,
+    );
+    let (tune, tuning) = watch::channel(config.daemon.tuning);
+    let replayer = Replayer::new(events.clone(), tuning.clone());
+    let state = State::new(hub.clone(), sessions.clone(), replayer, tuning, metrics);
 
     let positions = tokio::spawn(Positions::new(hub.clone(), sessions.clone()).run(stopped));
     let mut server = tokio::spawn(http::serve(listener, pending, http::routes(state)));
@@ -133,6 +152,13 @@ pub async fn run(config: &Config) -> Exit {
     let _ = tasks.spawn(named("resolver", resolver.run()));
     let _ = tasks.spawn(named("sign-ins", sign_ins.run()));
     let _ = tasks.spawn(named("pulse", pulse.run()));
+    let _ = tasks.spawn(named(
+        "reload",
+        reload(hangup, config, load, tune, hub.clone()),
+    ));
+    let status = service::report(hub.clone(), heard);
+    let _ = tasks.spawn(named("status", status));
+    let ready = say_when_ready(beaten, events, sessions);
 
     // None of these ends by itself, except for the keepers when there is nothing to keep.
     let exit = tokio::select! {
@@ -146,16 +172,14 @@ pub async fn run(config: &Config) -> Exit {
             Ok((Ok(_), ..)) => died("query sessions"),
             Err(error) => died(&error.to_string()),
         },
-        Some(result) = tasks.join_next() => match result {
-            Ok(task) => died(task),
-            Err(error) => died(&error.to_string()),
-        },
+        exit = first_death(&mut tasks) => exit,
         result = &mut server => match result {
             Ok(()) => died("HTTP server"),
             Err(error) => died(&error.to_string()),
         },
-        () = say_when_ready(heard, events, sessions) => Exit::Failed,
+        never = ready => match never {},
     };
+    service::stopping();
     if !server.is_finished() {
         // Awaited, because a Unix socket is removed when the server is gone.
         server.abort();
@@ -181,18 +205,83 @@ async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static s
     name
 }
 
+/// Says so in the log once notifications are heard and browsers can be let in, and to the service manager then or when
+/// its patience is at an end.
 async fn say_when_ready(
-    mut heard: watch::Receiver<bool>,
+    mut beats: watch::Receiver<u64>,
     mut events: Queries,
     mut sessions: Queries,
-) {
-    if heard.wait_for(|hears| *hears).await.is_ok()
-        && events.session().await.is_some()
-        && sessions.session().await.is_some()
-    {
+) -> Infallible {
+    let ready = async {
+        // A pulse went all the way: nothing proves more.
+        beats.wait_for(|beats| *beats > 0).await.is_ok()
+            && events.session().await.is_some()
+            && sessions.session().await.is_some()
+    };
+    let mut ready = pin!(ready);
+    let early = timeout(READY_PATIENCE, &mut ready).await;
+    service::ready();
+    let is_ready = match early {
+        Ok(is_ready) => is_ready,
+        Err(_) => {
+            warn!(
+                "not ready after {READY_PATIENCE:?}: browsers are told to come back until the database answers"
+            );
+            ready.await
+        }
+    };
+    if is_ready {
         info!("ready: listening for notifications and serving streams");
     }
-    std::future::pending().await
+    future::pending().await
+}
+
+/// Applies the configuration anew at each SIGHUP, as far as that is possible while streams are open.
+async fn reload<L>(
+    mut hangup: Signal,
+    config: Config,
+    load: L,
+    tune: watch::Sender<Tuning>,
+    hub: Hub,
+) where
+    L: Fn() -> Result<Loaded, config::Error> + Send + 'static,
+{
+    while hangup.recv().await.is_some() {
+        service::reloading();
+        match load() {
+            Ok(Loaded {
+                config: mut new,
+                warnings,
+            }) => {
+                for warning in warnings {
+                    warn!("{warning}");
+                }
+                tune.send_replace(new.daemon.tuning);
+                hub.retune();
+                info!("reloaded: what [daemon] says of keep-alives and replays is in force");
+                new.daemon.tuning = config.daemon.tuning;
+                if new != config {
+                    warn!(
+                        "other settings have changed as well, where to listen or the database: they take effect \
+                         at a restart"
+                    );
+                }
+            }
+            Err(error) => {
+                error!("not reloaded, the settings stay as they were: {error}");
+            }
+        }
+        service::ready();
+    }
+}
+
+/// Waits for one of `tasks` to end, which none ever does by itself.
+async fn first_death(tasks: &mut JoinSet<&'static str>) -> Exit {
+    match tasks.join_next().await {
+        Some(Ok(task)) => died(task),
+        Some(Err(error)) => died(&error.to_string()),
+        None => died("all"),
+    }
 }
 
 fn died(task: &str) -> Exit {
@@ -256,5 +345,26 @@ async fn farewell(hub: &Hub) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_task_that_ends_takes_the_daemon_down() {
+        let mut tasks = JoinSet::new();
+        let _ = tasks.spawn(named("endless", future::pending()));
+        let _ = tasks.spawn(named("brief", future::ready(())));
+        assert_eq!(first_death(&mut tasks).await, Exit::Failed);
+    }
+
+    #[tokio::test]
+    async fn so_does_one_that_panics() {
+        let mut tasks = JoinSet::new();
+        let _ = tasks.spawn(named("endless", future::pending()));
+        let _ = tasks.spawn(named("clumsy", async { panic!("as a test wants it") }));
+        assert_eq!(first_death(&mut tasks).await, Exit::Failed);
     }
 }

@@ -13,10 +13,11 @@ use futures::future::{Fuse, FusedFuture, FutureExt};
 use futures::{StreamExt, stream};
 use log::{debug, error, info, warn};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Error};
 
 use crate::burst::Burst;
-use crate::database::{Backoff, Connector, describe};
+use crate::database::{Backoff, Connector, SETUP_PATIENCE, describe};
 use crate::metrics::Metrics;
 use crate::notification::{
     self, Beat, INCIDENT_CHANNEL, Kind, Notification, PULSE_CHANNEL, SESSION_CHANNEL, SessionChange,
@@ -122,11 +123,13 @@ impl Listener {
         let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
         // Listening first: what is committed from here on is heard, and the gap that is reported next
         // makes the resolver look for what was committed before.
-        let mut listening = pin!(listen(&client));
+        let mut listening = pin!(timeout(SETUP_PATIENCE, listen(&client)));
         loop {
             tokio::select! {
                 result = &mut listening => {
-                    result.map_err(|error| describe(&error))?;
+                    result
+                        .map_err(|_| format!("no answer to LISTEN within {SETUP_PATIENCE:?}"))?
+                        .map_err(|error| describe(&error))?;
                     break;
                 }
                 message = messages.next() => {

@@ -9,10 +9,11 @@ use icinga_desktop_bridge::check;
 use icinga_desktop_bridge::cli::{Cli, Command, Common};
 use icinga_desktop_bridge::config::{self, Config, Loaded};
 use icinga_desktop_bridge::lifecycle::{self, Exit};
+use icinga_desktop_bridge::logging;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging(&cli.common);
+    logging::start(log_filter(&cli.common));
     match execute(&cli) {
         Ok(exit) => exit.into(),
         Err(error) => {
@@ -28,19 +29,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn start_logging(common: &Common) {
-    let filter = match (common.verbose, common.debug) {
+/// What is logged by default.
+fn log_filter(common: &Common) -> &'static str {
+    match (common.verbose, common.debug) {
         (_, true) => "debug,icinga_desktop_bridge=trace",
         (true, false) => "warn,icinga_desktop_bridge=debug",
         (false, false) => "warn,icinga_desktop_bridge=info",
-    };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter)).init();
+    }
 }
 
 fn execute(cli: &Cli) -> anyhow::Result<Exit> {
     let env = |name: &str| std::env::var(name).ok();
     let directory = config::directory(cli.common.config_dir.clone(), &env);
-    let Loaded { config, warnings } = Config::load(&directory, &env)?;
+    let load = move || Config::load(&directory, &env);
+    let Loaded { config, warnings } = load()?;
     for warning in warnings {
         log::warn!("{warning}");
     }
@@ -52,7 +54,7 @@ fn execute(cli: &Cli) -> anyhow::Result<Exit> {
         .context("cannot start the runtime")?;
     let mut out = std::io::stdout().lock();
     let exit = match cli.command {
-        Command::Run => runtime.block_on(lifecycle::run(&config)),
+        Command::Run => runtime.block_on(lifecycle::run(config, load)),
         Command::Check { config_only: true } => {
             for (name, value) in config.settings() {
                 writeln!(out, "{name} = {value}").context("cannot write to standard output")?;

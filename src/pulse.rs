@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::database::{NOT_A_STANDBY, describe};
 use crate::notification::{Beat, PULSE_CHANNEL};
 use crate::queries::{Queries, Session};
+use crate::service;
 
 /// Time between two beats: a deaf daemon is noticed within this and [`PATIENCE`].
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -113,12 +114,15 @@ impl Pulse {
     pub async fn run(mut self) {
         let mut silent = 0;
         loop {
-            let Some(session) = self.queries.session().await else {
-                return;
+            // While the database is known to be away, which a restart would not mend, that is life enough.
+            let session = match timeout(INTERVAL, self.connected()).await {
+                Ok(Some(session)) => session,
+                Ok(None) => return,
+                Err(_) => {
+                    service::alive();
+                    continue;
+                }
             };
-            if self.hears.wait_for(|hears| *hears).await.is_err() {
-                return;
-            }
             self.number += 1;
             let token = self.token.with(self.number);
             match timeout(PATIENCE, session.send_pulse(PULSE_CHANNEL, &token)).await {
@@ -136,6 +140,14 @@ impl Pulse {
             }
             tokio::time::sleep(INTERVAL).await;
         }
+    }
+
+    /// Waits until there is a session to send a beat, and the listener listens for it; `None` once the daemon is
+    /// stopping.
+    async fn connected(&mut self) -> Option<Arc<Session>> {
+        let session = self.queries.session().await?;
+        self.hears.wait_for(|hears| *hears).await.ok()?;
+        Some(session)
     }
 
     /// Nothing is lost by waiting: what was sent goes on where it stopped, or is read again on the next
@@ -156,7 +168,12 @@ impl Pulse {
     async fn await_echo(&mut self, session: &Session) {
         let number = self.number;
         let echo = self.beats.wait_for(|beat| *beat >= number);
-        if timeout(PATIENCE, echo).await.is_ok() || !*self.hears.borrow() {
+        if timeout(PATIENCE, echo).await.is_ok() {
+            // The whole way: a statement, the server, the listener, and whatever runs them here.
+            service::alive();
+            return;
+        }
+        if !*self.hears.borrow() {
             return;
         }
         match session.diagnose_deafness().await {

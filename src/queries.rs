@@ -13,12 +13,13 @@ use futures::future;
 use log::{error, info, warn};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use crate::auth::{AgentKey, BrowserKey};
-use crate::database::{Backoff, Connector, describe};
+use crate::database::{Backoff, Connector, SETUP_PATIENCE, describe};
 use crate::installation::{self, Installation};
 use crate::position::Position;
 
@@ -235,10 +236,13 @@ impl Keeper {
         // A set of one, because it ends its task when it is dropped.
         let mut closed = JoinSet::new();
         let _ = closed.spawn(connection);
-        let installation = installation::inspect(&client).await?;
-        let session = Session::prepare(client, &installation)
-            .await
-            .map_err(installation::Error::Refused)?;
+        let session = timeout(SETUP_PATIENCE, async {
+            let installation = installation::inspect(&client).await?;
+            let session = Session::prepare(client, &installation);
+            session.await.map_err(installation::Error::Refused)
+        })
+        .await
+        .map_err(|_| ConnectError::Silent)??;
         let reason = async move {
             match closed.join_next().await {
                 None | Some(Ok(Ok(()))) => "closed".to_owned(),
@@ -256,6 +260,8 @@ enum ConnectError {
     Connect(#[from] crate::database::Error),
     #[error(transparent)]
     Installation(#[from] installation::Error),
+    #[error("no answer within {SETUP_PATIENCE:?}; is the server overloaded or frozen?")]
+    Silent,
 }
 
 /// Texts are cut in the database, so that megabytes of plugin output never travel: as many characters

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, warn};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
+use crate::config::Tuning;
 use crate::database::describe;
 use crate::event::{Content, Event};
 use crate::position::Position;
@@ -38,7 +39,7 @@ pub struct Limits {
 #[derive(Debug, Clone)]
 pub struct Replayer {
     queries: Queries,
-    limits: Limits,
+    tuning: watch::Receiver<Tuning>,
     running: Arc<Semaphore>,
 }
 
@@ -55,11 +56,11 @@ pub struct Replay {
 pub type Running = Pin<Box<dyn Future<Output = Replay> + Send>>;
 
 impl Replayer {
-    /// A replayer that asks `queries`.
-    pub fn new(queries: Queries, limits: Limits) -> Self {
+    /// A replayer that asks `queries`, within the limits of `tuning`.
+    pub fn new(queries: Queries, tuning: watch::Receiver<Tuning>) -> Self {
         Self {
             queries,
-            limits,
+            tuning,
             running: Arc::new(Semaphore::new(CONCURRENT)),
         }
     }
@@ -72,7 +73,8 @@ impl Replayer {
     /// What is beyond `position` and `known`, within the limits for a browser that comes back, and a
     /// summary of the rest.
     pub fn returning(&self, contact_id: i64, position: Position, known: Vec<i64>) -> Running {
-        self.start(contact_id, position, known, Some(self.limits))
+        let limits = self.tuning.borrow().replay;
+        self.start(contact_id, position, known, Some(limits))
     }
 
     fn start(

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,8 +20,21 @@ const DEFAULT_REPLAY_MINUTES: u32 = 60;
 /// How many incidents it is told at most: more popups than these hide each other.
 const DEFAULT_REPLAY_INCIDENTS: u32 = 20;
 
+/// Silence after which a comment is written, in seconds: half of what Apache's `timeout=30` allows, the shortest of
+/// the proxies' limits.
+const DEFAULT_KEEP_ALIVE_SECONDS: u32 = 15;
+
+/// No proxy's limit is known to be longer than this; and 0 would be one comment after the other.
+const KEEP_ALIVE_SECONDS: RangeInclusive<u32> = 1..=3600;
+
 /// The keys of this section that mean something.
-const KEYS: [&str; 4] = ["host", "port", "replay_minutes", "replay_incidents"];
+const KEYS: [&str; 5] = [
+    "host",
+    "port",
+    "keep_alive_seconds",
+    "replay_minutes",
+    "replay_incidents",
+];
 
 /// What to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +68,15 @@ pub struct Daemon {
     pub host: Host,
     /// Default: 9001. With 0 the operating system picks one.
     pub port: u16,
+    /// What a running daemon can be given anew.
+    pub tuning: Tuning,
+}
+
+/// The settings of `[daemon]` that a reload applies to open streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// Silence after which a stream is written a comment; `keep_alive_seconds`, 1 to 3600, default 15.
+    pub keep_alive: Duration,
     /// What a browser that comes back is told; `replay_minutes` (default 60) and `replay_incidents`
     /// (default 20). With 0 of either, only a summary.
     pub replay: Limits,
@@ -88,7 +111,28 @@ impl Daemon {
             ),
             incidents: number(section, "replay_incidents", DEFAULT_REPLAY_INCIDENTS)?,
         };
-        Ok(Self { host, port, replay })
+        let keep_alive = match section.key("keep_alive_seconds") {
+            None => DEFAULT_KEEP_ALIVE_SECONDS,
+            Some(text) => (text.value.parse().ok())
+                .filter(|seconds| KEEP_ALIVE_SECONDS.contains(seconds))
+                .ok_or(Error::KeepAlive(text.place))?,
+        };
+        Ok(Self {
+            host,
+            port,
+            tuning: Tuning {
+                keep_alive: Duration::from_secs(keep_alive.into()),
+                replay,
+            },
+        })
+    }
+
+    /// What `host` and `port` name together, for messages.
+    pub fn address(&self) -> String {
+        match &self.host {
+            Host::Socket(path) => path.display().to_string(),
+            host => format!("{host}:{}", self.port),
+        }
     }
 
     pub(super) fn settings(&self) -> Vec<(String, String)> {
@@ -96,12 +140,16 @@ impl Daemon {
             ("daemon.host".to_owned(), self.host.to_string()),
             ("daemon.port".to_owned(), self.port.to_string()),
             (
+                "daemon.keep_alive_seconds".to_owned(),
+                self.tuning.keep_alive.as_secs().to_string(),
+            ),
+            (
                 "daemon.replay_minutes".to_owned(),
-                (self.replay.age.as_secs() / 60).to_string(),
+                (self.tuning.replay.age.as_secs() / 60).to_string(),
             ),
             (
                 "daemon.replay_incidents".to_owned(),
-                self.replay.incidents.to_string(),
+                self.tuning.replay.incidents.to_string(),
             ),
         ]
     }

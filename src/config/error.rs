@@ -66,6 +66,11 @@ pub enum Error {
     /// `[daemon] port` is no port.
     #[error("{0}: give a port number from 0 (any free port) to 65535")]
     ListenPort(Place),
+    /// `[daemon] keep_alive_seconds` is no time between two comments.
+    #[error(
+        "{0}: give a whole number of seconds from 1 to 3600, less than the proxy's limit on silence"
+    )]
+    KeepAlive(Place),
     /// Not a number where one is required.
     #[error("{0}: give a whole number, 0 or more")]
     Number(Place),

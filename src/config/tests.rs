@@ -266,9 +266,12 @@ mod daemon {
         let default = Daemon {
             host: Host::Any,
             port: 9001,
-            replay: Limits {
-                age: Duration::from_secs(3600),
-                incidents: 20,
+            tuning: Tuning {
+                keep_alive: Duration::from_secs(15),
+                replay: Limits {
+                    age: Duration::from_secs(3600),
+                    incidents: 20,
+                },
             },
         };
         assert_eq!(
@@ -280,12 +283,25 @@ mod daemon {
     }
 
     #[test]
+    fn the_time_between_keep_alives_is_1_to_3600_seconds() {
+        let daemon = Setup::daemon("keep_alive_seconds = 25").config().daemon;
+        assert_eq!(daemon.tuning.keep_alive, Duration::from_secs(25));
+        for value in ["0", "3601", "15s", "-1"] {
+            let error = Setup::daemon(&format!("keep_alive_seconds = {value}")).error();
+            assert!(
+                error.contains("keep_alive_seconds") && error.contains("1 to 3600"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn the_bounds_of_a_replay_are_whole_numbers() {
         let daemon = Setup::daemon("replay_minutes = 5\nreplay_incidents = 0")
             .config()
             .daemon;
-        assert_eq!(daemon.replay.age, Duration::from_secs(300));
-        assert_eq!(daemon.replay.incidents, 0);
+        assert_eq!(daemon.tuning.replay.age, Duration::from_secs(300));
+        assert_eq!(daemon.tuning.replay.incidents, 0);
         for value in ["-1", "1h", "1.5", "99999999999"] {
             let error = Setup::daemon(&format!("replay_minutes = {value}")).error();
             assert!(
@@ -936,6 +952,7 @@ mod settings {
         let expected = [
             "daemon.host = [::]",
             "daemon.port = 9001",
+            "daemon.keep_alive_seconds = 15",
             "daemon.replay_minutes = 60",
             "daemon.replay_incidents = 20",
             "database.resource = notifications",

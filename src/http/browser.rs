@@ -14,11 +14,12 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use log::debug;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::stream::Stream;
 use crate::auth::BrowserKey;
+use crate::config::Tuning;
 use crate::event::{self, Event};
 use crate::hub::{Command, Handed, Hub, Mailbox, Memory, Message};
 use crate::metrics::Metrics;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) replayer: Replayer,
     pub(crate) metrics: Metrics,
+    pub(crate) tuning: watch::Receiver<Tuning>,
 }
 
 /// Runs until the browser's last place is gone.
@@ -83,11 +85,15 @@ pub(crate) async fn run(mailbox: Mailbox, shared: Shared) {
             },
             step = poll_fn(|cx| browser.poll(cx)) => match step {
                 Step::Ended(index, result) => browser.remove(index, &result),
+                // What is due next depends on it.
+                Step::Written => {}
                 Step::Replayed(replay) => browser.replayed(replay),
             },
             message = messages.recv() => match message {
                 Ok(Message::Events(events)) => browser.receive(&events),
                 Ok(Message::Gap) => browser.incomplete = true,
+                // What is due next is asked anew anyway.
+                Ok(Message::Retuned) => {}
                 Err(RecvError::Lagged(missed)) => browser.lagged(missed),
                 // The hub dropped the contact: every place is gone.
                 Err(RecvError::Closed) => return,
@@ -127,6 +133,8 @@ struct Browser {
 enum Step {
     /// The stream of this index is over.
     Ended(usize, io::Result<()>),
+    /// A client has taken all that waited for it.
+    Written,
     Replayed(Replay),
 }
 
@@ -311,8 +319,12 @@ impl Browser {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         for (index, stream) in self.streams.iter_mut().enumerate() {
+            let had_to_write = !stream.is_written();
             if let Poll::Ready(result) = stream.poll(cx) {
                 return Poll::Ready(Step::Ended(index, result));
+            }
+            if had_to_write && stream.is_written() {
+                return Poll::Ready(Step::Written);
             }
         }
         match &mut self.replay {
@@ -351,18 +363,24 @@ impl Browser {
 
     fn tick(&mut self) {
         let now = Instant::now();
+        let keep_alive = self.keep_alive();
         let delivered: Vec<_> = self
             .streams
             .iter_mut()
-            .flat_map(|stream| stream.tick(now))
+            .flat_map(|stream| stream.tick(now, keep_alive))
             .collect();
         for event in delivered {
             self.delivered(&event);
         }
     }
 
+    fn keep_alive(&self) -> Duration {
+        self.shared.tuning.borrow().keep_alive
+    }
+
     fn next_tick(&self) -> Instant {
-        let streams = self.streams.iter().map(Stream::next_tick);
+        let keep_alive = self.keep_alive();
+        let streams = (self.streams.iter()).map(|stream| stream.next_tick(keep_alive));
         streams.min().unwrap_or_else(|| Instant::now() + IDLE_TICK)
     }
 }

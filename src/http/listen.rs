@@ -1,5 +1,6 @@
 //! Where connections come from: the sockets that `[daemon] host` and `port` name.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -14,6 +15,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use super::socket::Socket;
 use crate::burst::Burst;
 use crate::config::{Daemon, Host};
+use crate::service::{self, Passed};
 
 /// Connections that the kernel queues while the accept loop is busy; it caps this at
 /// `net.core.somaxconn`, 4096 by default.
@@ -33,59 +35,96 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The listening sockets.
 #[derive(Debug)]
 pub struct Listener {
-    tcp: Vec<TcpListener>,
-    unix: Option<(UnixListener, PathBuf)>,
+    sockets: Vec<Accepting>,
+    /// Of a Unix socket that we made, and remove.
+    path: Option<PathBuf>,
     refused: Burst,
 }
 
-/// A socket that could not be bound.
+#[derive(Debug)]
+enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// There is nothing to listen on.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot listen on {address}: {source}; check [daemon] host and port, and who else listens there"
-)]
-pub struct Error {
-    address: String,
-    source: io::Error,
+pub enum Error {
+    /// A socket could not be bound.
+    #[error(
+        "cannot listen on {address}: {source}; check [daemon] host and port, and who else listens there"
+    )]
+    Bind {
+        /// What was to be bound.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// What systemd passed cannot be used.
+    #[error("cannot use the socket that systemd passed: {0}; it has to be one of ListenStream=")]
+    Passed(io::Error),
 }
 
 impl Listener {
-    /// Binds what `daemon` names and logs each address.
+    /// Takes the sockets that systemd holds for us, if there are any; otherwise binds what `daemon` names.
+    /// Logs each address.
     ///
     /// # Errors
     ///
-    /// If nothing could be bound.
-    pub async fn bind(daemon: &Daemon) -> Result<Self, Error> {
-        let port = daemon.port;
-        let failed = |address: String| move |source| Error { address, source };
-        let tcp = match &daemon.host {
-            Host::Socket(path) => {
-                let listener = bind_unix(path)
-                    .await
-                    .map_err(failed(path.display().to_string()))?;
-                info!("listening on {}", path.display());
-                return Ok(Self {
-                    tcp: vec![],
-                    unix: Some((listener, path.clone())),
-                    refused: Burst::default(),
-                });
+    /// If nothing could be bound, or what systemd passed is no listening stream socket.
+    pub async fn open(daemon: &Daemon) -> Result<Self, Error> {
+        let passed = service::sockets().map_err(Error::Passed)?;
+        if passed.is_empty() {
+            return Self::bind(daemon).await;
+        }
+        let mut sockets = Vec::new();
+        for socket in passed {
+            let accepting = match socket {
+                Passed::Tcp(socket) => Accepting::from_tcp(socket),
+                Passed::Unix(socket) => Accepting::from_unix(socket),
             }
-            Host::Any => vec![bind_any(port).map_err(failed(format!("[::]:{port}")))?],
-            Host::Address(ip) => {
-                let address = SocketAddr::new(*ip, port);
-                vec![bind_tcp(address).map_err(failed(address.to_string()))?]
+            .map_err(Error::Passed)?;
+            info!("listening on {accepting}, a socket of systemd's");
+            if !accepting.is(daemon) {
+                warn!(
+                    "[daemon] names {}: not used, because systemd's socket unit decides; make them the same, or \
+                     disable icinga-notifications-web.socket",
+                    daemon.address()
+                );
             }
-            Host::Name(name) => bind_name(name, port)
-                .await
-                .map_err(failed(format!("{name}:{port}")))?,
-        };
-        for listener in &tcp {
-            if let Ok(address) = listener.local_addr() {
-                info!("listening on {address}");
-            }
+            sockets.push(accepting);
         }
         Ok(Self {
-            tcp,
-            unix: None,
+            sockets,
+            path: None,
+            refused: Burst::default(),
+        })
+    }
+
+    async fn bind(daemon: &Daemon) -> Result<Self, Error> {
+        let port = daemon.port;
+        let failed = |source| Error::Bind {
+            address: daemon.address(),
+            source,
+        };
+        let (sockets, path) = match &daemon.host {
+            Host::Socket(path) => {
+                let socket = bind_unix(path).await.map_err(failed)?;
+                (vec![Accepting::Unix(socket)], Some(path.clone()))
+            }
+            Host::Any => (vec![bind_any(port).map_err(failed)?], None),
+            Host::Address(ip) => (
+                vec![bind_tcp(SocketAddr::new(*ip, port)).map_err(failed)?],
+                None,
+            ),
+            Host::Name(name) => (bind_name(name, port).await.map_err(failed)?, None),
+        };
+        for socket in &sockets {
+            info!("listening on {socket}");
+        }
+        Ok(Self {
+            sockets,
+            path,
             refused: Burst::default(),
         })
     }
@@ -110,24 +149,77 @@ impl Listener {
     }
 
     async fn try_accept(&self) -> io::Result<Socket> {
-        if let Some((listener, _)) = &self.unix {
-            let (stream, _) = listener.accept().await?;
-            return Ok(Socket::Unix(stream));
-        }
-        let accepts = self.tcp.iter().map(|listener| Box::pin(listener.accept()));
-        let (accepted, ..) = future::select_all(accepts).await;
-        let (stream, _) = accepted?;
-        if let Err(error) = configure(SockRef::from(&stream)) {
-            debug!("a connection could not be configured: {error}");
-        }
-        Ok(Socket::Tcp(stream))
+        let accepts = (self.sockets.iter()).map(|socket| Box::pin(socket.accept()));
+        future::select_all(accepts).await.0
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some((_, path)) = &self.unix {
+        if let Some(path) = &self.path {
             let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Accepting {
+    fn from_tcp(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket).map(Self::Tcp)
+    }
+
+    fn from_unix(socket: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        UnixListener::from_std(socket).map(Self::Unix)
+    }
+
+    async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, _) = socket.accept().await?;
+                if let Err(error) = configure(SockRef::from(&stream)) {
+                    debug!("a connection could not be configured: {error}");
+                }
+                Ok(Socket::Tcp(stream))
+            }
+            Self::Unix(socket) => Ok(Socket::Unix(socket.accept().await?.0)),
+        }
+    }
+
+    /// Whether this is what `daemon` names, as far as that can be told without looking names up.
+    fn is(&self, daemon: &Daemon) -> bool {
+        match (self, &daemon.host) {
+            (Self::Unix(socket), Host::Socket(path)) => {
+                (socket.local_addr()).is_ok_and(|address| address.as_pathname() == Some(path))
+            }
+            (Self::Tcp(socket), host) => socket.local_addr().is_ok_and(|address| {
+                let same_host = match host {
+                    Host::Any => address.ip().is_unspecified(),
+                    Host::Address(ip) => address.ip() == *ip,
+                    Host::Name(_) => true,
+                    Host::Socket(_) => false,
+                };
+                same_host && address.port() == daemon.port
+            }),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Accepting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(socket) => match socket.local_addr() {
+                Ok(address) => address.fmt(f),
+                Err(error) => write!(f, "an unknown address ({error})"),
+            },
+            Self::Unix(socket) => {
+                let address = socket.local_addr().ok();
+                match address.as_ref().and_then(|address| address.as_pathname()) {
+                    Some(path) => path.display().fmt(f),
+                    None => f.write_str("a Unix socket without a name"),
+                }
+            }
         }
     }
 }
@@ -145,7 +237,7 @@ fn configure(socket: SockRef<'_>) -> io::Result<()> {
 }
 
 /// IPv6 and IPv4 in one socket, or IPv4 where the machine has no IPv6.
-fn bind_any(port: u16) -> io::Result<TcpListener> {
+fn bind_any(port: u16) -> io::Result<Accepting> {
     match bind_tcp(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)) {
         Err(error) if !has_ipv6() => {
             warn!("no IPv6 on this machine ({error}): listening on 0.0.0.0 instead of [::]");
@@ -160,7 +252,7 @@ fn has_ipv6() -> bool {
     std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr) -> io::Result<Accepting> {
     let domain = Domain::for_address(address);
     let socket = RawSocket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
@@ -172,11 +264,11 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Accepting::from_tcp(socket.into())
 }
 
 /// Every address of a name that can be bound; `localhost` is two of them on most machines.
-async fn bind_name(name: &str, port: u16) -> io::Result<Vec<TcpListener>> {
+async fn bind_name(name: &str, port: u16) -> io::Result<Vec<Accepting>> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name, port)).await?.collect();
     let mut listeners = Vec::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");

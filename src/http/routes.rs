@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::{debug, warn};
 use rand::RngExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use warp::Filter;
 use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
@@ -17,6 +17,7 @@ use warp::reply::Response;
 use super::browser;
 use crate::auth::{Credentials, Refusal, SignIn, last_event_id};
 use crate::burst::Burst;
+use crate::config::Tuning;
 use crate::database::describe;
 use crate::event;
 use crate::hub::{Full, Hub, Mailbox, Place};
@@ -55,13 +56,20 @@ pub struct State {
 
 impl State {
     /// The handlers' state.
-    pub fn new(hub: Hub, queries: Queries, replayer: Replayer, metrics: Metrics) -> Self {
+    pub fn new(
+        hub: Hub,
+        queries: Queries,
+        replayer: Replayer,
+        tuning: watch::Receiver<Tuning>,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             queries,
             browsers: browser::Shared {
                 hub,
                 replayer,
                 metrics,
+                tuning,
             },
             sign_ins: Arc::new(Semaphore::new(MAX_SIGN_INS)),
             full: Arc::default(),

@@ -20,10 +20,6 @@ use super::socket::Socket;
 use crate::event::{self, Event};
 use crate::hub::Place;
 
-/// Silence after which a comment is written: half of what Apache's `timeout=30` allows, the shortest
-/// of the proxies' limits.
-const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
-
 /// How long after an event the comment follows: far enough apart that no proxy reads both at once and
 /// passes them on as one write.
 const PROBE_AFTER: Duration = Duration::from_millis(50);
@@ -103,6 +99,11 @@ impl Stream {
         self.comment_due.is_some() || !self.surviving.is_empty()
     }
 
+    /// Whether nothing waits to be written.
+    pub(crate) fn is_written(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Queues a last block, behind which the stream closes.
     pub(crate) fn end(&mut self, retry_ms: u32) {
         if !self.ending {
@@ -116,11 +117,12 @@ impl Stream {
         self.unconfirmed.iter().map(|(event, _)| event)
     }
 
-    /// Does what is due by now. Returns the events that count as delivered from here on.
-    pub(crate) fn tick(&mut self, now: Instant) -> Vec<Arc<Event>> {
+    /// Does what is due by now, and writes a comment after a silence of `keep_alive`. Returns the events that count as
+    /// delivered from here on.
+    pub(crate) fn tick(&mut self, now: Instant, keep_alive: Duration) -> Vec<Arc<Event>> {
         let mut delivered = Vec::new();
         // What the client has not taken yet cannot have arrived: then everything takes longer.
-        let taken = self.queue.is_empty();
+        let taken = self.is_written();
         while let Some((until, count)) = self.surviving.front_mut()
             && *until <= now
         {
@@ -139,7 +141,7 @@ impl Stream {
                 self.comment_due = Some(now + PROBE_AFTER);
             }
         }
-        if self.queue.is_empty() && self.last_block + KEEP_ALIVE_AFTER <= now {
+        if self.queue.is_empty() && self.last_block + keep_alive <= now {
             self.push(event::KEEP_ALIVE, now);
         }
         delivered
@@ -158,9 +160,9 @@ impl Stream {
     }
 
     /// When [`Stream::tick`] is to be called again, at the latest.
-    pub(crate) fn next_tick(&self) -> Instant {
+    pub(crate) fn next_tick(&self, keep_alive: Duration) -> Instant {
         let idle = if self.queue.is_empty() {
-            self.last_block + KEEP_ALIVE_AFTER
+            self.last_block + keep_alive
         } else {
             self.last_progress + STUCK_AFTER
         };

@@ -106,7 +106,8 @@ impl Daemon {
         Self::spawn(config, command)
     }
 
-    fn spawn(config: ConfigDir, mut command: Command) -> Self {
+    /// Starts the daemon by a command that the test has prepared and waits until it listens.
+    pub(crate) fn spawn(config: ConfigDir, mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,0 +1,119 @@
+//! The service manager's side: what systemd is told, and the sockets that it holds for us. Without
+//! systemd all of this does nothing.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use log::debug;
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::hub::Hub;
+
+/// Time between two looks at what the status text says.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A listening socket that systemd passed (`sd_listen_fds(3)`).
+#[derive(Debug)]
+pub enum Passed {
+    /// `ListenStream=` with an address.
+    Tcp(TcpListener),
+    /// `ListenStream=` with a path.
+    Unix(UnixListener),
+}
+
+/// Takes the sockets that systemd passed; none without a socket unit. Only the first call finds them.
+///
+/// # Errors
+///
+/// If one of them is no listening stream socket.
+pub fn sockets() -> io::Result<Vec<Passed>> {
+    let mut passed = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for index in 0..passed.len() {
+        if let Ok(Some(socket)) = passed.take_tcp_listener(index) {
+            sockets.push(Passed::Tcp(socket));
+        } else if let Some(socket) = passed.take_unix_listener(index)? {
+            sockets.push(Passed::Unix(socket));
+        }
+    }
+    Ok(sockets)
+}
+
+/// Start-up is over.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// A sign of life, for the watchdog.
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+/// The configuration is being read again; [`ready`] ends that.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => debug!("the service manager was not told of a reload: {error}"),
+    }
+}
+
+/// The daemon is stopping.
+pub fn stopping() {
+    tell(&[
+        NotifyState::Stopping,
+        NotifyState::Status("stopping: ending streams"),
+    ]);
+}
+
+/// Keeps the status text up to date, which `systemctl status` shows.
+pub async fn report(hub: Hub, hears: watch::Receiver<bool>) {
+    let mut shown = String::new();
+    loop {
+        let now = status(hub.streams(), hub.contacts().len(), *hears.borrow());
+        if now != shown {
+            tell(&[NotifyState::Status(&now)]);
+            shown = now;
+        }
+        sleep(STATUS_INTERVAL).await;
+    }
+}
+
+fn status(streams: usize, users: usize, hears: bool) -> String {
+    let plural = |count| if count == 1 { "" } else { "s" };
+    let text = format!(
+        "{streams} stream{} of {users} user{}",
+        plural(streams),
+        plural(users)
+    );
+    if hears {
+        text
+    } else {
+        format!("{text}; waiting for the database")
+    }
+}
+
+/// One datagram to `$NOTIFY_SOCKET`, if that is set (`sd_notify(3)`).
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        debug!("the service manager could not be told: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_counts_and_tells_what_is_amiss() {
+        assert_eq!(status(312, 57, true), "312 streams of 57 users");
+        assert_eq!(
+            status(1, 1, false),
+            "1 stream of 1 user; waiting for the database"
+        );
+    }
+}
