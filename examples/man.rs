@@ -98,7 +98,7 @@ const SECTIONS: [Section; 4] = [
 /// # Errors
 ///
 /// Those of writing into memory, which does not fail.
-pub fn page(date: &str) -> io::Result<String> {
+pub(crate) fn page(date: &str) -> io::Result<String> {
     let mut cli = Cli::command();
     cli.build();
     let man = Man::new(cli.clone())

@@ -8,7 +8,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb
+cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb >/dev/null
 cargo generate-rpm --version >/dev/null 2>&1 || cargo install --locked cargo-generate-rpm
 
 out=target/packages
@@ -33,7 +33,7 @@ icinga-desktop-bridge ($version-1) unstable; urgency=medium
  -- $maintainer  $(date -R -u -d "$day")
 TEXT
 
-cargo deb --locked --quiet --no-build --output "$out/"
+cargo deb --locked --quiet --no-build --output "$out/" >/dev/null
 cargo generate-rpm --output "$out/"
 rm "$out/changelog.Debian" "$out"/*.gz
 ls "$out"/*.deb "$out"/*.rpm
