@@ -27,7 +27,7 @@ use crate::queries::{Keeper, Queries};
 use crate::replay::Replayer;
 use crate::resolver::Resolver;
 use crate::service;
-use crate::sign_ins::{self, SignIns};
+use crate::sign_ins::{Rechecks, SignIns};
 
 /// How the program ends. Service managers act on these, so they are fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ where
     let (events_keeper, events) = Keeper::new(connector.clone(), "query", Arc::clone(&hung));
     let (sign_ins_keeper, sessions) = Keeper::new(connector.clone(), "sign-in", Arc::clone(&hung));
     let (queue, received) = mpsc::channel(listener::QUEUE);
-    let (rechecks, to_recheck) = mpsc::channel(sign_ins::QUEUE);
+    let (rechecks, to_recheck) = Rechecks::new();
     let (beats, beaten) = watch::channel(0);
     let (hears, heard) = watch::channel(false);
     let (stop, stopped) = oneshot::channel();
@@ -115,7 +115,7 @@ where
     let deaf = Arc::new(Notify::new());
     let outlets = Outlets {
         queue,
-        rechecks,
+        rechecks: rechecks.clone(),
         beats,
         hears,
     };
@@ -138,7 +138,14 @@ where
     );
     let (tune, tuning) = watch::channel(config.daemon.tuning);
     let replayer = Replayer::new(events.clone(), tuning.clone());
-    let state = State::new(hub.clone(), sessions.clone(), replayer, tuning, metrics);
+    let state = State::new(
+        hub.clone(),
+        sessions.clone(),
+        replayer,
+        rechecks,
+        tuning,
+        metrics,
+    );
 
     let positions = tokio::spawn(Positions::new(hub.clone(), sessions.clone()).run(stopped));
     let mut server = tokio::spawn(http::serve(listener, pending, http::routes(state)));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures::future::{Fuse, FusedFuture, FutureExt};
 use futures::{StreamExt, stream};
-use log::{debug, error, info, warn};
+use log::{error, info, warn};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Error};
@@ -23,6 +23,7 @@ use crate::notification::{
     self, Beat, INCIDENT_CHANNEL, Kind, Notification, PULSE_CHANNEL, SESSION_CHANNEL, SessionChange,
 };
 use crate::pulse::PulseToken;
+use crate::sign_ins::{Recheck, Rechecks};
 
 /// How many notifications may wait for the resolver: a transaction that notifies 100,000 contacts
 /// fits, at 48 bytes each.
@@ -41,22 +42,13 @@ pub enum Received {
     Gap,
 }
 
-/// Whose sign-ins to check again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recheck {
-    /// This contact's.
-    Contact(i64),
-    /// Everybody's.
-    All,
-}
-
 /// Where the listener sends what it hears.
 #[derive(Debug)]
 pub struct Outlets {
     /// To the resolver.
     pub queue: mpsc::Sender<Received>,
     /// To whoever ends streams whose sign-in is not valid any more.
-    pub rechecks: mpsc::Sender<Recheck>,
+    pub rechecks: Rechecks,
     /// To the pulse: which beat of its own came back.
     pub beats: watch::Sender<u64>,
     /// Whether the session listens: what makes the daemon ready.
@@ -142,8 +134,7 @@ impl Listener {
         info!("database: LISTEN {INCIDENT_CHANNEL} is in force");
         backoff.reset();
         self.report_gap();
-        // Full means that a check of everybody is due anyway.
-        let _ = self.outlets.rechecks.try_send(Recheck::All);
+        self.outlets.rechecks.changed(Recheck::All);
         self.outlets.hears.send_replace(true);
         let deaf = Arc::clone(&self.deaf);
 
@@ -213,7 +204,8 @@ impl Listener {
                 Notification::parse(payload).map(|n| Some(Received::Notification(n)))
             }
             SESSION_CHANNEL => notification::parse(payload).map(|change: SessionChange| {
-                self.recheck(change.contact_id);
+                let recheck = Recheck::Contact(change.contact_id);
+                self.outlets.rechecks.changed(recheck);
                 None
             }),
             _ => notification::parse(payload).map(|beat: Beat| {
@@ -234,18 +226,6 @@ impl Listener {
             }
             Ok(None)
         })
-    }
-
-    fn recheck(&self, contact_id: i64) {
-        if self
-            .outlets
-            .rechecks
-            .try_send(Recheck::Contact(contact_id))
-            .is_err()
-        {
-            // The next periodic check finds it.
-            debug!("sign-ins of contact {contact_id} are checked later: too many changed at once");
-        }
     }
 
     /// Queues `received`, or turns it into a gap.

@@ -47,9 +47,13 @@ impl Positions {
     pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // What the database did not take is due as soon as it is back.
+        let mut overdue = false;
         loop {
             let due = async {
-                ticks.tick().await;
+                if !overdue {
+                    ticks.tick().await;
+                }
                 self.queries.session().await
             };
             let session = tokio::select! {
@@ -65,6 +69,7 @@ impl Positions {
                 return;
             };
             self.store(&session).await;
+            overdue = session.is_closed();
         }
     }
 

@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::position::Position;
 use crate::queries::{Queries, Session};
 use crate::replay::Replayer;
+use crate::sign_ins::{Recheck, Rechecks};
 
 /// The header in which the proxies pass on the version that the path names.
 const VERSION_HEADER: &str = "x-icinga-notifications-protocol-version";
@@ -49,6 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct State {
     queries: Queries,
     browsers: browser::Shared,
+    rechecks: Rechecks,
     sign_ins: Arc<Semaphore>,
     full: Arc<Mutex<Burst>>,
     away: Arc<Mutex<Burst>>,
@@ -60,6 +62,7 @@ impl State {
         hub: Hub,
         queries: Queries,
         replayer: Replayer,
+        rechecks: Rechecks,
         tuning: watch::Receiver<Tuning>,
         metrics: Metrics,
     ) -> Self {
@@ -71,6 +74,7 @@ impl State {
                 metrics,
                 tuning,
             },
+            rechecks,
             sign_ins: Arc::new(Semaphore::new(MAX_SIGN_INS)),
             full: Arc::default(),
             away: Arc::default(),
@@ -147,6 +151,7 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
         Ok(credentials) => credentials,
         Err(refusal) => return refuse(state, refusal),
     };
+    let changes = state.rechecks.changes();
     let sign_in = match sign_in(state, &credentials, last_event_id(headers)).await {
         Ok(Ok(sign_in)) => sign_in,
         Ok(Err(refusal)) => return refuse(state, refusal),
@@ -178,6 +183,11 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
             return no_content();
         }
     };
+    if state.rechecks.changes() != changes {
+        // The sign-in may have ended after the database was asked, and before there was a stream to end.
+        let recheck = Recheck::Contact(sign_in.contact_id);
+        state.rechecks.check(recheck);
+    }
     if let Some(mailbox) = mailbox {
         tokio::spawn(browser::run(mailbox, state.browsers.clone()));
     }
