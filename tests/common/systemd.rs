@@ -228,8 +228,8 @@ impl Machine {
                 if kind.is_dir() {
                     directories.push(path.clone());
                 }
-                if !kind.is_char_device() && !(kind.is_dir() && Path::new("/").join(&file).is_dir())
-                {
+                let is_only_passed = kind.is_dir() && Path::new("/").join(&file).is_dir();
+                if !kind.is_char_device() && !is_only_passed {
                     written.insert(file);
                 }
             }
