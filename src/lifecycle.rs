@@ -175,7 +175,8 @@ where
     let answerer = Answerer::new(to_answer, events.clone(), hub.clone());
 
     let positions = tokio::spawn(Positions::new(hub.clone(), sessions.clone()).run(stopped));
-    let mut server = tokio::spawn(http::serve(listener, pending, http::routes(state)));
+    let (close, closed) = watch::channel(false);
+    let mut server = tokio::spawn(http::serve(listener, pending, http::routes(state), closed));
     let mut keepers = tokio::spawn(async move {
         let result = future::try_join(events_keeper.run(), sign_ins_keeper.run()).await;
         // Handed back: without its keeper a task ends, and would be taken for the cause.
@@ -226,12 +227,14 @@ where
         never = ready => match never {},
     };
     service::stopping();
-    if !server.is_finished() {
-        // Awaited, because a Unix socket is removed when the server is gone.
-        server.abort();
-        let _ = server.await;
+    // Nobody waits for it if the server has died.
+    let _ = close.send(true);
+    if server.is_finished() {
+        farewell(&hub).await;
+    } else {
+        // Awaited, because a Unix socket is removed when the server is gone, and because it has requests to answer.
+        let _ = tokio::join!(server, farewell(&hub));
     }
-    farewell(&hub).await;
     // If it is gone, so is what it would have done.
     let _ = stop.send(());
     if timeout(STORE, positions).await.is_err() {
@@ -340,14 +343,14 @@ struct Capacity {
     /// As streams.
     streams: usize,
     /// That are none, or not yet.
-    pending: usize,
+    pending: u32,
 }
 
 /// File descriptors for everything that is no connection of a client.
 const RESERVED_FILES: usize = 64;
 
 /// Connections without a stream, at most: they live for ten seconds and a sign-in.
-const MAX_PENDING: usize = 4096;
+const MAX_PENDING: u32 = 4096;
 
 /// Raises the limit on open files as far as it goes, and divides it up.
 fn capacity() -> Capacity {
@@ -368,8 +371,9 @@ fn capacity() -> Capacity {
         usize::try_from(files).unwrap_or(usize::MAX)
     });
     let usable = files.saturating_sub(RESERVED_FILES);
-    let pending = (usable / 4).clamp(1, MAX_PENDING);
-    let streams = usable.saturating_sub(pending);
+    let pending =
+        u32::try_from(usable / 4).map_or(MAX_PENDING, |pending| pending.clamp(1, MAX_PENDING));
+    let streams = usable.saturating_sub(pending as usize);
     info!("room for {streams} streams (limit on open files: {files}; with systemd: LimitNOFILE=)");
     Capacity { streams, pending }
 }

@@ -176,6 +176,30 @@ async fn sigterm_ends_streams_cleanly_and_the_daemon_with_0() {
 }
 
 #[tokio::test]
+async fn who_was_accepted_before_a_stop_is_answered() {
+    let mut world = World::new("accepted").await;
+    let mut alice = world.user("alice").await;
+    let address = &world.daemon.address;
+    let request = get("GET", "/", "");
+    let (begin, end) = request.split_at(request.len() / 2);
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(begin).await.unwrap();
+    // Answered after that one was accepted, because they queue.
+    assert_eq!(Answer::to(address, &request).await.status, 404);
+
+    world.daemon.signal("TERM");
+    while alice.stream.block().await.is_some() {}
+    half.write_all(end).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, half.read_to_string(&mut answer))
+        .await
+        .expect("the end in time")
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer:?}");
+    assert_eq!(world.daemon.wait().code(), Some(0));
+}
+
+#[tokio::test]
 async fn while_the_database_is_away_browsers_are_told_to_come_back() {
     let cluster = Cluster::private();
     let world = World::on(&cluster, "away", Shape::V1_0).await;

@@ -27,7 +27,8 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use log::{debug, warn};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::timeout;
 use warp::Filter;
 use warp::http::response::Parts;
 use warp::reply::Response;
@@ -46,14 +47,26 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// twice. Beyond it hyper answers 431.
 const HEADER_LIMIT: usize = 64 * 1024;
 
-/// Accepts and serves connections until the returned future is dropped. At most `pending` of them at a
-/// time are not streams; further ones wait in the kernel's queue.
-pub async fn serve<F>(mut listener: Listener, pending: usize, filter: F)
-where
+/// How long requests that were accepted before a stop may take to be answered. They do in milliseconds,
+/// unless the database or the client is slow.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// Accepts and serves connections. At most `pending` of them at a time are not streams; further ones wait
+/// in the kernel's queue.
+///
+/// Ends when `stop` says so: it accepts no more, and answers those who were accepted, because a proxy whose
+/// request is cut says 502 to a browser, which then never comes back.
+pub async fn serve<F>(
+    mut listener: Listener,
+    pending: u32,
+    filter: F,
+    mut stop: watch::Receiver<bool>,
+) where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
 {
-    let pending = Arc::new(Semaphore::new(pending));
+    let places = pending;
+    let pending = Arc::new(Semaphore::new(places as usize));
     let mut full = Burst::default();
     loop {
         if pending.available_permits() == 0
@@ -61,26 +74,36 @@ where
         {
             warn!("a flood of connections: new ones wait until others are through{more}");
         }
-        // It is never closed.
-        let Ok(permit) = Arc::clone(&pending).acquire_owned().await else {
-            return;
+        let next = async {
+            let permit = Arc::clone(&pending).acquire_owned().await;
+            (permit, listener.accept().await)
         };
-        let socket = listener.accept().await;
-        let connection = connection(socket, filter.clone());
+        let (permit, socket) = tokio::select! {
+            next = next => next,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let connection = connection(socket, filter.clone(), stop.clone());
         tokio::spawn(async move {
             connection.await;
             drop(permit);
         });
     }
+    drop(listener);
+    if timeout(LAST_ANSWERS, pending.acquire_many(places))
+        .await
+        .is_err()
+    {
+        debug!("connections that were not done in time are cut");
+    }
 }
 
-/// Serves one connection until it closes or becomes a stream.
-async fn connection<F>(socket: Socket, filter: F)
+/// Serves one connection until it closes or becomes a stream; after a `stop` not beyond its next answer.
+async fn connection<F>(socket: Socket, filter: F, mut stop: watch::Receiver<bool>)
 where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
 {
-    let (sender, receiver) = oneshot::channel();
+    let (sender, mut receiver) = oneshot::channel();
     let sender = Arc::new(Mutex::new(Some(sender)));
     let warp = TowerToHyperService::new(warp::service(filter));
     let service = service_fn(move |request: Request<Incoming>| {
@@ -109,19 +132,27 @@ where
         .header_read_timeout(HEADER_TIMEOUT)
         .max_header_size(HEADER_LIMIT)
         .serve_connection(TokioIo::new(socket), service);
-    tokio::select! {
-        result = &mut connection => {
-            if let Err(error) = result {
-                debug!("connection: {error}");
+    let mut stopping = false;
+    let (parts, place) = loop {
+        tokio::select! {
+            result = &mut connection => {
+                if let Err(error) = result {
+                    debug!("connection: {error}");
+                }
+                return;
+            }
+            Ok(handed_over) = &mut receiver => break handed_over,
+            _ = stop.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                // Closes one that is idle between two requests, and any other after its answer.
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
         }
-        Ok((parts, place)) = receiver => {
-            // What hyper may have read beyond the request is of a client that pipelines behind an
-            // answer that never ends: dropped, like all that follows it.
-            let socket = connection.into_parts().io.into_inner();
-            place.hand_over(socket, head(&parts));
-        }
-    }
+    };
+    // What hyper may have read beyond the request is of a client that pipelines behind an
+    // answer that never ends: dropped, like all that follows it.
+    let socket = connection.into_parts().io.into_inner();
+    place.hand_over(socket, head(&parts));
 }
 
 /// The answer's head and the first bytes of its body, so that proxies flush at once. No length and no

@@ -7,9 +7,11 @@
 pub(crate) mod apache;
 pub(crate) mod daemon;
 pub(crate) mod icinga;
+pub(crate) mod packages;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod sse;
+pub(crate) mod systemd;
 pub(crate) mod world;
 
 /// Takes what the hard limit on open files allows, for this process and those it starts.

@@ -1,0 +1,1 @@
+getent group icingaweb2 >/dev/null || groupadd --system icingaweb2
