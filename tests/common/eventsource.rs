@@ -122,12 +122,9 @@ impl Connection {
         }
     }
 
-    /// Whether it can carry no further request. Over HTTP/1.1 leaving a stream closes its connection.
-    pub(crate) async fn is_closed(&mut self) -> bool {
-        match &mut self.sender {
-            Sender::Http1(sender) => sender.ready().await.is_err(),
-            Sender::Http2(sender) => sender.ready().await.is_err(),
-        }
+    /// Whether it stays when a stream is left: over HTTP/1.1 it closes.
+    pub(crate) fn outlives_streams(&self) -> bool {
+        matches!(self.sender, Sender::Http2(_))
     }
 
     /// Opens a stream.
@@ -142,12 +139,14 @@ impl Connection {
             match &mut self.sender {
                 Sender::Http1(sender) => {
                     let request = request(PATH).header("host", "localhost");
+                    sender.ready().await?;
                     sender
                         .send_request(request.body(Empty::new()).expect("a request"))
                         .await
                 }
                 Sender::Http2(sender) => {
                     let request = request(&format!("https://localhost{PATH}"));
+                    sender.ready().await?;
                     sender
                         .send_request(request.body(Empty::new()).expect("a request"))
                         .await

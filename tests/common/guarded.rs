@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 
 use super::sse::PATIENCE;
 
-/// A running server in a directory of its own, asked to end when this is dropped or the process ends, however it ends.
+/// A running server in a directory of its own, killed when this is dropped or the process ends, however it ends.
 pub(crate) struct Guarded {
     shell: Child,
     lifeline: Option<ChildStdin>,
     log: PathBuf,
 }
 
-/// Runs the arguments behind the directory until standard input closes, which only the test process holds open. Servers
-/// with workers take them along only if they are asked to end, not if they are killed.
+/// Runs the arguments behind the directory until standard input closes, which only the test process holds open. Then it
+/// kills the server and its workers, which are a process group: asked to end, Apache waits ten seconds for open streams.
 const GUARDIAN: &str = r#"
     trap '' HUP INT TERM
     directory=$1; shift
-    (trap - HUP INT TERM; exec "$@") &
+    setsid "$@" &
     cat > /dev/null
-    kill -TERM $!
+    kill -KILL "-$!"
     wait $!
     rm -rf "$directory"
 "#;
