@@ -15,7 +15,10 @@ have cc || missing="$missing gcc"
 have pkg-config || missing="$missing pkg-config"
 [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
 have curl || missing="$missing curl"
+have openssl || missing="$missing openssl"
 [ -x /usr/sbin/apache2 ] || missing="$missing apache2"
+[ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
+{ have ip || [ -x /usr/sbin/ip ]; } || missing="$missing iproute2"
 # Debian's package starts a service on port 6432; the tests run their own on other ports. Not in every PATH.
 have pgbouncer || [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
 # What the example for Icinga is checked with. Not in every PATH.

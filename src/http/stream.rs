@@ -86,13 +86,15 @@ impl Stream {
         self.comment_due.get_or_insert(now + PROBE_AFTER);
     }
 
-    /// Starts to find out whether the client is still there, unless that is under way.
+    /// Starts to find out whether the client is still there. A probe that is under way does not tell: its bytes may have
+    /// been written before the client left.
     pub(crate) fn start_probe(&mut self) {
-        if !self.is_probing() {
-            let now = Instant::now();
+        let now = Instant::now();
+        // What waits will be written from now on, and does as well.
+        if self.is_written() {
             self.push(event::KEEP_ALIVE, now);
-            self.comment_due = Some(now + PROBE_AFTER);
         }
+        self.comment_due = Some(now + PROBE_AFTER);
     }
 
     /// Whether it is not yet known that the client is still there.

@@ -81,6 +81,18 @@ impl World {
         stream
     }
 
+    /// Notifies a contact of a new incident.
+    pub(crate) async fn incident(&self, contact: i64, object: &str) -> Written {
+        self.icinga
+            .event(Event {
+                object,
+                severity: Some("crit"),
+                notified: &[(contact, 1, "pending")],
+                ..Event::default()
+            })
+            .await
+    }
+
     /// Waits until an event counts as delivered: its row is done in a stored position.
     pub(crate) async fn delivered(&self, history_id: i64) {
         let done = format!(
