@@ -176,7 +176,12 @@ where
 
     let positions = tokio::spawn(Positions::new(hub.clone(), sessions.clone()).run(stopped));
     let (close, closed) = watch::channel(false);
-    let mut server = tokio::spawn(http::serve(listener, pending, http::routes(state), closed));
+    let mut server = tokio::spawn(http::serve(
+        listener,
+        pending,
+        http::routes(state),
+        closed.clone(),
+    ));
     let mut keepers = tokio::spawn(async move {
         let result = future::try_join(events_keeper.run(), sign_ins_keeper.run()).await;
         // Handed back: without its keeper a task ends, and would be taken for the cause.
@@ -196,7 +201,7 @@ where
             hub: hub.clone(),
             metrics,
         });
-        let server = http::serve(listener, admin::PENDING, routes);
+        let server = http::serve(listener, admin::PENDING, routes, closed.clone());
         let _ = tasks.spawn(named("admin", server));
     }
     let _ = tasks.spawn(named(

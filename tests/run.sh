@@ -21,6 +21,11 @@ have openssl || missing="$missing openssl"
 { have ip || [ -x /usr/sbin/ip ]; } || missing="$missing iproute2"
 # Debian's package starts a service on port 6432; the tests run their own on other ports. Not in every PATH.
 have pgbouncer || [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
+# What the packages are looked at with, and what boots the systemd that they are installed in.
+have lintian || missing="$missing lintian"
+have rpm || missing="$missing rpm"
+have man || missing="$missing man-db"
+have systemd-nspawn || missing="$missing systemd-container"
 # What the example for Icinga is checked with. Not in every PATH.
 [ -x /usr/lib/nagios/plugins/check_http ] || missing="$missing monitoring-plugins-basic"
 [ -x /usr/sbin/icinga2 ] || missing="$missing icinga2-bin"

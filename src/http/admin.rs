@@ -17,7 +17,7 @@ use crate::metrics::{self, Gauges, Metrics};
 use crate::queries::Queries;
 
 /// Connections at a time; who monitors needs one or two.
-pub const PENDING: usize = 16;
+pub const PENDING: u32 = 16;
 
 /// What the answers are made of.
 #[derive(Debug, Clone)]
