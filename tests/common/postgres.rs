@@ -77,6 +77,8 @@ impl Cluster {
 
     /// A server of which `fill` makes the data directory.
     fn started(fill: impl FnOnce(&Endpoint)) -> Self {
+        // Before there is a directory: it panics if there is no server.
+        let programs = server_programs();
         let directory = tempfile::Builder::new()
             .prefix("icinga-desktop-test-")
             .tempdir()
@@ -86,7 +88,7 @@ impl Cluster {
             .expect("the directory just made")
             .uid();
         let endpoint = Arc::new(Endpoint {
-            programs: server_programs(),
+            programs,
             through_runuser: owner == 0,
             port: AtomicU32::new(0),
             directory,
