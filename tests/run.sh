@@ -15,6 +15,8 @@ have cc || missing="$missing gcc"
 have pkg-config || missing="$missing pkg-config"
 [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
 have curl || missing="$missing curl"
+# Fetches the other PostgreSQL majors.
+have npm || missing="$missing npm"
 have openssl || missing="$missing openssl"
 [ -x /usr/sbin/apache2 ] || missing="$missing apache2"
 [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
