@@ -148,6 +148,18 @@ impl Credentials {
         BrowserKey::new(&self.session_id)
     }
 
+    /// The user agent that the browser signed in with, whatever it calls itself now; `None` if there is no such session.
+    ///
+    /// # Errors
+    ///
+    /// The database's own.
+    pub async fn signed_in_as(
+        &self,
+        session: &Session,
+    ) -> Result<Option<String>, tokio_postgres::Error> {
+        session.user_agent(&self.session_id).await
+    }
+
     /// Asks the database.
     ///
     /// # Errors

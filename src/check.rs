@@ -1,10 +1,13 @@
 //! `check`: looks at everything that has to hold before streams work, and says what to do where it
 //! does not. One line each.
 
+mod stream;
+
 use std::io::{self, Write};
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::StreamExt;
+use futures::stream::poll_fn;
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client};
 
@@ -15,25 +18,28 @@ use crate::installation::{self, TRIGGERS, VERSION};
 use crate::notification::INCIDENT_CHANNEL;
 use crate::queries::Session;
 
+pub use self::stream::{Address, Visit};
+
 /// How long the round trip of a notification may take; it is a matter of milliseconds.
 const ROUND_TRIP: Duration = Duration::from_secs(5);
 
 /// A channel of its own: what `check` sends must not reach a running daemon.
 const CHECK_CHANNEL: &str = "icinga_desktop_check";
 
-/// Writes one line per check to `out`. Returns whether all of them hold.
+/// Writes one line per check to `out`, those of a stream through the proxy included if there is a `visit`. Returns whether
+/// all of them hold.
 ///
 /// # Errors
 ///
 /// If `out` cannot be written to.
-pub async fn run(config: &Config, out: &mut impl Write) -> io::Result<bool> {
+pub async fn run(config: &Config, visit: Option<&Visit>, out: &mut impl Write) -> io::Result<bool> {
     writeln!(
         out,
         "ok    configuration: resource \"{}\"",
         config.database.resource
     )?;
     let checks = Checks { out, good: true };
-    checks.run(config).await
+    checks.run(config, visit).await
 }
 
 struct Checks<'a, W> {
@@ -52,7 +58,7 @@ impl<W: Write> Checks<'_, W> {
         }
     }
 
-    async fn run(mut self, config: &Config) -> io::Result<bool> {
+    async fn run(mut self, config: &Config, visit: Option<&Visit>) -> io::Result<bool> {
         let connected = match Connector::new(&config.database) {
             Ok(connector) => connect_twice(&connector).await,
             Err(error) => Err(error),
@@ -65,7 +71,7 @@ impl<W: Write> Checks<'_, W> {
             }
         };
         let (heard, mut notifications) = tokio::sync::mpsc::unbounded_channel();
-        let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
+        let mut messages = poll_fn(move |cx| connection.poll_message(cx));
         tokio::spawn(async move {
             while let Some(Ok(message)) = messages.next().await {
                 if let AsyncMessage::Notification(notification) = message {
@@ -112,6 +118,10 @@ impl<W: Write> Checks<'_, W> {
                         let fine = "every query of the daemon may be run".to_owned();
                         self.report("rights", Ok(fine))?;
                         self.report("bridges", bridges(&session).await)?;
+                        if let Some(visit) = visit {
+                            let keep_alive = config.daemon.tuning.keep_alive;
+                            self.follow(visit, &session, keep_alive).await?;
+                        }
                     }
                     Err(error) => {
                         let problem = installation::Error::Refused(error).to_string();

@@ -401,6 +401,20 @@ impl Session {
             .collect()
     }
 
+    /// The user agent of a session; `None` if there is no such session. Asked once, by `check`, and so not prepared.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn user_agent(&self, session_id: &str) -> Result<Option<String>, Error> {
+        let statement = "SELECT user_agent FROM browser_session WHERE php_session_id = $1";
+        let row = self
+            .client
+            .query_opt(statement, &[&Redacted(session_id)])
+            .await?;
+        row.map(|row| row.try_get(0)).transpose()
+    }
+
     /// What is known of a session; `None` if there is no such session.
     ///
     /// # Errors

@@ -7,12 +7,12 @@ mod common;
 use std::time::Duration;
 
 use common::apache::Apache;
-use common::daemon::{ConfigDir, Daemon};
+use common::daemon::Daemon;
 use common::eventsource::{Connection, EventSource, Site};
 use common::network::enter_private_network;
 use common::nginx::Nginx;
 use common::sse::{AGENT, PATIENCE};
-use common::world::{World, resource};
+use common::world::World;
 use tokio::time::Instant;
 
 /// The addresses of the bridges in the shipped files for several.
@@ -26,21 +26,6 @@ struct Browser {
 }
 
 impl World {
-    /// In a network of its own, with a daemon where the shipped files expect it, as it is without a word in `[daemon]`.
-    async fn behind_proxies(hint: &str) -> Self {
-        enter_private_network(&[]);
-        let mut world = Self::new(hint).await;
-        world.daemon = world.another_daemon("");
-        world
-    }
-
-    /// Starts a daemon with these keys of `[daemon]`.
-    fn another_daemon(&self, keys: &str) -> Daemon {
-        let daemon = Daemon::launch(ConfigDir::new(keys, &resource(&self.database, &self.role)));
-        daemon.wait_for_log("ready: ");
-        daemon
-    }
-
     /// Signs a browser in that has a tab open at `site`.
     async fn browser(&self, site: &Site) -> Browser {
         let name = format!("user {}", rand::random::<u64>());
