@@ -26,7 +26,9 @@ have pgbouncer || [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
 # What the packages are looked at with, and what boots the systemd that they are installed in.
 have lintian || missing="$missing lintian"
 have rpm || missing="$missing rpm"
-have man || missing="$missing man-db"
+have mandoc || missing="$missing mandoc"
+have groff || missing="$missing groff-base"
+have col || missing="$missing bsdextrautils"
 have systemd-nspawn || missing="$missing systemd-container"
 # What the example for Icinga is checked with. Not in every PATH.
 [ -x /usr/lib/nagios/plugins/check_http ] || missing="$missing monitoring-plugins-basic"
