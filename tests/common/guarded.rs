@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::sse::PATIENCE;
 
-/// A running server in a directory of its own, killed when this is dropped or the process ends, however it ends.
+/// A running server in a directory of its own, ended when this is dropped or the process ends, however it ends.
 pub(crate) struct Guarded {
     shell: Child,
     lifeline: Option<ChildStdin>,
@@ -16,13 +16,16 @@ pub(crate) struct Guarded {
 }
 
 /// Runs the arguments behind the directory until standard input closes, which only the test process holds open. Then it
-/// kills the server and its workers, which are a process group: asked to end, Apache waits ten seconds for open streams.
+/// asks the server to end, which gives back its shared memory, and kills its workers: Apache would wait ten seconds for those
+/// with open streams.
 const GUARDIAN: &str = r#"
-    trap '' HUP INT TERM
+    trap : HUP INT TERM
     directory=$1; shift
-    setsid "$@" &
+    "$@" &
     cat > /dev/null
-    kill -KILL "-$!"
+    workers=$(cat "/proc/$!/task/$!/children")
+    kill -TERM $!
+    [ -z "$workers" ] || kill -KILL $workers
     wait $!
     rm -rf "$directory"
 "#;
