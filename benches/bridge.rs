@@ -26,6 +26,8 @@ mod latency;
 mod memory;
 #[path = "bridge/sign_in.rs"]
 mod sign_in;
+#[path = "bridge/stop.rs"]
+mod stop;
 #[path = "bridge/writer.rs"]
 mod writer;
 
@@ -35,7 +37,7 @@ use common::daemon::{ConfigDir, Daemon};
 use common::postgres::{Cluster, Database};
 use common::world::resource;
 
-const NAMES: [&str; 5] = ["latency", "writer", "memory", "fanout", "sign_in"];
+const NAMES: [&str; 6] = ["latency", "writer", "memory", "fanout", "sign_in", "stop"];
 
 /// One thread: what must not wait for anything else of this program has a thread and a runtime of its own.
 #[tokio::main(flavor = "current_thread")]
@@ -49,7 +51,7 @@ async fn main() -> ExitCode {
         eprintln!("no measurement {unknown:?}; there are: {}", NAMES.join(" "));
         return ExitCode::FAILURE;
     }
-    figures::raise_file_limit();
+    common::raise_file_limit();
     let names: Vec<&str> = NAMES
         .into_iter()
         .filter(|name| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name))
@@ -73,7 +75,8 @@ async fn main() -> ExitCode {
         "writer" => writer::run().await,
         "memory" => memory::run().await,
         "fanout" => fanout::run().await,
-        _ => sign_in::run().await,
+        "sign_in" => sign_in::run().await,
+        _ => stop::run(),
     }
     ExitCode::SUCCESS
 }

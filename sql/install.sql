@@ -2,13 +2,13 @@
 --
 -- Usage:       psql -v ON_ERROR_STOP=1 -f sql/install.sql DATABASE
 --              If several schemas hold Icinga Notifications' tables: PGOPTIONS='-c search_path=NAME' psql ...
---              Not with --single-transaction: the index is built concurrently.
+--              Not with --single-transaction: the indexes are built concurrently.
 -- Privileges:  owner of Icinga Notifications' tables, CREATE on the database and on the tables' schema; no superuser.
 --              PostgreSQL 13 or newer.
 -- What it does: the schema icinga_desktop with five functions and a table; eight triggers on incident_history, incident, contact and
---              browser_session, which only NOTIFY; one partial index on incident_history.
+--              browser_session, which only NOTIFY; a partial index on incident_history and a hash index on browser_session.
 --              Icinga Notifications and Icinga Web may keep running: they never wait longer than half a second
---              for a lock of this script, and building the index blocks no writer.
+--              for a lock of this script, and building the indexes blocks no writer.
 -- Repeatable:  yes, it installs, repairs or upgrades. Where everything is in place it takes no lock that a writer notices.
 -- Undo:        sql/uninstall.sql. PostgreSQL refuses to drop or retype a column that a trigger's condition reads; should
 --              an upgrade of Icinga's schema meet that, uninstall before it and install again after it.
@@ -372,42 +372,48 @@ END $$;
 
 COMMIT;
 
--- The index, outside of the transaction because of CONCURRENTLY. A second run must not take an index that is being built
+-- The indexes, outside of the transaction because of CONCURRENTLY. A second run must not take an index that is being built
 -- for the leftover of an interrupted run; nor may it wait for the first, which waits for all older snapshots.
-SELECT pg_try_advisory_lock(hashtextextended('icinga_desktop.index', 0)) AS builds_index,
-  tgrelid::regclass AS history, relnamespace::regnamespace AS schema
+SELECT pg_try_advisory_lock(hashtextextended('icinga_desktop.index', 0)) AS builds_indexes,
+  relnamespace::regnamespace AS schema
 FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
 WHERE tgname = 'icinga_desktop_notified' AND tgfoid = 'icinga_desktop.announce_notified()'::regprocedure
 \gset icinga_desktop_
 
-\if :icinga_desktop_builds_index
-  SELECT format('DROP INDEX CONCURRENTLY %s', indexrelid::regclass)
-  FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-  WHERE relname = 'idx_icinga_desktop_notified'
-    AND (NOT indisvalid OR indrelid <> :'icinga_desktop_history'::regclass)
-  \gexec
-
-  SELECT format(
-    'CREATE INDEX CONCURRENTLY idx_icinga_desktop_notified ON %s (contact_id, id) WHERE type = ''notified''', history)
-  FROM (SELECT :'icinga_desktop_history'::regclass AS history) AS h
-  WHERE NOT EXISTS (
-    SELECT FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-    WHERE relname = 'idx_icinga_desktop_notified' AND indrelid = history
+\if :icinga_desktop_builds_indexes
+  WITH wanted AS (
+    SELECT name, (:'icinga_desktop_schema' || '.' || table_name)::regclass AS on_table, definition, comment
+    FROM (VALUES
+      ('idx_icinga_desktop_notified', 'incident_history', '(contact_id, id) WHERE type = ''notified''',
+        'what a contact was notified of, for browsers that come back'),
+      -- Hash: names are only compared for equality, and the index stays as small as many long ones are.
+      ('idx_icinga_desktop_session', 'browser_session', 'USING hash (username)',
+        'a user''s browser sessions, for browsers that sign in')
+    ) AS i (name, table_name, definition, comment)
+  ), present AS (
+    SELECT indexrelid, name, indisvalid AND indrelid = on_table AS usable,
+      obj_description(indexrelid, 'pg_class') IS NOT NULL AS commented
+    FROM wanted JOIN pg_class ON relname = name JOIN pg_index ON indexrelid = pg_class.oid
   )
-  \gexec
-
-  SELECT format('COMMENT ON INDEX %s IS %L', indexrelid::regclass,
-    'icinga-desktop-bridge: what a contact was notified of, for browsers that come back')
-  FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-  WHERE relname = 'idx_icinga_desktop_notified' AND indrelid = :'icinga_desktop_history'::regclass
-    AND obj_description(indexrelid, 'pg_class') IS NULL
+  -- Each a statement of its own, which CONCURRENTLY asks for.
+  SELECT statement FROM (
+    SELECT 1, format('DROP INDEX CONCURRENTLY %s', indexrelid::regclass) FROM present WHERE NOT usable
+    UNION ALL
+    SELECT 2, format('CREATE INDEX CONCURRENTLY %I ON %s %s', name, on_table, definition) FROM wanted
+    WHERE name NOT IN (SELECT name FROM present WHERE usable)
+    UNION ALL
+    SELECT 3, format('COMMENT ON INDEX %s.%I IS %L', :'icinga_desktop_schema', name, 'icinga-desktop-bridge: ' || comment)
+    FROM wanted WHERE name NOT IN (SELECT name FROM present WHERE usable AND commented)
+  ) AS s (step, statement)
+  ORDER BY step
   \gexec
 
   SELECT pg_advisory_unlock(hashtextextended('icinga_desktop.index', 0)) AS unlocked \gset icinga_desktop_
-  \set icinga_desktop_index 'index idx_icinga_desktop_notified'
+  \set icinga_desktop_builder ''
 \else
-  \set icinga_desktop_index 'index idx_icinga_desktop_notified (another run is just building it)'
+  \set icinga_desktop_builder ' (another run is just building them)'
 \endif
 
-SELECT format('icinga_desktop version %s is installed on schema %s: 8 triggers, %s. Next: icinga-desktop-bridge check',
-  icinga_desktop.version(), :'icinga_desktop_schema', :'icinga_desktop_index');
+SELECT format('icinga_desktop version %s is installed on schema %s: 8 triggers, '
+  'indexes idx_icinga_desktop_notified and idx_icinga_desktop_session%s. Next: icinga-desktop-bridge check',
+  icinga_desktop.version(), :'icinga_desktop_schema', :'icinga_desktop_builder');

@@ -1,7 +1,7 @@
--- Removes what sql/install.sql made: triggers, functions, table, index, schema. Nothing else, and nothing of Icinga's.
+-- Removes what sql/install.sql made: triggers, functions, table, indexes, schema. Nothing else, and nothing of Icinga's.
 --
 -- Usage:       psql -v ON_ERROR_STOP=1 -f sql/uninstall.sql DATABASE
---              Not with --single-transaction: the index is dropped concurrently.
+--              Not with --single-transaction: the indexes are dropped concurrently.
 -- Privileges:  the role that ran install.sql (it owns what was made), or a superuser.
 -- What it does: as above; Icinga may keep running. It refuses, and removes nothing, if something that install.sql did not
 --              make is in the schema icinga_desktop or depends on it. Stop the daemon first.
@@ -74,9 +74,9 @@ DROP SCHEMA IF EXISTS icinga_desktop;
 
 COMMIT;
 
--- By its name in whatever schema: it follows its table when that is moved.
+-- By their names in whatever schema: they follow their tables when those are moved.
 SELECT format('DROP INDEX CONCURRENTLY IF EXISTS %s', oid::regclass)
-FROM pg_class WHERE relname = 'idx_icinga_desktop_notified' AND relkind = 'i'
+FROM pg_class WHERE relname IN ('idx_icinga_desktop_notified', 'idx_icinga_desktop_session') AND relkind = 'i'
 \gexec
 
-\echo 'icinga_desktop is not installed any more: triggers, functions, table, index and schema are gone.'
+\echo 'icinga_desktop is not installed any more: triggers, functions, table, indexes and schema are gone.'

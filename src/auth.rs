@@ -38,6 +38,12 @@ impl BrowserKey {
         Self(digest.try_into().unwrap_or_default())
     }
 
+    /// A number that stands for the browser on every bridge.
+    pub fn number(&self) -> i64 {
+        let (first, _) = self.0.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        i64::from_be_bytes(*first)
+    }
+
     /// The digest.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -140,6 +146,18 @@ impl Credentials {
     /// The browser that the request says to be.
     pub fn browser(&self) -> BrowserKey {
         BrowserKey::new(&self.session_id)
+    }
+
+    /// The user agent that the browser signed in with, whatever it calls itself now; `None` if there is no such session.
+    ///
+    /// # Errors
+    ///
+    /// The database's own.
+    pub async fn signed_in_as(
+        &self,
+        session: &Session,
+    ) -> Result<Option<String>, tokio_postgres::Error> {
+        session.user_agent(&self.session_id).await
     }
 
     /// Asks the database.

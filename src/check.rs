@@ -1,18 +1,24 @@
 //! `check`: looks at everything that has to hold before streams work, and says what to do where it
 //! does not. One line each.
 
+mod stream;
+
 use std::io::{self, Write};
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::StreamExt;
+use futures::stream::poll_fn;
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client};
 
+use crate::ask::{self, PATIENCE, Question};
 use crate::config::Config;
 use crate::database::{Connector, Error, NO_POOLER, NOT_A_STANDBY, PgConnection, describe};
-use crate::installation::{self, Installation, TRIGGERS, VERSION};
+use crate::installation::{self, TRIGGERS, VERSION};
 use crate::notification::INCIDENT_CHANNEL;
 use crate::queries::Session;
+
+pub use self::stream::{Address, Visit};
 
 /// How long the round trip of a notification may take; it is a matter of milliseconds.
 const ROUND_TRIP: Duration = Duration::from_secs(5);
@@ -20,19 +26,20 @@ const ROUND_TRIP: Duration = Duration::from_secs(5);
 /// A channel of its own: what `check` sends must not reach a running daemon.
 const CHECK_CHANNEL: &str = "icinga_desktop_check";
 
-/// Writes one line per check to `out`. Returns whether all of them hold.
+/// Writes one line per check to `out`, those of a stream through the proxy included if there is a `visit`. Returns whether
+/// all of them hold.
 ///
 /// # Errors
 ///
 /// If `out` cannot be written to.
-pub async fn run(config: &Config, out: &mut impl Write) -> io::Result<bool> {
+pub async fn run(config: &Config, visit: Option<&Visit>, out: &mut impl Write) -> io::Result<bool> {
     writeln!(
         out,
         "ok    configuration: resource \"{}\"",
         config.database.resource
     )?;
     let checks = Checks { out, good: true };
-    checks.run(config).await
+    checks.run(config, visit).await
 }
 
 struct Checks<'a, W> {
@@ -51,7 +58,7 @@ impl<W: Write> Checks<'_, W> {
         }
     }
 
-    async fn run(mut self, config: &Config) -> io::Result<bool> {
+    async fn run(mut self, config: &Config, visit: Option<&Visit>) -> io::Result<bool> {
         let connected = match Connector::new(&config.database) {
             Ok(connector) => connect_twice(&connector).await,
             Err(error) => Err(error),
@@ -64,7 +71,7 @@ impl<W: Write> Checks<'_, W> {
             }
         };
         let (heard, mut notifications) = tokio::sync::mpsc::unbounded_channel();
-        let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
+        let mut messages = poll_fn(move |cx| connection.poll_message(cx));
         tokio::spawn(async move {
             while let Some(Ok(message)) = messages.next().await {
                 if let AsyncMessage::Notification(notification) = message {
@@ -106,7 +113,21 @@ impl<W: Write> Checks<'_, W> {
                     installation.schema
                 );
                 self.report("triggers", Ok(found))?;
-                self.report("rights", rights(client, &installation).await)?;
+                match Session::prepare(client, &installation).await {
+                    Ok(session) => {
+                        let fine = "every query of the daemon may be run".to_owned();
+                        self.report("rights", Ok(fine))?;
+                        self.report("bridges", bridges(&session).await)?;
+                        if let Some(visit) = visit {
+                            let keep_alive = config.daemon.tuning.keep_alive;
+                            self.follow(visit, &session, keep_alive).await?;
+                        }
+                    }
+                    Err(error) => {
+                        let problem = installation::Error::Refused(error).to_string();
+                        self.report("rights", Err(problem))?;
+                    }
+                }
             }
             Err(error) => self.report("triggers", Err(error.to_string()))?,
         }
@@ -166,10 +187,33 @@ fn listen_problem(error: &tokio_postgres::Error) -> String {
     )
 }
 
-/// Runs each statement of the daemon, for nobody.
-async fn rights(client: Client, installation: &Installation) -> Result<String, String> {
-    match Session::prepare(client, installation).await {
-        Ok(_) => Ok("every query of the daemon may be run".to_owned()),
-        Err(error) => Err(installation::Error::Refused(error).to_string()),
+/// Asks the running bridges of the database who they are.
+async fn bridges(session: &Session) -> Result<String, String> {
+    let answers = ask::ask(session, Question::RollCall)
+        .await
+        .map_err(|error| error.to_string())?;
+    let (listening, shared) = (answers.listening, answers.shared());
+    let answered = answers.answers.len();
+    if answered < listening {
+        return Err(format!(
+            "{answered} of {listening} bridges that listen on this database answered within {PATIENCE:?}: look at the logs \
+             of the others, or wait until PostgreSQL has noticed that they are gone"
+        ));
     }
+    let browsers: usize = answers.answers.iter().map(|answer| answer.browsers).sum();
+    if shared > 0 {
+        return Err(format!(
+            "{listening} bridges serve this database, and {shared} browsers have streams on more than one, so that they are \
+             told everything twice: let the proxy keep a browser on one bridge, as the files for nginx (hash \
+             $cookie_Icingaweb2 consistent) and Apache under packaging/ do for several bridges. If a bridge has just been \
+             stopped or started, check again in a minute"
+        ));
+    }
+    Ok(match listening {
+        0 => "none is running on this database".to_owned(),
+        1 => format!("1 bridge serves this database, with {browsers} browsers"),
+        count => format!(
+            "{count} bridges serve this database, with {browsers} browsers, each on one of them"
+        ),
+    })
 }

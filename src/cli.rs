@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::check::Address;
+use crate::config::Secret;
+
 /// Desktop notifications for Icinga Notifications, at once: a bridge from PostgreSQL NOTIFY to
 /// Server-Sent Events.
 #[derive(Debug, Parser)]
@@ -52,5 +55,44 @@ pub enum Command {
         /// Only print the effective settings, without connecting
         #[arg(long)]
         config_only: bool,
+        /// What to follow.
+        #[command(flatten)]
+        stream: StreamArgs,
     },
+    /// Show a user's open browsers a test notification, and say who got it
+    SendTest {
+        /// The Icinga Web user
+        user: String,
+    },
+}
+
+/// The flags of `check` that follow a stream.
+#[derive(Debug, Args)]
+pub struct StreamArgs {
+    /// Follow a real stream, too: Icinga Web's address, as browsers use it
+    ///
+    /// For 20 seconds the check stands in for a browser that is signed in, through the reverse proxy, and says whether the
+    /// stream is let in, buffered or cut. Meanwhile it takes one of the browser's two places, and may be given an event in place
+    /// of a tab; then it says so. The certificate has to be of an authority that this machine or the file in $SSL_CERT_FILE
+    /// knows.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = Address::parse,
+        requires = "cookie",
+        conflicts_with = "config_only"
+    )]
+    pub url: Option<Address>,
+    /// That browser's session id, the value of its cookie Icingaweb2; `-` reads it from standard input
+    ///
+    /// Whoever may list processes sees what is on a command line: `-` keeps the session id from them.
+    #[arg(long, value_name = "SESSIONID", requires = "url", value_parser = secret, allow_hyphen_values = true)]
+    pub cookie: Option<Secret>,
+    /// That browser's user agent [default: the one that it signed in with]
+    #[arg(long, value_name = "UA", requires = "url")]
+    pub user_agent: Option<String>,
+}
+
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
 }

@@ -23,6 +23,9 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// What was sent must be acknowledged within this time (`TCP_USER_TIMEOUT`, tcp(7)).
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What our sessions are called in `pg_stat_activity`; behind it comes what each is for.
+pub const APPLICATION_PREFIX: &str = "icinga-desktop-bridge ";
+
 /// A connection could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -100,7 +103,7 @@ impl Connector {
         let mut reasons = Vec::new();
         for target in &self.targets {
             let mut config = target.config.clone();
-            config.application_name(format!("icinga-desktop-bridge {purpose}"));
+            config.application_name(format!("{APPLICATION_PREFIX}{purpose}"));
             let reason = match timeout(self.timeout, config.connect(self.tls.clone())).await {
                 Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(error)) => describe(&error),

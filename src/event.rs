@@ -3,6 +3,8 @@
 //! The resolver makes events from database rows; everything behind it only passes them on.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -51,6 +53,9 @@ pub struct Event {
     pub incident_id: i64,
     /// The block on the wire, its empty line included.
     pub bytes: Bytes,
+    /// When the notification of it was heard, if it is told because of one and for the first time: its latency
+    /// is measured from there.
+    pub heard: Option<Instant>,
 }
 
 #[derive(Serialize)]
@@ -95,6 +100,18 @@ impl Event {
             history_ids: content.history_ids,
             incident_id: content.incident_id,
             bytes: block.into(),
+            heard: None,
+        }
+    }
+
+    /// The same event, to be told once more.
+    pub fn again(self: &Arc<Self>) -> Arc<Self> {
+        match self.heard {
+            None => Arc::clone(self),
+            Some(_) => Arc::new(Self {
+                heard: None,
+                ..(**self).clone()
+            }),
         }
     }
 }

@@ -54,6 +54,9 @@ pub enum Command {
     Probe(oneshot::Sender<()>),
     /// The sign-in is not valid any more: close at once.
     Revoke,
+    /// Write this to a stream at once, if there is one that takes it, and answer when it counts as delivered.
+    /// Otherwise the answer is that nobody answers.
+    Test(Arc<Event>, oneshot::Sender<()>),
     /// The daemon stops: say farewell and close, once it is known whether what was written arrived.
     End {
         /// For the client's `retry`.
@@ -283,6 +286,30 @@ impl Hub {
             })
     }
 
+    /// Gives each of a contact's browsers a test event, outside of the order of real ones. Returns for each
+    /// of them what resolves when the event counts as delivered, or with an error if it cannot.
+    pub fn test(&self, contact_id: i64, event: &Arc<Event>) -> Vec<oneshot::Receiver<()>> {
+        let state = self.state();
+        let Some(recipient) = state.recipients.get(&contact_id) else {
+            return Vec::new();
+        };
+        let test = |browser: &Browser| {
+            let (sender, receiver) = oneshot::channel();
+            let command = Command::Test(Arc::clone(event), sender);
+            // If the task is gone, the sender is, too.
+            let _ = browser.commands.unbounded_send(command);
+            receiver
+        };
+        recipient.browsers.values().map(test).collect()
+    }
+
+    /// Every browser with open streams.
+    pub fn all_browsers(&self) -> Vec<BrowserKey> {
+        let state = self.state();
+        let browsers = state.recipients.values().flat_map(|r| r.browsers.keys());
+        browsers.copied().collect()
+    }
+
     /// Tells every browser that something may have been missed.
     pub fn gap(&self) {
         self.tell_all(&Message::Gap);
@@ -314,6 +341,16 @@ impl Hub {
     /// Open streams.
     pub fn streams(&self) -> usize {
         self.state().streams
+    }
+
+    /// How many streams there may be.
+    pub fn max_streams(&self) -> usize {
+        self.0.max_streams
+    }
+
+    /// How many contacts have open streams.
+    pub fn users(&self) -> usize {
+        self.state().recipients.len()
     }
 
     /// Contacts with open streams.
@@ -470,6 +507,7 @@ mod tests {
             history_ids: vec![],
             incident_id,
             bytes: bytes::Bytes::new(),
+            heard: None,
         })
     }
 

@@ -14,10 +14,13 @@
 //! What a browser misses is found again by [`replay`], from its [`position`], which [`positions`] stores.
 //! [`pulse`] proves that the listener hears; [`sign_ins`] ends streams that are not allowed any more.
 //!
+//! [`ask`] is how commands such as [`send_test`] reach the bridges of a database.
+//!
 //! [`lifecycle`] builds all this and takes it down; [`config`] says with which settings; [`check`]
 //! looks whether it can work; [`cli`] is the command line; [`service`] speaks
 //! with systemd, and [`logging`] with its journal; [`installation`] knows what the SQL script leaves in the database.
 
+pub mod ask;
 pub mod auth;
 pub mod burst;
 pub mod check;
@@ -40,5 +43,6 @@ pub mod pulse;
 pub mod queries;
 pub mod replay;
 pub mod resolver;
+pub mod send_test;
 pub mod service;
 pub mod sign_ins;

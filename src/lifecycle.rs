@@ -15,12 +15,14 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use crate::ask::{self, Answerer};
 use crate::config::{self, Config, Loaded, Tuning};
 use crate::database::Connector;
+use crate::http::admin::{self, Admin};
 use crate::http::{self, State};
 use crate::hub::Hub;
 use crate::listener::{self, Listener, Outlets};
-use crate::metrics::Metrics;
+use crate::metrics::{DatabaseSession, Metrics};
 use crate::positions::Positions;
 use crate::pulse::{Pulse, PulseToken};
 use crate::queries::{Keeper, Queries};
@@ -100,14 +102,37 @@ where
             return Exit::Failed;
         }
     };
+    let admin = match config
+        .daemon
+        .admin
+        .map(http::Listener::bind_admin)
+        .transpose()
+    {
+        Ok(admin) => admin,
+        Err(error) => {
+            error!("{error}");
+            return Exit::Failed;
+        }
+    };
 
     let metrics = Metrics::default();
     let hub = Hub::new(streams);
     let hung = Arc::new(Notify::new());
-    let (events_keeper, events) = Keeper::new(connector.clone(), "query", Arc::clone(&hung));
-    let (sign_ins_keeper, sessions) = Keeper::new(connector.clone(), "sign-in", Arc::clone(&hung));
+    let (events_keeper, events) = Keeper::new(
+        connector.clone(),
+        DatabaseSession::Query,
+        Arc::clone(&hung),
+        metrics.clone(),
+    );
+    let (sign_ins_keeper, sessions) = Keeper::new(
+        connector.clone(),
+        DatabaseSession::SignIn,
+        Arc::clone(&hung),
+        metrics.clone(),
+    );
     let (queue, received) = mpsc::channel(listener::QUEUE);
     let (rechecks, to_recheck) = Rechecks::new();
+    let (questions, to_answer) = mpsc::channel(ask::QUEUE);
     let (beats, beaten) = watch::channel(0);
     let (hears, heard) = watch::channel(false);
     let (stop, stopped) = oneshot::channel();
@@ -116,6 +141,7 @@ where
     let outlets = Outlets {
         queue,
         rechecks: rechecks.clone(),
+        questions,
         beats,
         hears,
     };
@@ -144,12 +170,18 @@ where
         replayer,
         rechecks,
         tuning,
-        metrics,
+        metrics.clone(),
     );
+    let answerer = Answerer::new(to_answer, events.clone(), hub.clone());
 
     let positions = tokio::spawn(Positions::new(hub.clone(), sessions.clone()).run(stopped));
     let (close, closed) = watch::channel(false);
-    let mut server = tokio::spawn(http::serve(listener, pending, http::routes(state), closed));
+    let mut server = tokio::spawn(http::serve(
+        listener,
+        pending,
+        http::routes(state),
+        closed.clone(),
+    ));
     let mut keepers = tokio::spawn(async move {
         let result = future::try_join(events_keeper.run(), sign_ins_keeper.run()).await;
         // Handed back: without its keeper a task ends, and would be taken for the cause.
@@ -160,6 +192,18 @@ where
     let _ = tasks.spawn(named("resolver", resolver.run()));
     let _ = tasks.spawn(named("sign-ins", sign_ins.run()));
     let _ = tasks.spawn(named("pulse", pulse.run()));
+    let _ = tasks.spawn(named("questions", answerer.run()));
+    if let Some(listener) = admin {
+        let routes = admin::routes(Admin {
+            hears: heard.clone(),
+            events: events.clone(),
+            sign_ins: sessions.clone(),
+            hub: hub.clone(),
+            metrics,
+        });
+        let server = http::serve(listener, admin::PENDING, routes, closed.clone());
+        let _ = tasks.spawn(named("admin", server));
+    }
     let _ = tasks.spawn(named(
         "reload",
         reload(hangup, config, load, tune, hub.clone()),

@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::future::{Fuse, FusedFuture, FutureExt};
 use futures::{StreamExt, stream};
@@ -18,22 +19,23 @@ use tokio_postgres::{AsyncMessage, Client, Error};
 
 use crate::burst::Burst;
 use crate::database::{Backoff, Connector, SETUP_PATIENCE, describe};
-use crate::metrics::Metrics;
+use crate::metrics::{DatabaseSession, Metrics};
 use crate::notification::{
-    self, Beat, INCIDENT_CHANNEL, Kind, Notification, PULSE_CHANNEL, SESSION_CHANNEL, SessionChange,
+    self, ASK_CHANNEL, Asked, Beat, INCIDENT_CHANNEL, Kind, Notification, PULSE_CHANNEL,
+    SESSION_CHANNEL, SessionChange, Token,
 };
 use crate::pulse::PulseToken;
 use crate::sign_ins::{Recheck, Rechecks};
 
 /// How many notifications may wait for the resolver: a transaction that notifies 100,000 contacts
-/// fits, at 48 bytes each.
+/// fits, at 64 bytes each.
 pub const QUEUE: usize = 1 << 17;
 
 /// What the listener tells the resolver.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received {
-    /// A trigger sent this.
-    Notification(Notification),
+    /// A trigger sent this, and it was heard then.
+    Notification(Notification, Instant),
     /// The transaction of the last notification has been received to its end.
     Settled,
     /// Our own pulse: everything that was committed before it has been received.
@@ -49,6 +51,8 @@ pub struct Outlets {
     pub queue: mpsc::Sender<Received>,
     /// To whoever ends streams whose sign-in is not valid any more.
     pub rechecks: Rechecks,
+    /// To whoever answers the questions of commands.
+    pub questions: mpsc::Sender<Token>,
     /// To the pulse: which beat of its own came back.
     pub beats: watch::Sender<u64>,
     /// Whether the session listens: what makes the daemon ready.
@@ -98,7 +102,7 @@ impl Listener {
         loop {
             let Err(reason) = self.listen(&mut backoff).await;
             if self.outlets.hears.send_replace(false) {
-                self.metrics.disconnects.inc();
+                self.metrics.reconnect(DatabaseSession::Listener);
             }
             let delay = backoff.next_delay();
             error!("database: not listening: {reason}; next attempt in {delay:.1?}");
@@ -109,7 +113,7 @@ impl Listener {
     async fn listen(&mut self, backoff: &mut Backoff) -> Result<Infallible, String> {
         let (client, mut connection) = self
             .connector
-            .connect("listener")
+            .connect(DatabaseSession::Listener.as_str())
             .await
             .map_err(|error| error.to_string())?;
         let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
@@ -166,7 +170,7 @@ impl Listener {
             if let Some(received) = self.read(message)? {
                 unmarked |= matches!(
                     &received,
-                    Received::Notification(notification) if matches!(notification.kind, Kind::Changed { .. })
+                    Received::Notification(notification, _) if matches!(notification.kind, Kind::Changed { .. })
                 );
                 self.forward(received);
             }
@@ -200,12 +204,16 @@ impl Listener {
         self.metrics.notifications.inc();
         let (channel, payload) = (notification.channel(), notification.payload());
         let received = match channel {
-            INCIDENT_CHANNEL => {
-                Notification::parse(payload).map(|n| Some(Received::Notification(n)))
-            }
+            INCIDENT_CHANNEL => Notification::parse(payload)
+                .map(|n| Some(Received::Notification(n, Instant::now()))),
             SESSION_CHANNEL => notification::parse(payload).map(|change: SessionChange| {
                 let recheck = Recheck::Contact(change.contact_id);
                 self.outlets.rechecks.changed(recheck);
+                None
+            }),
+            ASK_CHANNEL => notification::parse(payload).map(|asked: Asked| {
+                // Full: somebody floods the channel, which the one who answers logs.
+                let _ = self.outlets.questions.try_send(asked.token);
                 None
             }),
             _ => notification::parse(payload).map(|beat: Beat| {
@@ -255,7 +263,7 @@ impl Listener {
 async fn listen(client: &Client) -> Result<(), Error> {
     client
         .batch_execute(&format!(
-            "LISTEN {INCIDENT_CHANNEL}; LISTEN {SESSION_CHANNEL}; LISTEN {PULSE_CHANNEL}"
+            "LISTEN {INCIDENT_CHANNEL}; LISTEN {SESSION_CHANNEL}; LISTEN {PULSE_CHANNEL}; LISTEN {ASK_CHANNEL}"
         ))
         .await
 }

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser as _;
-use icinga_desktop_bridge::check;
-use icinga_desktop_bridge::cli::{Cli, Command, Common};
-use icinga_desktop_bridge::config::{self, Config, Loaded};
+use icinga_desktop_bridge::check::{self, Visit};
+use icinga_desktop_bridge::cli::{Cli, Command, Common, StreamArgs};
+use icinga_desktop_bridge::config::{self, Config, Loaded, Secret};
 use icinga_desktop_bridge::lifecycle::{self, Exit};
 use icinga_desktop_bridge::logging;
+use icinga_desktop_bridge::send_test;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -53,22 +54,56 @@ fn execute(cli: &Cli) -> anyhow::Result<Exit> {
         .build()
         .context("cannot start the runtime")?;
     let mut out = std::io::stdout().lock();
-    let exit = match cli.command {
+    let exit = match &cli.command {
         Command::Run => runtime.block_on(lifecycle::run(config, load)),
-        Command::Check { config_only: true } => {
+        Command::Check {
+            config_only: true, ..
+        } => {
             for (name, value) in config.settings() {
                 writeln!(out, "{name} = {value}").context("cannot write to standard output")?;
             }
             Exit::Stopped
         }
-        Command::Check { config_only: false } => {
+        Command::Check {
+            config_only: false,
+            stream,
+        } => {
+            let visit = visit(stream)?;
             let good = runtime
-                .block_on(check::run(&config, &mut out))
+                .block_on(check::run(&config, visit.as_ref(), &mut out))
                 .context("cannot write to standard output")?;
             if good { Exit::Stopped } else { Exit::Failed }
+        }
+        Command::SendTest { user } => {
+            let sent = runtime
+                .block_on(send_test::run(&config, user, &mut out))
+                .context("cannot write to standard output")?;
+            if sent { Exit::Stopped } else { Exit::Failed }
         }
     };
     // Not waiting for a name look-up that may hang in the resolver library.
     runtime.shutdown_background();
     Ok(exit)
+}
+
+/// The browser that `check` stands in for.
+fn visit(stream: &StreamArgs) -> anyhow::Result<Option<Visit>> {
+    // One does not come without the other.
+    let (Some(address), Some(cookie)) = (stream.url.clone(), stream.cookie.clone()) else {
+        return Ok(None);
+    };
+    let cookie = if cookie.expose() == "-" {
+        let mut line = String::new();
+        std::io::stdin()
+            .read_line(&mut line)
+            .context("cannot read the session id from standard input")?;
+        Secret::new(line.trim())
+    } else {
+        cookie
+    };
+    Ok(Some(Visit {
+        address,
+        cookie,
+        user_agent: stream.user_agent.clone(),
+    }))
 }

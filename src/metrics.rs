@@ -1,11 +1,35 @@
-//! Every counter and gauge of the daemon, once.
+//! Every metric of the daemon, once: its name, what it means, and what counts into it.
 //!
-//! The stages count; the log's summaries and, later, the admin listener read.
+//! The stages count; the admin listener reads. `doc/monitoring.md` says what to watch, and a test keeps the
+//! two together. What is known elsewhere, such as how many streams are open, is not counted here a second
+//! time but asked for when somebody reads ([`Gauges`]).
+//!
+//! Nothing here grows with streams, users or time: labels have the values listed here and no others.
 
+use std::fmt;
 use std::sync::Arc;
 
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::auth::Refusal;
+
+/// What all names begin with.
+const PREFIX: &str = "icinga_desktop";
+
+/// Upper bounds of the latency's buckets, in seconds: an event takes about a millisecond
+/// (`benches/README.md`), a storm of them or a slow client more.
+const LATENCY_BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// The form that [`Inner::render`] writes, as an HTTP content type (OpenMetrics 1.0.0, section 4.1).
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The counters, cheap to clone: every clone counts into the same ones.
 #[derive(Debug, Clone, Default)]
@@ -18,8 +42,11 @@ impl std::ops::Deref for Metrics {
     }
 }
 
+/// A counter for each value of one label.
+type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
+
 /// The counters themselves.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inner {
     /// Notifications received on our channels.
     pub notifications: Counter,
@@ -29,20 +56,347 @@ pub struct Inner {
     pub notifications_overflowed: Counter,
     /// Gaps: times at which something may have been missed.
     pub gaps: Counter,
-    /// Connections of the listener to the database that were lost.
-    pub disconnects: Counter,
     /// Events handed to a recipient's broadcast channel.
     pub events: Counter,
     /// Events written to a stream.
     pub events_written: Counter,
+    /// Those of them that count as delivered.
+    pub events_delivered: Counter,
+    /// Those of them whose stream ended before.
+    pub events_returned: Counter,
+    /// Events that found no room and that no replay finds either.
+    pub events_dropped: Counter,
+    /// From hearing a notification to the socket of a stream, in seconds.
+    pub latency: Histogram,
     /// Times a browser fell behind its broadcast channel or its own queue.
     pub lags: Counter,
     /// Complete replays that were started for browsers with open streams.
     pub replays: Counter,
-    /// Streams that were ended because their sign-in was not valid any more.
+    /// Browsers whose streams were ended because their sign-in was not valid any more.
     pub revoked: Counter,
+    outcomes: Labelled,
+    refused: Labelled,
+    postponed: Labelled,
+    reconnects: Labelled,
+}
+
+/// Why a browser was told to come back although nothing is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Postponed {
+    /// The database did not answer.
+    Database,
+    /// Every place for a stream is taken.
+    Full,
+    /// The daemon is stopping.
+    Stopping,
+}
+
+impl Postponed {
+    const ALL: [Self; 3] = [Self::Database, Self::Full, Self::Stopping];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Full => "full",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// The sessions with the database, as a label calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseSession {
+    /// The one that listens.
+    Listener,
+    /// The one that reads events.
+    Query,
+    /// The one that reads sign-ins.
+    SignIn,
+}
+
+impl DatabaseSession {
+    const ALL: [Self; 3] = [Self::Listener, Self::Query, Self::SignIn];
+
+    /// What `pg_stat_activity` calls it.
+    pub fn application_name(self) -> String {
+        format!("{}{}", crate::database::APPLICATION_PREFIX, self.as_str())
+    }
+
+    /// What the log calls it, too.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Listener => "listener",
+            Self::Query => "query",
+            Self::SignIn => "sign-in",
+        }
+    }
+}
+
+/// Why a request was answered 204: the reasons of [`Refusal`], and one more stream than a browser may have.
+const REFUSED: [&str; 7] = [
+    "no_cookie",
+    "malformed",
+    "unknown_session",
+    "user_agent",
+    "superseded",
+    "no_contact",
+    THIRD_STREAM,
+];
+
+const THIRD_STREAM: &str = "third_stream";
+
+fn refusal_label(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::NoCookie => "no_cookie",
+        Refusal::Malformed => "malformed",
+        Refusal::UnknownSession => "unknown_session",
+        Refusal::UserAgent => "user_agent",
+        Refusal::Superseded => "superseded",
+        Refusal::NoContact => "no_contact",
+    }
+}
+
+/// What is known elsewhere, at the moment of reading.
+#[derive(Debug, Clone, Copy)]
+pub struct Gauges {
     /// Open streams.
-    pub streams: Gauge,
-    /// Requests that were not let in.
-    pub refused: Counter,
+    pub streams: usize,
+    /// How many there may be.
+    pub max_streams: usize,
+    /// Contacts with open streams.
+    pub users: usize,
+    /// Whether the listener hears, and the query and sign-in sessions are up.
+    pub database: [bool; 3],
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        let labelled = |label, values: &[&'static str]| {
+            let family = Labelled::default();
+            for value in values {
+                // Shown as 0 from the start: a rate cannot be taken of what appears with its first count.
+                drop(family.get_or_create(&[(label, *value)]));
+            }
+            family
+        };
+        let outcomes = labelled("outcome", &[]);
+        // Taken out once, so that counting an event is an addition and no look-up.
+        let outcome = |name| outcomes.get_or_create_owned(&[("outcome", name)]);
+        Self {
+            notifications: Counter::default(),
+            notifications_malformed: Counter::default(),
+            notifications_overflowed: Counter::default(),
+            gaps: Counter::default(),
+            events: outcome("published"),
+            events_written: outcome("written"),
+            events_delivered: outcome("delivered"),
+            events_returned: outcome("returned"),
+            events_dropped: outcome("dropped"),
+            latency: Histogram::new(LATENCY_BUCKETS),
+            lags: Counter::default(),
+            replays: Counter::default(),
+            revoked: Counter::default(),
+            refused: labelled("reason", &REFUSED),
+            postponed: labelled("reason", &Postponed::ALL.map(Postponed::label)),
+            reconnects: labelled(
+                "session",
+                &DatabaseSession::ALL.map(DatabaseSession::as_str),
+            ),
+            outcomes,
+        }
+    }
+}
+
+impl Inner {
+    /// Counts a request that was not let in.
+    pub fn refuse(&self, refusal: Refusal) {
+        let reason = refusal_label(refusal);
+        self.refused.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// Counts a stream more than a browser may have.
+    pub fn refuse_third_stream(&self) {
+        self.refused
+            .get_or_create(&[("reason", THIRD_STREAM)])
+            .inc();
+    }
+
+    /// Counts a browser that was told to come back.
+    pub fn postpone(&self, why: Postponed) {
+        self.postponed
+            .get_or_create(&[("reason", why.label())])
+            .inc();
+    }
+
+    /// Counts a session with the database that was lost.
+    pub fn reconnect(&self, session: DatabaseSession) {
+        self.reconnects
+            .get_or_create(&[("session", session.as_str())])
+            .inc();
+    }
+
+    /// Everything, in the form that monitoring reads: see [`CONTENT_TYPE`].
+    ///
+    /// # Errors
+    ///
+    /// What writing to a `String` cannot fail with.
+    pub fn render(&self, gauges: &Gauges) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry(gauges))?;
+        Ok(text)
+    }
+
+    /// Made anew for each reading, which is rare and takes microseconds: so there is nothing to keep up
+    /// to date.
+    fn registry(&self, gauges: &Gauges) -> Registry {
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register(
+            "build",
+            "The program",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register(
+            "streams",
+            "Open streams",
+            ConstGauge::new(gauges.streams as u64),
+        );
+        registry.register(
+            "streams_limit",
+            "Streams that may be open, by the limit on open files",
+            ConstGauge::new(gauges.max_streams as u64),
+        );
+        registry.register(
+            "users",
+            "Contacts with open streams",
+            ConstGauge::new(gauges.users as u64),
+        );
+        let up = Family::<[(&str, &str); 1], prometheus_client::metrics::gauge::Gauge>::default();
+        for (session, is_up) in DatabaseSession::ALL.into_iter().zip(gauges.database) {
+            up.get_or_create(&[("session", session.as_str())])
+                .set(is_up.into());
+        }
+        registry.register(
+            "database_up",
+            "Whether a session with the database works",
+            up,
+        );
+        registry.register(
+            "database_reconnects",
+            "Sessions with the database that were lost and had to be connected anew",
+            self.reconnects.clone(),
+        );
+        registry.register(
+            "notifications",
+            "Notifications received from PostgreSQL, the own pulse included",
+            self.notifications.clone(),
+        );
+        registry.register(
+            "notifications_malformed",
+            "Notifications that were not understood and ignored",
+            self.notifications_malformed.clone(),
+        );
+        registry.register(
+            "notifications_overflowed",
+            "Notifications that did not fit into the queue and are read again",
+            self.notifications_overflowed.clone(),
+        );
+        registry.register(
+            "gaps",
+            "Times at which notifications may have been missed and everything is read again",
+            self.gaps.clone(),
+        );
+        registry.register(
+            "events",
+            "Events, by what became of them",
+            self.outcomes.clone(),
+        );
+        registry.register_with_unit(
+            "event_latency",
+            "From hearing the notification, which PostgreSQL sends at the commit, to the socket of a stream",
+            Unit::Seconds,
+            self.latency.clone(),
+        );
+        registry.register("lags", "Times a browser fell behind", self.lags.clone());
+        registry.register(
+            "replays",
+            "Replays for browsers with open streams, after a gap or a lag",
+            self.replays.clone(),
+        );
+        registry.register(
+            "refused",
+            "Requests answered 204, which ends a browser's attempts",
+            self.refused.clone(),
+        );
+        registry.register(
+            "postponed",
+            "Requests answered with a time to come back after",
+            self.postponed.clone(),
+        );
+        registry.register(
+            "revoked",
+            "Browsers whose streams were ended since their sign-in was not valid any more",
+            self.revoked.clone(),
+        );
+        registry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(metrics: &Metrics) -> String {
+        let gauges = Gauges {
+            streams: 312,
+            max_streams: 1000,
+            users: 57,
+            database: [true, false, true],
+        };
+        metrics.render(&gauges).unwrap()
+    }
+
+    #[test]
+    fn every_label_is_there_from_the_start_and_no_other_comes() {
+        let metrics = Metrics::default();
+        let before = rendered(&metrics).lines().count();
+        for refusal in [
+            Refusal::NoCookie,
+            Refusal::Malformed,
+            Refusal::UnknownSession,
+            Refusal::UserAgent,
+            Refusal::Superseded,
+            Refusal::NoContact,
+        ] {
+            metrics.refuse(refusal);
+        }
+        metrics.refuse_third_stream();
+        for why in Postponed::ALL {
+            metrics.postpone(why);
+        }
+        for session in DatabaseSession::ALL {
+            metrics.reconnect(session);
+        }
+        let text = rendered(&metrics);
+        assert_eq!(text.lines().count(), before, "{text}");
+        for reason in REFUSED {
+            let line = format!("icinga_desktop_refused_total{{reason=\"{reason}\"}} 1");
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_elsewhere_is_shown_as_it_is_told() {
+        let text = rendered(&Metrics::default());
+        for line in [
+            "icinga_desktop_streams 312",
+            "icinga_desktop_streams_limit 1000",
+            "icinga_desktop_users 57",
+            "icinga_desktop_database_up{session=\"listener\"} 1",
+            "icinga_desktop_database_up{session=\"query\"} 0",
+            "icinga_desktop_database_up{session=\"sign-in\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
 }

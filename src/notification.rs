@@ -16,6 +16,9 @@ pub const SESSION_CHANNEL: &str = "icinga_desktop_session";
 /// The channel over which a daemon finds out that it hears.
 pub const PULSE_CHANNEL: &str = "icinga_desktop_pulse";
 
+/// The channel over which commands ask the bridges of a database; see [`crate::ask`].
+pub const ASK_CHANNEL: &str = "icinga_desktop_ask";
+
 /// An incident's severity: the words of the database's enum, in its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,6 +103,51 @@ pub struct Beat {
     /// The first transaction that had not begun.
     #[serde(deserialize_with = "number")]
     pub first_future: u64,
+}
+
+/// Where a question is stored: a key that nobody can guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token(pub [u8; 32]);
+
+/// A payload of [`ASK_CHANNEL`]: that there is a question, and where. What it is stands in the database, so that
+/// only those may ask who may write there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Asked {
+    /// Where, in hexadecimal.
+    #[serde(deserialize_with = "hexadecimal")]
+    pub token: Token,
+}
+
+impl Asked {
+    /// The payload.
+    pub fn payload(&self) -> String {
+        let digits: String = self
+            .token
+            .0
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!(r#"{{"token":"{digits}"}}"#)
+    }
+}
+
+fn hexadecimal<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Token, D::Error> {
+    let text = Cow::<'de, str>::deserialize(deserializer)?;
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes: Option<Vec<u8>> = pairs
+        .iter()
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
+        .collect();
+    bytes
+        .filter(|_| rest.is_empty())
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(Token)
+        .ok_or_else(|| serde::de::Error::custom("not a token"))
 }
 
 /// Transactions travel as text: JSON's numbers would lose the upper ones.
@@ -238,6 +286,29 @@ mod tests {
             (beat.newest_id, beat.oldest_running, beat.first_future),
             (9, u64::MAX, 7)
         );
+    }
+
+    #[test]
+    fn a_questions_payload() {
+        let asked = Asked {
+            token: Token([0xf0, 0x0f, 0x12, 0xff].repeat(8).try_into().unwrap()),
+        };
+        let text = asked.payload();
+        assert_eq!(parse::<Asked>(&text), Ok(asked));
+        let token = &text[10..74];
+        assert!(text.contains(&format!("\"{token}\"")), "{text}");
+        for wrong in [
+            &token[1..],
+            "",
+            "+f",
+            &format!("{token}00"),
+            &token.replacen('f', "g", 1),
+        ] {
+            let error = parse::<Asked>(&text.replace(token, wrong))
+                .unwrap_err()
+                .to_string();
+            assert!(wrong.is_empty() || !error.contains(wrong), "{error}");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ use tokio_postgres::{Client, Error, Row, Statement};
 use crate::auth::{AgentKey, BrowserKey};
 use crate::database::{Backoff, Connector, SETUP_PATIENCE, describe};
 use crate::installation::{self, Installation};
+use crate::metrics::{DatabaseSession, Metrics};
+use crate::notification::{ASK_CHANNEL, Asked, Token};
 use crate::position::Position;
 
 /// After which time PostgreSQL gives a statement up: far longer than any takes, and short enough for
@@ -159,23 +161,30 @@ impl Queries {
 #[derive(Debug)]
 pub struct Keeper {
     connector: Connector,
-    /// What the session is for, as the log and `pg_stat_activity` call it.
-    purpose: &'static str,
+    /// What the session is for.
+    purpose: DatabaseSession,
     sender: watch::Sender<Option<Arc<Session>>>,
     /// Tells that sessions are not worth waiting for any longer.
     hung: Arc<Notify>,
+    metrics: Metrics,
 }
 
 impl Keeper {
     /// A keeper, not yet connected, and the handle it serves. It connects anew when told that sessions are
     /// `hung`.
-    pub fn new(connector: Connector, purpose: &'static str, hung: Arc<Notify>) -> (Self, Queries) {
+    pub fn new(
+        connector: Connector,
+        purpose: DatabaseSession,
+        hung: Arc<Notify>,
+        metrics: Metrics,
+    ) -> (Self, Queries) {
         let (sender, receiver) = watch::channel(None);
         let keeper = Self {
             connector,
             purpose,
             sender,
             hung,
+            metrics,
         };
         (keeper, Queries(receiver))
     }
@@ -194,7 +203,7 @@ impl Keeper {
         loop {
             match self.connect().await {
                 Ok((session, closed)) => {
-                    info!("database: {} session connected", self.purpose);
+                    info!("database: {} session connected", self.purpose.as_str());
                     if !session.stores_positions {
                         warn!(
                             "database: no right to write icinga_desktop.browser_position: what browsers were \
@@ -209,9 +218,10 @@ impl Keeper {
                         () = self.hung.notified() => "it does not answer".to_owned(),
                     };
                     self.sender.send_replace(None);
+                    self.metrics.reconnect(self.purpose);
                     warn!(
                         "database: {} session lost: {reason}; connecting again",
-                        self.purpose
+                        self.purpose.as_str()
                     );
                 }
                 Err(ConnectError::Installation(error)) if !was_up && error.is_permanent() => {
@@ -221,7 +231,7 @@ impl Keeper {
                     let delay = backoff.next_delay();
                     error!(
                         "database: no {} session: {error}; next attempt in {delay:.1?}",
-                        self.purpose
+                        self.purpose.as_str()
                     );
                     tokio::time::sleep(delay).await;
                 }
@@ -232,7 +242,7 @@ impl Keeper {
     async fn connect(
         &self,
     ) -> Result<(Session, impl Future<Output = String> + use<>), ConnectError> {
-        let (client, connection) = self.connector.connect(self.purpose).await?;
+        let (client, connection) = self.connector.connect(self.purpose.as_str()).await?;
         // A set of one, because it ends its task when it is dropped.
         let mut closed = JoinSet::new();
         let _ = closed.spawn(connection);
@@ -389,6 +399,20 @@ impl Session {
                 })
             })
             .collect()
+    }
+
+    /// The user agent of a session; `None` if there is no such session. Asked once, by `check`, and so not prepared.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn user_agent(&self, session_id: &str) -> Result<Option<String>, Error> {
+        let statement = "SELECT user_agent FROM browser_session WHERE php_session_id = $1";
+        let row = self
+            .client
+            .query_opt(statement, &[&Redacted(session_id)])
+            .await?;
+        row.map(|row| row.try_get(0)).transpose()
     }
 
     /// What is known of a session; `None` if there is no such session.
@@ -578,6 +602,111 @@ impl Session {
             )
             .await?;
         Ok((sessions, positions))
+    }
+
+    /// The contact whose user name this is, by citext's comparison; `None` if there is none or it was deleted.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn contact(&self, username: &str) -> Result<Option<i64>, Error> {
+        let row = self
+            .client
+            .query_opt(
+                "SELECT id FROM contact WHERE username = $1 AND deleted = 'n'",
+                &[&username],
+            )
+            .await?;
+        row.map(|row| row.try_get(0)).transpose()
+    }
+
+    /// How many bridges listen on this database, by the name that their sessions give themselves.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn listening(&self) -> Result<i64, Error> {
+        let name = DatabaseSession::Listener.application_name();
+        let row = self
+            .client
+            .query_one(
+                "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name = $1",
+                &[&name],
+            )
+            .await?;
+        row.try_get(0)
+    }
+
+    /// Stores a question and tells every bridge where it is.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn ask(&self, token: &Token, question: &[i64]) -> Result<(), Error> {
+        // NOTIFY waits for the commit, so the row is there when they look.
+        self.client
+            .execute(
+                "WITH stored AS (
+                   INSERT INTO icinga_desktop.browser_position (browser, floor, above, changed_at)
+                   VALUES ($1, -1, $2, clock_timestamp()) RETURNING 1)
+                 SELECT pg_notify($3, $4) FROM stored",
+                &[
+                    &token.0.as_slice(),
+                    &question,
+                    &ASK_CHANNEL,
+                    &Asked { token: *token }.payload(),
+                ],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// The question, and the answers to it so far; `None` if there is no such question.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn asked(&self, token: &Token) -> Result<Option<Vec<i64>>, Error> {
+        let row = self
+            .client
+            .query_opt(
+                "SELECT above FROM icinga_desktop.browser_position WHERE browser = $1 AND floor = -1",
+                &[&token.0.as_slice()],
+            )
+            .await?;
+        row.map(|row| row.try_get(0)).transpose()
+    }
+
+    /// Appends an answer to a question.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn answer(&self, token: &Token, answer: &[i64]) -> Result<(), Error> {
+        self.client
+            .execute(
+                "UPDATE icinga_desktop.browser_position SET above = above || $2::int8[]
+                 WHERE browser = $1 AND floor = -1",
+                &[&token.0.as_slice(), &answer],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Removes a question.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn forget_question(&self, token: &Token) -> Result<(), Error> {
+        self.client
+            .execute(
+                "DELETE FROM icinga_desktop.browser_position WHERE browser = $1 AND floor = -1",
+                &[&token.0.as_slice()],
+            )
+            .await?;
+        Ok(())
     }
 
     /// Sends `token` and the tide over `channel`.

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::future;
@@ -56,10 +57,13 @@ impl Resolver {
         let mut settling = Settling::default();
         let mut received = Vec::new();
         while self.queue.recv_many(&mut received, BATCH).await > 0 {
-            let (mut gap, mut settled) = (false, None);
+            let (mut gap, mut settled, mut heard) = (false, None, None);
             for received in received.drain(..) {
                 match received {
-                    Received::Notification(notification) => fold.push(&notification),
+                    Received::Notification(notification, at) => {
+                        heard.get_or_insert(at);
+                        fold.push(&notification);
+                    }
                     Received::Settled => fold.settled(),
                     Received::Beat(beat) => settled = settling.beat(&beat).or(settled),
                     Received::Gap => {
@@ -70,7 +74,7 @@ impl Resolver {
             }
             let ready = fold.take_ready();
             if !ready.is_empty() {
-                match self.tell(&ready).await {
+                match self.tell(&ready, heard).await {
                     Told::All => {}
                     // Then browsers look for themselves.
                     Told::NotAll => gap = true,
@@ -89,11 +93,13 @@ impl Resolver {
 
     /// Looks up `announcements` and publishes them. While the database is away they wait: they are
     /// ids, and what comes behind them has a bounded queue.
-    async fn tell(&mut self, announcements: &[Announcement]) -> Told {
+    ///
+    /// `heard` is when the first of the batch was.
+    async fn tell(&mut self, announcements: &[Announcement], heard: Option<Instant>) -> Told {
         loop {
             let (history_ids, incident_ids) = self.wanted(announcements);
             if history_ids.is_empty() && incident_ids.is_empty() {
-                self.publish(announcements, Vec::new(), Vec::new());
+                self.publish(announcements, Vec::new(), Vec::new(), heard);
                 return Told::All;
             }
             let Some(session) = self.queries.session().await else {
@@ -101,7 +107,7 @@ impl Resolver {
             };
             match look_up(&session, &history_ids, &incident_ids).await {
                 Ok((rows, recipients)) => {
-                    self.publish(announcements, rows, recipients);
+                    self.publish(announcements, rows, recipients, heard);
                     return Told::All;
                 }
                 Err(error) if session.is_closed() => {
@@ -153,6 +159,7 @@ impl Resolver {
         announcements: &[Announcement],
         rows: Vec<NotifiedRow>,
         recipients: Vec<Recipient>,
+        heard: Option<Instant>,
     ) {
         let rows: HashMap<i64, NotifiedRow> =
             rows.into_iter().map(|row| (row.history_id, row)).collect();
@@ -175,7 +182,7 @@ impl Resolver {
                     let Some(row) = history_ids.first().and_then(|id| rows.get(id)) else {
                         continue;
                     };
-                    let event = Event::render(Content {
+                    let rendered = Event::render(Content {
                         history_ids: history_ids.clone(),
                         time_ms: row.time_ms,
                         incident_id: row.incident_id,
@@ -183,6 +190,8 @@ impl Resolver {
                         title: &row.title,
                         message: row.message.as_deref(),
                     });
+                    // Of these alone, because a changed incident may have been heard in an earlier batch.
+                    let event = Event { heard, ..rendered };
                     // The contact is the row's, whatever the notification claims.
                     contacts
                         .entry(row.contact_id)
@@ -198,6 +207,7 @@ impl Resolver {
                         history_ids: vec![*history_id],
                         incident_id: 0,
                         bytes: Bytes::new(),
+                        heard: None,
                     };
                     contacts
                         .entry(*contact_id)
@@ -231,7 +241,8 @@ impl Resolver {
             }
         }
         for (contact_id, events) in contacts {
-            let count = events.len();
+            let shown = events.iter().filter(|event| !event.bytes.is_empty());
+            let count = shown.count();
             if self.hub.publish(contact_id, events) {
                 self.metrics.events.inc_by(count as u64);
             }

@@ -34,10 +34,11 @@ fn check_is_content_with_a_complete_installation() {
         "ok    LISTEN/NOTIFY: ",
         "ok    triggers: all 8 present and on, version 2, on schema \"public\"",
         "ok    rights: ",
+        "ok    bridges: none is running on this database",
     ]) {
         assert!(line.starts_with(begin), "{line}");
     }
-    assert_eq!(lines.len(), 6, "{text}");
+    assert_eq!(lines.len(), 7, "{text}");
 }
 
 #[test]
@@ -227,7 +228,15 @@ fn help_and_version_are_there_and_wrong_usage_is_2() {
     let config = ConfigDir::new("", "");
     let output = config.command(&["--help"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
-    for word in ["run", "check", "--config-dir", "--verbose", "--debug", "78"] {
+    for word in [
+        "run",
+        "check",
+        "send-test",
+        "--config-dir",
+        "--verbose",
+        "--debug",
+        "78",
+    ] {
         assert!(stdout(&output).contains(word), "{word}");
     }
     let output = config.command(&["--version"]).output().unwrap();

@@ -13,7 +13,7 @@
 mod common;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ const FORGIVEN: Duration = Duration::from_secs(2);
 const WAKE_UPS: u32 = 5;
 /// A tab is closed only if nothing came for so long: an event of the last third of a second does not count as delivered
 /// yet, and is rightly told again. The rest is for a busy machine.
-const QUIET: Duration = Duration::from_millis(1000);
+const QUIET: Duration = Duration::from_millis(700);
 
 /// What a browser has received, by all of its tabs.
 #[derive(Default)]
@@ -62,6 +62,8 @@ struct Browser {
     received: Arc<Mutex<Received>>,
     /// Counted up to make the tabs reload.
     reload: watch::Sender<u64>,
+    /// For each tab: the last of these that it has obeyed.
+    reloaded: Vec<Arc<AtomicU64>>,
 }
 
 /// One tab: an EventSource that opens its stream again and again.
@@ -70,6 +72,7 @@ async fn tab(
     request: String,
     received: Arc<Mutex<Received>>,
     mut reload: watch::Receiver<u64>,
+    reloaded: Arc<AtomicU64>,
 ) -> String {
     let mut retry = Duration::from_millis(3000);
     loop {
@@ -100,6 +103,8 @@ async fn tab(
         let mut data: Option<serde_json::Value> = None;
         let mut id = None;
         let reloads = *reload.borrow_and_update();
+        reloaded.store(reloads, Ordering::Release);
+        let mut reloads_now = false;
         let mut line = String::new();
         loop {
             line.clear();
@@ -109,7 +114,10 @@ async fn tab(
                         break;
                     }
                 }
-                () = wants_reload(&mut reload, reloads, &received) => break,
+                () = wants_reload(&mut reload, reloads, &received) => {
+                    reloads_now = true;
+                    break;
+                }
             }
             let line = line.trim_end();
             if let Some(value) = line.strip_prefix("retry: ") {
@@ -138,6 +146,9 @@ async fn tab(
             }
         }
         drop(reader);
+        if reloads_now {
+            reloaded.store(*reload.borrow(), Ordering::Release);
+        }
         // EventSource waits as it was told; a reload takes a good two seconds, too.
         tokio::time::sleep(retry.min(Duration::from_millis(2200))).await;
     }
@@ -416,6 +427,15 @@ impl Stage {
                         browser.reload.send_modify(|count| *count += 1);
                     }
                 }
+                // A daemon that is stopped meanwhile could not know what arrived.
+                let waits = |browser: &Browser| {
+                    let wanted = *browser.reload.borrow();
+                    let obeyed = |tab: &Arc<AtomicU64>| tab.load(Ordering::Acquire) >= wanted;
+                    !browser.reloaded.iter().all(obeyed)
+                };
+                while self.browsers.iter().any(waits) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
             }
         }
     }
@@ -501,6 +521,10 @@ async fn under_one_fault_after_another_nothing_is_lost_doubled_or_foreign() {
                 agent,
                 received: Arc::default(),
                 reload: watch::channel(0).0,
+                // Every third one has two tabs open.
+                reloaded: (0..if browsers.len() % 3 == 0 { 2 } else { 1 })
+                    .map(|_| Arc::default())
+                    .collect(),
             };
             browsers.push(browser);
         }
@@ -534,14 +558,14 @@ async fn under_one_fault_after_another_nothing_is_lost_doubled_or_foreign() {
 async fn run(stage: &mut Stage, contacts: &[i64], incidents: &[i64], seed: u64, seconds: u64) {
     let address = format!("127.0.0.1:{}", stage.port);
     let mut tabs = JoinSet::new();
-    for (number, browser) in stage.browsers.iter().enumerate() {
-        // Every third one has two tabs open.
-        for _ in 0..if number % 3 == 0 { 2 } else { 1 } {
+    for browser in &stage.browsers {
+        for reloaded in &browser.reloaded {
             tabs.spawn(tab(
                 address.clone(),
                 request(&browser.session_id, &browser.agent),
                 Arc::clone(&browser.received),
                 browser.reload.subscribe(),
+                Arc::clone(reloaded),
             ));
         }
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use common::icinga::{Event, Icinga, Shape};
 use common::postgres::{Cluster, Database, Session};
+use icinga_desktop_bridge::installation;
+use icinga_desktop_bridge::queries;
 
 const INSTALL: &str = "sql/install.sql";
 const UNINSTALL: &str = "sql/uninstall.sql";
@@ -58,15 +60,15 @@ async fn catalog(session: &Session) -> String {
         .await
 }
 
-/// Our triggers and our index, with their identities: what is recreated gets another.
+/// Our triggers and our indexes, with their identities: what is recreated gets another.
 async fn ours(session: &Session) -> String {
     session
         .text(
             "SELECT concat_ws(E'\\n',
                (SELECT string_agg(format('%s %s on %s %s', oid, tgname, tgrelid::regclass, tgenabled), E'\\n' ORDER BY tgname)
                 FROM pg_trigger WHERE tgname LIKE 'icinga_desktop%'),
-               (SELECT string_agg(format('%s on %s valid %s', indexrelid, indrelid::regclass, indisvalid), E'\\n')
-                FROM pg_index WHERE indexrelid::regclass::text LIKE '%idx_icinga_desktop_notified'))",
+               (SELECT string_agg(format('%s on %s valid %s', indexrelid, indrelid::regclass, indisvalid), E'\\n' ORDER BY relname)
+                FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE relname LIKE 'idx_icinga_desktop%'))",
         )
         .await
 }
@@ -110,8 +112,8 @@ async fn installs_on_every_released_schema_and_uninstalling_leaves_nothing() {
         let output = database.psql().file(INSTALL).success();
         assert_eq!(
             output.stdout,
-            "icinga_desktop version 2 is installed on schema public: 8 triggers, index idx_icinga_desktop_notified. \
-             Next: icinga-desktop-bridge check\n"
+            "icinga_desktop version 2 is installed on schema public: 8 triggers, \
+             indexes idx_icinga_desktop_notified and idx_icinga_desktop_session. Next: icinga-desktop-bridge check\n"
         );
         assert_eq!(output.stderr, "", "{shape:?}");
         assert_ne!(catalog(&session).await, before);
@@ -150,7 +152,7 @@ async fn uninstalls_twice_and_installs_after_that() {
     }
     database.psql().file(INSTALL).success();
     let session = database.connect().await;
-    assert_eq!(ours(&session).await.lines().count(), 9);
+    assert_eq!(ours(&session).await.lines().count(), 10);
 }
 
 #[tokio::test]
@@ -333,8 +335,8 @@ async fn refuses_to_choose_between_schemas_until_one_is_named() {
     );
     let session = database.connect().await;
     let installed = ours(&session).await;
-    assert_eq!(installed.matches(" on second.").count(), 9, "{installed}");
-    assert_eq!(installed.lines().count(), 9, "{installed}");
+    assert_eq!(installed.matches(" on second.").count(), 10, "{installed}");
+    assert_eq!(installed.lines().count(), 10, "{installed}");
 }
 
 #[tokio::test]
@@ -358,8 +360,8 @@ async fn installing_elsewhere_moves_everything_and_says_so() {
         output.stderr
     );
     let installed = ours(&session).await;
-    assert_eq!(installed.matches(" on fresh.").count(), 9, "{installed}");
-    assert_eq!(installed.lines().count(), 9, "{installed}");
+    assert_eq!(installed.matches(" on fresh.").count(), 10, "{installed}");
+    assert_eq!(installed.lines().count(), 10, "{installed}");
 }
 
 #[tokio::test]
@@ -439,8 +441,8 @@ async fn repairs_what_is_not_as_it_should_be_and_leaves_the_rest_alone() {
 
     let after = ours(&session).await;
     let kept: Vec<&str> = after.lines().filter(|line| before.contains(line)).collect();
-    assert_eq!(kept.len(), 6, "{before}\n\n{after}");
-    assert_eq!(after.lines().count(), 9, "{after}");
+    assert_eq!(kept.len(), 7, "{before}\n\n{after}");
+    assert_eq!(after.lines().count(), 10, "{after}");
     assert!(!after.contains(" D"), "{after}");
 
     let icinga = Icinga::new(database.connect().await, Shape::V1_0);
@@ -460,48 +462,203 @@ async fn repairs_what_is_not_as_it_should_be_and_leaves_the_rest_alone() {
 async fn an_index_that_an_interrupted_run_left_invalid_is_rebuilt() {
     let database = installed(Shape::V1_0, "invalid");
     let session = database.connect().await;
-    let incident = Icinga::new(database.connect().await, Shape::V1_0)
-        .incident("db1!disk", "crit")
-        .await;
-    session.run("DROP INDEX idx_icinga_desktop_notified").await;
-    session
-        .run(&format!(
+    let before = ours(&session).await;
+    let icinga = Icinga::new(database.connect().await, Shape::V1_0);
+    let incident = icinga.incident("db1!disk", "crit").await;
+    icinga
+        .by_hand(&format!(
             "INSERT INTO incident_history (incident_id, time, type) VALUES ({incident}, 0, 'muted'), ({incident}, 0, 'muted')"
         ))
         .await;
-    // What the server leaves when building concurrently fails, here on duplicates.
-    let message = session
-        .refusal("CREATE UNIQUE INDEX CONCURRENTLY idx_icinga_desktop_notified ON incident_history (type)")
-        .await;
-    assert!(
-        message.contains("could not create unique index"),
-        "{message}"
-    );
-    assert!(ours(&session).await.contains("valid f"));
+    for name in ["anna", "bert"] {
+        icinga.sign_in(name, "Firefox").await;
+    }
+    for (index, duplicates, definition) in [
+        (
+            "idx_icinga_desktop_notified",
+            "incident_history (type)",
+            "CREATE INDEX idx_icinga_desktop_notified ON public.incident_history USING btree (contact_id, id) \
+             WHERE (type = 'notified'::history_type)",
+        ),
+        (
+            "idx_icinga_desktop_session",
+            "browser_session (user_agent)",
+            "CREATE INDEX idx_icinga_desktop_session ON public.browser_session USING hash (username)",
+        ),
+    ] {
+        session.run(&format!("DROP INDEX {index}")).await;
+        // What the server leaves when building concurrently fails, here on duplicates.
+        let message = session
+            .refusal(&format!(
+                "CREATE UNIQUE INDEX CONCURRENTLY {index} ON {duplicates}"
+            ))
+            .await;
+        assert!(
+            message.contains("could not create unique index"),
+            "{message}"
+        );
+        assert_eq!(ours(&session).await.matches("valid f").count(), 1);
 
-    database.psql().file(INSTALL).success();
-    let definition = session
-        .text("SELECT pg_get_indexdef('idx_icinga_desktop_notified'::regclass)")
-        .await;
-    assert!(definition.starts_with("CREATE INDEX"), "{definition}");
-    assert!(ours(&session).await.contains("valid t"));
+        let output = database.psql().file(INSTALL).success();
+        assert_eq!(output.stderr, "");
+        let rebuilt = session
+            .text(&format!("SELECT pg_get_indexdef('{index}'::regclass)"))
+            .await;
+        assert_eq!(rebuilt, definition);
+    }
+    let after = ours(&session).await;
+    assert_eq!(after.matches("valid t").count(), 2, "{after}");
+    // Only the indexes are others.
+    assert_eq!(
+        after.lines().filter(|line| before.contains(line)).count(),
+        8,
+        "{before}\n\n{after}"
+    );
 }
 
 #[tokio::test]
-async fn an_index_that_another_run_is_building_is_left_to_it() {
+async fn indexes_that_another_run_is_building_are_left_to_it() {
     let database = installed(Shape::V1_0, "building");
     let other = database.connect().await;
-    other.run("DROP INDEX idx_icinga_desktop_notified").await;
+    other
+        .run("DROP INDEX idx_icinga_desktop_notified, idx_icinga_desktop_session")
+        .await;
     other
         .run("SELECT pg_advisory_lock(hashtextextended('icinga_desktop.index', 0))")
         .await;
     let output = database.psql().file(INSTALL).success();
     assert!(
-        output.stdout.contains("another run is just building it"),
+        output.stdout.contains("another run is just building them"),
         "{}",
         output.stdout
     );
     assert!(!ours(&other).await.contains("valid"));
+}
+
+#[tokio::test]
+async fn writers_go_on_while_an_index_is_being_built() {
+    let mut database = installed(Shape::V1_0, "go_on");
+    let session = database.connect().await;
+    let mut writer = Icinga::new(database.connect().await, Shape::V1_0);
+    let anna = writer.contact("anna").await;
+    writer.session().run("SET lock_timeout = '1s'").await;
+    for (index, table) in [
+        ("idx_icinga_desktop_notified", "incident_history"),
+        ("idx_icinga_desktop_session", "browser_session"),
+    ] {
+        session.run(&format!("DROP INDEX {index}")).await;
+        // Building waits for it, as for every transaction that has written and is not over.
+        let long = database.connect().await;
+        long.run(&format!("BEGIN; LOCK TABLE {table} IN ROW EXCLUSIVE MODE"))
+            .await;
+        let run = tokio::task::spawn_blocking(move || {
+            database.psql().file(INSTALL).success();
+            database
+        });
+        let builds = format!(
+            "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() \
+             AND query LIKE 'CREATE INDEX CONCURRENTLY {index} %' AND wait_event_type = 'Lock'"
+        );
+        tokio::time::timeout(Duration::from_secs(20), async {
+            while session.text(&builds).await != "1" {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .expect("the index is being built");
+
+        let browser = writer.sign_in("anna", "Firefox").await;
+        let event = Event {
+            object: "db1!disk",
+            severity: Some("crit"),
+            notified: &[(anna, 1, "pending")],
+            ..Event::default()
+        };
+        writer.event(event).await;
+        writer.sign_out(&browser).await;
+        assert_eq!(session.text(&builds).await, "1", "it still waits");
+
+        long.run("ROLLBACK").await;
+        database = run.await.expect("the installation succeeds");
+        let installed = ours(&session).await;
+        assert_eq!(installed.matches("valid t").count(), 2, "{installed}");
+    }
+}
+
+/// Waits until the server has counted at least `rows` rows of `browser_session` as read, and returns how many it has.
+/// Counters come in after the session that they are of, and those of an index by themselves.
+async fn rows_read(database: &Database, rows: i64) -> i64 {
+    // A session for each look, because one may see the counters as they were when it first looked.
+    let looking = async {
+        loop {
+            let read = database
+                .connect()
+                .await
+                .text(
+                    "SELECT (seq_tup_read + idx_tup_fetch)::text FROM pg_stat_user_tables \
+                     WHERE relname = 'browser_session'",
+                )
+                .await;
+            let read: i64 = read.parse().expect("a number");
+            if read >= rows {
+                return read;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), looking)
+        .await
+        .expect("the counters come in")
+}
+
+#[tokio::test]
+async fn with_its_index_a_sign_in_reads_only_the_sessions_of_its_user() {
+    const SESSIONS: i64 = 10_000;
+    const SIGN_INS: i64 = 50;
+    let database = installed(Shape::V1_0, "sign_in_index");
+    let session = database.connect().await;
+    session
+        .run(&format!(
+            "ALTER TABLE browser_session SET (autovacuum_enabled = off);
+             BEGIN;
+             -- Ten thousand announcements are not what this is about.
+             SET LOCAL session_replication_role = replica;
+             INSERT INTO browser_session SELECT lpad(n::text, 26, '0'), 'user' || n, 'Firefox', n
+               FROM generate_series(1, {SESSIONS}) AS n;
+             COMMIT; ANALYZE browser_session"
+        ))
+        .await;
+
+    let mut before = rows_read(&database, 0).await;
+    for indexed in [true, false] {
+        if !indexed {
+            session.run("DROP INDEX idx_icinga_desktop_session").await;
+        }
+        let client = database.try_connect().await.expect("the server runs");
+        let installation = installation::inspect(&client).await.expect("complete");
+        let daemon = queries::Session::prepare(client, &installation)
+            .await
+            .expect("prepared");
+        for n in 1..=SIGN_INS {
+            let row = daemon
+                .browser_session(&format!("{n:026}"), "Firefox")
+                .await
+                .expect("an answer")
+                .expect("a session");
+            assert!(row.agent_matches && row.newest, "{row:?}");
+        }
+        // Its counters are complete once it has ended.
+        drop(daemon);
+        if indexed {
+            // The session by its id, and by its user.
+            let after = rows_read(&database, before + 2 * SIGN_INS).await;
+            assert_eq!(after - before, 2 * SIGN_INS);
+            before = after;
+        } else {
+            // The counters would show it: all the newer ones of everybody.
+            rows_read(&database, before + SIGN_INS * SESSIONS / 2).await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -515,8 +672,8 @@ async fn runs_at_the_same_time_do_not_disturb_each_other() {
         });
         let session = database.connect().await;
         let installed = ours(&session).await;
-        assert_eq!(installed.lines().count(), 9, "{installed}");
-        assert!(installed.contains("valid t"), "{installed}");
+        assert_eq!(installed.lines().count(), 10, "{installed}");
+        assert_eq!(installed.matches("valid t").count(), 2, "{installed}");
         database.psql().file(UNINSTALL).success();
     }
 }
@@ -565,7 +722,7 @@ async fn uninstalling_refuses_to_take_along_what_others_made() {
         error.contains("table icinga_desktop.mine depends on schema icinga_desktop"),
         "{error}"
     );
-    assert_eq!(ours(&session).await.lines().count(), 9);
+    assert_eq!(ours(&session).await.lines().count(), 10);
 }
 
 // Announcing incidents.

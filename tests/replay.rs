@@ -12,18 +12,6 @@ use common::world::{User, World, resource};
 const PENDING: &str = "pending";
 
 impl World {
-    /// Notifies a contact of a new incident.
-    async fn incident(&self, contact: i64, object: &str) -> Written {
-        self.icinga
-            .event(Event {
-                object,
-                severity: Some("crit"),
-                notified: &[(contact, 1, PENDING)],
-                ..Event::default()
-            })
-            .await
-    }
-
     /// Notifies a contact of a change of a known incident.
     async fn change(&self, contact: i64, incident: i64, severity: &str) -> Written {
         self.icinga

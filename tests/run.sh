@@ -1,5 +1,6 @@
 #!/bin/sh
-# The one test command: installs what is missing, then formatting, lints, licences, documentation and all tests.
+# The one test command: installs what is missing, then formatting, lints, licences, documentation, all tests, and
+# those that PostgreSQL's version matters to on every major.
 #
 #   sh tests/run.sh
 #
@@ -14,14 +15,33 @@ have cc || missing="$missing gcc"
 have pkg-config || missing="$missing pkg-config"
 [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
 have curl || missing="$missing curl"
+# Fetches the other PostgreSQL majors.
+have npm || missing="$missing npm"
+have openssl || missing="$missing openssl"
 [ -x /usr/sbin/apache2 ] || missing="$missing apache2"
+[ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
+{ have ip || [ -x /usr/sbin/ip ]; } || missing="$missing iproute2"
 # Debian's package starts a service on port 6432; the tests run their own on other ports. Not in every PATH.
 have pgbouncer || [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
+# What the packages are looked at with, and what boots the systemd that they are installed in.
+have lintian || missing="$missing lintian"
+have rpm || missing="$missing rpm"
+have mandoc || missing="$missing mandoc"
+have groff || missing="$missing groff-base"
+have col || missing="$missing bsdextrautils"
+have systemd-nspawn || missing="$missing systemd-container"
+# What the example for Icinga is checked with. Not in every PATH.
+[ -x /usr/lib/nagios/plugins/check_http ] || missing="$missing monitoring-plugins-basic"
+[ -x /usr/sbin/icinga2 ] || missing="$missing icinga2-bin"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" -ne 0 ]; then
     echo "Missing packages. As root: apt-get update && apt-get install$missing" >&2
     exit 1
   fi
+  case $missing in
+    # Only to read a configuration: nobody asked for another Icinga that runs here.
+    *icinga2*) mkdir -p /etc/systemd/system && ln -sf /dev/null /etc/systemd/system/icinga2.service ;;
+  esac
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
 fi
@@ -39,3 +59,5 @@ step documentation
 RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items --quiet
 step tests
 cargo test --locked
+step PostgreSQL majors
+sh tests/postgres-majors.sh

@@ -705,7 +705,7 @@ fn the_package_comes_is_upgraded_and_goes() {
     let after = written(&machine);
     assert_eq!(
         after.difference(&before).collect::<Vec<_>>(),
-        [Path::new(""); 0]
+        Vec::<&PathBuf>::new()
     );
     machine.run("! ls -d /run/icinga-notifications-web /run/systemd/system/icinga-* 2>/dev/null");
     assert_eq!(machine.run("dpkg-divert --list '*icinga*'"), "");

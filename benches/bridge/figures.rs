@@ -1,7 +1,6 @@
 //! What is read of the machine, and how figures are put together.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use crate::common::postgres::Database;
@@ -58,21 +57,6 @@ pub(crate) fn machine() -> String {
 pub(crate) fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').take(3).collect::<Vec<_>>().join(" ")
-}
-
-/// Takes what the hard limit on open files allows, for this process and those it starts. By a program of util-linux:
-/// the call itself would need unsafe code.
-pub(crate) fn raise_file_limit() {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let hard = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))
-        .and_then(|line| line.split_whitespace().nth(1))
-        .unwrap_or_default();
-    let _ = Command::new("prlimit")
-        .arg(format!("--nofile={hard}:{hard}"))
-        .args(["--pid", &std::process::id().to_string()])
-        .status();
 }
 
 /// Resident memory of a process, in bytes.

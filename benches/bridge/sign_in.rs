@@ -30,14 +30,21 @@ pub(crate) async fn run() {
     let (database, role) = installed(Cluster::shared(), "sign_in", Shape::V1_0);
     crowd::populate(&database, USERS);
     let daemon = crate::daemon(&database, &role);
-    println!("{USERS} sessions of one user agent, as Icinga's schema has it:");
-    explain(&database).await;
-    let without = rates(&daemon.address, daemon.pid(), &database).await;
+    // What sql/install.sql builds, to build it again.
+    let index = database
+        .connect()
+        .await
+        .text("SELECT pg_get_indexdef('idx_icinga_desktop_session'::regclass)")
+        .await;
     database
         .psql()
-        .command("CREATE INDEX bench ON browser_session USING hash (username)")
+        .command("DROP INDEX idx_icinga_desktop_session")
         .success();
-    println!("with a hash index on browser_session (username):");
+    println!("{USERS} sessions of one user agent, without idx_icinga_desktop_session:");
+    explain(&database).await;
+    let without = rates(&daemon.address, daemon.pid(), &database).await;
+    database.psql().command(&index).success();
+    println!("with it, {index}:");
     explain(&database).await;
     let with = rates(&daemon.address, daemon.pid(), &database).await;
     let ratios: Vec<String> = std::iter::zip(&with, &without)

@@ -1,7 +1,7 @@
 //! `[daemon]` of `config.ini`: where the daemon listens.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,12 +28,13 @@ const DEFAULT_KEEP_ALIVE_SECONDS: u32 = 15;
 const KEEP_ALIVE_SECONDS: RangeInclusive<u32> = 1..=3600;
 
 /// The keys of this section that mean something.
-const KEYS: [&str; 5] = [
+const KEYS: [&str; 6] = [
     "host",
     "port",
     "keep_alive_seconds",
     "replay_minutes",
     "replay_incidents",
+    "admin",
 ];
 
 /// What to listen on.
@@ -70,6 +71,8 @@ pub struct Daemon {
     pub port: u16,
     /// What a running daemon can be given anew.
     pub tuning: Tuning,
+    /// Where monitoring asks: health and metrics, which nobody has to sign in for. Default: nowhere.
+    pub admin: Option<SocketAddr>,
 }
 
 /// The settings of `[daemon]` that a reload applies to open streams.
@@ -117,6 +120,24 @@ impl Daemon {
                 .filter(|seconds| KEEP_ALIVE_SECONDS.contains(seconds))
                 .ok_or(Error::KeepAlive(text.place))?,
         };
+        let admin = match section.key("admin") {
+            None => None,
+            Some(text) => {
+                let address: SocketAddr = text
+                    .value
+                    .parse()
+                    .map_err(|_| Error::AdminAddress(text.place.clone()))?;
+                if !address.ip().to_canonical().is_loopback() {
+                    warnings.push(format!(
+                        "{}: {address} can be reached from other machines, and whoever reaches it reads health and \
+                         metrics: give an address of this machine alone, e.g. 127.0.0.1:{}, or let a firewall decide",
+                        text.place,
+                        address.port()
+                    ));
+                }
+                Some(address)
+            }
+        };
         Ok(Self {
             host,
             port,
@@ -124,6 +145,7 @@ impl Daemon {
                 keep_alive: Duration::from_secs(keep_alive.into()),
                 replay,
             },
+            admin,
         })
     }
 
@@ -150,6 +172,11 @@ impl Daemon {
             (
                 "daemon.replay_incidents".to_owned(),
                 self.tuning.replay.incidents.to_string(),
+            ),
+            (
+                "daemon.admin".to_owned(),
+                self.admin
+                    .map_or(String::new(), |address| address.to_string()),
             ),
         ]
     }

@@ -71,6 +71,11 @@ pub enum Error {
         "{0}: give a whole number of seconds from 1 to 3600, less than the proxy's limit on silence"
     )]
     KeepAlive(Place),
+    /// `[daemon] admin` is not an address with a port.
+    #[error(
+        "{0}: give an IP address and a port, e.g. 127.0.0.1:9002 or [::1]:9002; remove the key if nobody asks there"
+    )]
+    AdminAddress(Place),
     /// Not a number where one is required.
     #[error("{0}: give a whole number, 0 or more")]
     Number(Place),

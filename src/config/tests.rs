@@ -273,6 +273,7 @@ mod daemon {
                     incidents: 20,
                 },
             },
+            admin: None,
         };
         assert_eq!(
             Setup::daemon("host =\nport = \"\"").config().daemon,
@@ -308,6 +309,60 @@ mod daemon {
                 error.contains("replay_minutes") && error.contains("whole number"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn monitoring_asks_nowhere_unless_an_address_and_a_port_are_given() {
+        for keys in ["", "admin =", "admin = \"\""] {
+            assert_eq!(Setup::daemon(keys).config().daemon.admin, None, "{keys}");
+        }
+        for address in [
+            "127.0.0.1:9002",
+            "127.8.9.1:1",
+            "[::1]:0",
+            "[::ffff:127.0.0.1]:9002",
+        ] {
+            let Loaded { config, warnings } =
+                Setup::daemon(&format!("admin = {address}")).load().unwrap();
+            assert_eq!(config.daemon.admin, Some(address.parse().unwrap()));
+            assert_eq!(warnings, [""; 0], "{address}");
+        }
+        for value in [
+            "9002",
+            "127.0.0.1",
+            "localhost:9002",
+            "127.0.0.1:70000",
+            "::1:9002",
+            "/run/admin",
+            "yes please",
+        ] {
+            let error = Setup::daemon(&format!("admin = {value}")).error();
+            let expected = "DIR/modules/notifications/config.ini, line 2, [daemon] admin: give an IP address and a port";
+            assert!(error.starts_with(expected), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn metrics_for_other_machines_are_warned_about() {
+        for address in [
+            "0.0.0.0:9002",
+            "[::]:9002",
+            "192.0.2.1:9002",
+            "[2001:db8::1]:9002",
+        ] {
+            let loaded = Setup::daemon(&format!("admin = {address}")).load().unwrap();
+            assert_eq!(loaded.config.daemon.admin, Some(address.parse().unwrap()));
+            let [warning] = loaded.warnings.as_slice() else {
+                panic!("{address}: {:?}", loaded.warnings);
+            };
+            for part in [
+                "config.ini, line 2, [daemon] admin: ",
+                address,
+                "127.0.0.1:9002",
+            ] {
+                assert!(warning.contains(part), "{part}: {warning}");
+            }
         }
     }
 
@@ -955,6 +1010,7 @@ mod settings {
             "daemon.keep_alive_seconds = 15",
             "daemon.replay_minutes = 60",
             "daemon.replay_incidents = 20",
+            "daemon.admin = ",
             "database.resource = notifications",
             "database.host = db1,db2",
             "database.hostaddr = ",

@@ -64,6 +64,7 @@ pub(crate) async fn run(mailbox: Mailbox, shared: Shared) {
         returning: true,
         incomplete: false,
         probes: Vec::new(),
+        tests: Vec::new(),
         end: None,
     };
     let mut open = true;
@@ -125,6 +126,9 @@ struct Browser {
     incomplete: bool,
     /// Who wants to know whether the streams are alive.
     probes: Vec<oneshot::Sender<()>>,
+    /// Test events that were written, and who wants to know when they are delivered. They are no events like
+    /// others: never told again, part of no position, and counted nowhere.
+    tests: Vec<(Arc<Event>, oneshot::Sender<()>)>,
     /// The daemon is stopping: how long the client shall wait, in milliseconds.
     end: Option<u32>,
 }
@@ -223,7 +227,6 @@ impl Browser {
                     "stream opened for contact {}, browser {:?}",
                     self.contact_id, self.key
                 );
-                self.shared.metrics.streams.inc();
                 self.memory.lock().leftovers.clear();
                 self.streams.push(Stream::new(socket, head, place));
             }
@@ -232,6 +235,14 @@ impl Browser {
                     stream.start_probe();
                 }
                 self.probes.push(sender);
+            }
+            Command::Test(event, sender) => {
+                if self.end.is_none()
+                    && let Some(stream) = self.streams.first_mut()
+                {
+                    stream.write(Arc::clone(&event));
+                    self.tests.push((event, sender));
+                }
             }
             Command::End { retry_ms } => self.end = Some(retry_ms),
             Command::Revoke => {
@@ -263,14 +274,19 @@ impl Browser {
             } else if !self.incomplete && pending_bytes + event.bytes.len() <= MAX_PENDING {
                 pending_bytes += event.bytes.len();
                 self.waiting.push_back(Arc::clone(event));
-            } else if !self.incomplete {
-                // Once behind, the replay tells everything, oldest first: what is newer must not overtake it.
-                debug!(
-                    "contact {}, browser {:?}: behind",
-                    self.contact_id, self.key
-                );
-                self.shared.metrics.lags.inc();
-                self.incomplete = true;
+            } else {
+                if event.history_ids.is_empty() {
+                    self.shared.metrics.events_dropped.inc();
+                }
+                if !self.incomplete {
+                    // Once behind, the replay tells everything, oldest first: what is newer must not overtake it.
+                    debug!(
+                        "contact {}, browser {:?}: behind",
+                        self.contact_id, self.key
+                    );
+                    self.shared.metrics.lags.inc();
+                    self.incomplete = true;
+                }
             }
         }
     }
@@ -320,7 +336,7 @@ impl Browser {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         for (index, stream) in self.streams.iter_mut().enumerate() {
             let had_to_write = !stream.is_written();
-            if let Poll::Ready(result) = stream.poll(cx) {
+            if let Poll::Ready(result) = stream.poll(cx, &self.shared.metrics.latency) {
                 return Poll::Ready(Step::Ended(index, result));
             }
             if had_to_write && stream.is_written() {
@@ -335,7 +351,6 @@ impl Browser {
 
     fn remove(&mut self, index: usize, result: &io::Result<()>) {
         let stream = self.streams.remove(index);
-        self.shared.metrics.streams.dec();
         let reason = match result {
             Ok(()) => "ended by us".to_owned(),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => "client left".to_owned(),
@@ -346,13 +361,22 @@ impl Browser {
         };
         // What did not survive goes to the other stream, or waits for the next one.
         for event in stream.unconfirmed().rev() {
-            self.waiting.push_front(Arc::clone(event));
+            if let Some(test) = self.test(event) {
+                self.tests.swap_remove(test);
+            } else {
+                self.shared.metrics.events_returned.inc();
+                self.waiting.push_front(event.again());
+            }
         }
         if self.streams.is_empty() {
             // Before the place is freed: the next stream may get a new task.
             let unreplayable = |event: &&Arc<Event>| event.history_ids.is_empty();
-            self.memory.lock().leftovers =
-                self.waiting.iter().filter(unreplayable).cloned().collect();
+            self.memory.lock().leftovers = self
+                .waiting
+                .iter()
+                .filter(unreplayable)
+                .map(Event::again)
+                .collect();
         }
         drop(stream);
         debug!(
@@ -370,12 +394,26 @@ impl Browser {
             .flat_map(|stream| stream.tick(now, keep_alive))
             .collect();
         for event in delivered {
-            self.delivered(&event);
+            if let Some(test) = self.test(&event) {
+                let (_, sender) = self.tests.swap_remove(test);
+                // Whoever asked may have left.
+                let _ = sender.send(());
+            } else {
+                self.shared.metrics.events_delivered.inc();
+                self.delivered(&event);
+            }
         }
     }
 
     fn keep_alive(&self) -> Duration {
         self.shared.tuning.borrow().keep_alive
+    }
+
+    /// Which of the tests an event is, if it is one.
+    fn test(&self, event: &Arc<Event>) -> Option<usize> {
+        self.tests
+            .iter()
+            .position(|(test, _)| Arc::ptr_eq(test, event))
     }
 
     fn next_tick(&self) -> Instant {

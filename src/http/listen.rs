@@ -52,11 +52,13 @@ enum Accepting {
 pub enum Error {
     /// A socket could not be bound.
     #[error(
-        "cannot listen on {address}: {source}; check [daemon] host and port, and who else listens there"
+        "cannot listen on {address}: {source}; check [daemon] {keys}, and who else listens there"
     )]
     Bind {
         /// What was to be bound.
         address: String,
+        /// What names the address in `config.ini`.
+        keys: &'static str,
         /// Why not.
         source: io::Error,
     },
@@ -105,6 +107,7 @@ impl Listener {
         let port = daemon.port;
         let failed = |source| Error::Bind {
             address: daemon.address(),
+            keys: "host and port",
             source,
         };
         let (sockets, path) = match &daemon.host {
@@ -125,6 +128,25 @@ impl Listener {
         Ok(Self {
             sockets,
             path,
+            refused: Burst::default(),
+        })
+    }
+
+    /// Binds the address where monitoring asks, and logs it.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be bound.
+    pub fn bind_admin(address: SocketAddr) -> Result<Self, Error> {
+        let listener = bind_tcp(address).map_err(|source| Error::Bind {
+            address: address.to_string(),
+            keys: "admin",
+            source,
+        })?;
+        info!("health and metrics on http://{listener}");
+        Ok(Self {
+            sockets: vec![listener],
+            path: None,
             refused: Burst::default(),
         })
     }

@@ -4,7 +4,10 @@
 //! [`mod@routes`] decides; what it lets in goes through [`crate::hub`] to [`browser`], which writes to its
 //! [`stream`]s. hyper is gone by then: an idle stream costs a socket and a few hundred bytes, the
 //! answer is close-delimited by nature, and the task sees what the client does.
+//!
+//! [`admin`] is served on a listener of its own, to monitoring.
 
+pub mod admin;
 pub(crate) mod browser;
 pub(crate) mod listen;
 pub(crate) mod routes;

@@ -21,7 +21,7 @@ use crate::config::Tuning;
 use crate::database::describe;
 use crate::event;
 use crate::hub::{Full, Hub, Mailbox, Place};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Postponed};
 use crate::position::Position;
 use crate::queries::{Queries, Session};
 use crate::replay::Replayer;
@@ -120,11 +120,7 @@ async fn answer(state: &State, path: &str, method: &Method, headers: &HeaderMap)
         return plain(StatusCode::NOT_FOUND, "Not found");
     };
     if *method != Method::GET {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Use GET");
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET"));
-        return response;
+        return use_get();
     }
     let spoken = version == VERSION
         && headers
@@ -160,12 +156,12 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
                 Some(more) => warn!("browsers are told to come back: {reason}{more}"),
                 None => debug!("a browser was told to come back: {reason}"),
             }
-            return unavailable();
+            return unavailable(state, Postponed::Database);
         }
     };
     let (place, mailbox) = match enter(&state.browsers.hub, &sign_in).await {
         Ok(entered) => entered,
-        Err(Full::Stopping) => return unavailable(),
+        Err(Full::Stopping) => return unavailable(state, Postponed::Stopping),
         Err(Full::Daemon) => {
             if let Some(more) = state.full.lock().ok().and_then(|mut full| full.take()) {
                 warn!(
@@ -173,9 +169,10 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
                      raise the limit on open files (with systemd: LimitNOFILE=)"
                 );
             }
-            return unavailable();
+            return unavailable(state, Postponed::Full);
         }
         Err(Full::Browser(_)) => {
+            state.browsers.metrics.refuse_third_stream();
             debug!(
                 "contact {}: a third stream of one browser",
                 sign_in.contact_id
@@ -271,7 +268,7 @@ async fn enter(hub: &Hub, sign_in: &SignIn) -> Result<(Place, Option<Mailbox>), 
 }
 
 fn refuse(state: &State, refusal: Refusal) -> Response {
-    state.browsers.metrics.refused.inc();
+    state.browsers.metrics.refuse(refusal);
     debug!("a browser was refused: {refusal}");
     no_content()
 }
@@ -285,7 +282,8 @@ fn no_content() -> Response {
 
 /// A stream that ends at once and makes the browser come back: any other status than 200 would make
 /// its EventSource give up for good.
-fn unavailable() -> Response {
+fn unavailable(state: &State, why: Postponed) -> Response {
+    state.browsers.metrics.postpone(why);
     let retry = rand::rng().random_range(UNAVAILABLE_RETRY_MS);
     event_stream(Response::new(event::retry(retry).into()))
 }
@@ -302,7 +300,17 @@ fn event_stream(mut response: Response) -> Response {
     response
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response {
+/// 405, for whatever has only one method.
+pub(super) fn use_get() -> Response {
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Use GET");
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET"));
+    response
+}
+
+/// A short answer for a person.
+pub(super) fn plain(status: StatusCode, text: &str) -> Response {
     let mut response = Response::new(format!("{text}\n").into());
     *response.status_mut() = status;
     response.headers_mut().insert(

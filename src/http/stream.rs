@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -39,8 +40,8 @@ const KEPT_CAPACITY: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: Socket,
-    /// Blocks in order; the first may be partly written.
-    queue: VecDeque<Bytes>,
+    /// Blocks in order, and when an event's notification was heard; the first may be partly written.
+    queue: VecDeque<(Bytes, Option<std::time::Instant>)>,
     /// The last block has been queued: close once it is written.
     ending: bool,
     /// Events whose bytes were queued, and when, until they count as delivered.
@@ -65,7 +66,7 @@ impl Stream {
         let now = Instant::now();
         Self {
             socket,
-            queue: VecDeque::from([head]),
+            queue: VecDeque::from([(head, None)]),
             ending: false,
             unconfirmed: VecDeque::new(),
             covered: 0,
@@ -80,18 +81,20 @@ impl Stream {
     /// Queues an event.
     pub(crate) fn write(&mut self, event: Arc<Event>) {
         let now = Instant::now();
-        self.push(event.bytes.clone(), now);
+        self.push_heard(event.bytes.clone(), event.heard, now);
         self.unconfirmed.push_back((event, now));
         self.comment_due.get_or_insert(now + PROBE_AFTER);
     }
 
-    /// Starts to find out whether the client is still there, unless that is under way.
+    /// Starts to find out whether the client is still there. A probe that is under way does not tell: its bytes may have
+    /// been written before the client left.
     pub(crate) fn start_probe(&mut self) {
-        if !self.is_probing() {
-            let now = Instant::now();
+        let now = Instant::now();
+        // What waits will be written from now on, and does as well.
+        if self.is_written() {
             self.push(event::KEEP_ALIVE, now);
-            self.comment_due = Some(now + PROBE_AFTER);
         }
+        self.comment_due = Some(now + PROBE_AFTER);
     }
 
     /// Whether it is not yet known that the client is still there.
@@ -175,9 +178,15 @@ impl Stream {
 
     /// Writes what the socket takes, and notices when the client is gone. Ready once the stream is
     /// over: closed by us (`Ok`), by the client (`UnexpectedEof`), stuck (`TimedOut`) or broken.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    ///
+    /// What the kernel has taken of an event counts into `latency`.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        latency: &Histogram,
+    ) -> Poll<io::Result<()>> {
         self.poll_client(cx)?;
-        while let Some(block) = self.queue.front_mut() {
+        while let Some((block, heard)) = self.queue.front_mut() {
             let Poll::Ready(written) = Pin::new(&mut self.socket).poll_write(cx, block)? else {
                 if self.last_progress + STUCK_AFTER <= Instant::now() {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -190,6 +199,9 @@ impl Stream {
             self.last_progress = Instant::now();
             block.advance(written);
             if block.is_empty() {
+                if let Some(heard) = heard {
+                    latency.observe(heard.elapsed().as_secs_f64());
+                }
                 self.queue.pop_front();
             }
         }
@@ -208,11 +220,15 @@ impl Stream {
     }
 
     fn push(&mut self, block: Bytes, now: Instant) {
+        self.push_heard(block, None, now);
+    }
+
+    fn push_heard(&mut self, block: Bytes, heard: Option<std::time::Instant>, now: Instant) {
         if self.queue.is_empty() {
             // Nothing waited until now, so this is when waiting begins.
             self.last_progress = now;
         }
-        self.queue.push_back(block);
+        self.queue.push_back((block, heard));
         self.last_block = now;
     }
 

@@ -1,79 +1,123 @@
-//! A real Apache in front of the daemon, with the directives that Icinga's manual gives.
+//! A real Apache in front of the daemon, with the shipped files.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
-use super::sse::PATIENCE;
+use super::guarded::{Guarded, directory};
+use super::postgres::free_port;
+use super::tls::Certificate;
 
 /// A running Apache, stopped when dropped.
 pub(crate) struct Apache {
-    child: Child,
-    _directory: TempDir,
-    /// Where it listens.
+    _server: Guarded,
+    /// Where it listens, for HTTP/1.1.
     pub(crate) address: String,
+    /// Where it listens for HTTP/2 (and 1.1) with TLS.
+    pub(crate) tls_address: String,
+    pub(crate) certificate: Certificate,
 }
 
 /// Where Debian keeps Apache's modules.
 const MODULES: &str = "/usr/lib/apache2/modules";
 
+/// What the shipped files ask for, and what a site with TLS has.
+const LOADED: [&str; 15] = [
+    "mpm_event",
+    "authz_core",
+    "unixd",
+    "alias",
+    "asis",
+    "headers",
+    "setenvif",
+    "http2",
+    "ssl",
+    "socache_shmcb",
+    "slotmem_shm",
+    "proxy",
+    "proxy_http",
+    "proxy_balancer",
+    "lbmethod_byrequests",
+];
+
 impl Apache {
-    /// Starts Apache on a free port and waits until it accepts.
+    /// With the shipped file, except that the daemon is at `daemon`.
     pub(crate) fn start(daemon: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
-        let address = format!("127.0.0.1:{port}");
-        let root = directory.path().display();
-        let modules: String = ["mpm_event", "authz_core", "proxy", "proxy_http", "headers"]
+        let shipped = std::fs::read_to_string(shipped("icinga-desktop-bridge.conf"))
+            .expect("the shipped file");
+        assert!(shipped.contains("http://127.0.0.1:9001"), "{shipped}");
+        Self::with(&shipped.replace("127.0.0.1:9001", daemon))
+    }
+
+    /// With a shipped file as it is.
+    pub(crate) fn including(name: &str) -> Self {
+        Self::with(&format!("Include {}\n", shipped(name).display()))
+    }
+
+    /// With these directives in its virtual hosts, on free ports; it waits until Apache accepts. Everything else is answered
+    /// with a page, as Icinga Web would.
+    pub(crate) fn with(directives: &str) -> Self {
+        let directory = directory();
+        let (address, tls_address) = (local_address(), local_address());
+        let certificate = Certificate::new(&directory);
+        let root = directory.display();
+        let modules: String = LOADED
             .iter()
+            // Some of them may be part of the program.
+            .filter(|name| Path::new(&format!("{MODULES}/mod_{name}.so")).exists())
             .map(|name| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n"))
             .collect();
+        std::fs::create_dir(directory.join("web")).expect("a directory");
+        std::fs::write(directory.join("web/index.html"), "<html>Icinga Web</html>")
+            .expect("a page");
         let config = format!(
-            "ServerRoot {root}\nServerName localhost\nListen {address}\nPidFile {root}/pid\nErrorLog {root}/log\n\
-             DefaultRuntimeDir {root}\n{modules}\
-             <LocationMatch \"^/icingaweb2/notifications/v(?<version>\\d+)/subscribe$\">\n\
-             ProxyPassMatch http://{daemon} connectiontimeout=10 timeout=30 flushpackets=on\n\
-             RequestHeader set X-Icinga-Notifications-Protocol-Version %{{MATCH_VERSION}}e\n\
-             </LocationMatch>\n"
+            "{modules}\
+             ServerRoot {root}\n\
+             ServerName localhost\n\
+             PidFile {root}/pid\n\
+             ErrorLog {root}/log\n\
+             DefaultRuntimeDir {root}\n\
+             User www-data\n\
+             Group www-data\n\
+             Listen {address}\n\
+             Listen {tls_address}\n\
+             Include {limits}\n\
+             Define ICINGA_DESKTOP_BRIDGE_AWAY {away}\n\
+             <VirtualHost {address}>\n\
+             AliasMatch ^/icingaweb2 {root}/web/index.html\n\
+             {directives}\
+             </VirtualHost>\n\
+             <VirtualHost {tls_address}>\n\
+             Protocols h2 http/1.1\n\
+             SSLEngine on\n\
+             SSLCertificateFile {certificate}\n\
+             SSLCertificateKeyFile {key}\n\
+             AliasMatch ^/icingaweb2 {root}/web/index.html\n\
+             {directives}\
+             </VirtualHost>\n",
+            limits = shipped("icinga-desktop-bridge-limits.conf").display(),
+            away = shipped("away.asis").display(),
+            certificate = certificate.file.display(),
+            key = certificate.key.display(),
         );
-        let file = directory.path().join("apache.conf");
+        let file = directory.join("apache.conf");
         std::fs::write(&file, config).expect("a configuration file");
-        let child = Command::new("/usr/sbin/apache2")
-            .args(["-D", "FOREGROUND", "-f"])
-            .arg(&file)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("apache2 starts (apt-get install apache2)");
-        let deadline = Instant::now() + PATIENCE;
-        while std::net::TcpStream::connect(&address).is_err() {
-            assert!(
-                Instant::now() < deadline,
-                "Apache does not accept connections"
-            );
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        let file = file.display().to_string();
+        let command = ["/usr/sbin/apache2", "-D", "FOREGROUND", "-f", &file];
         Self {
-            child,
-            _directory: directory,
+            _server: Guarded::start(&directory, &command, &address),
             address,
+            tls_address,
+            certificate,
         }
     }
 }
 
-impl Drop for Apache {
-    fn drop(&mut self) {
-        // Its parent process takes the workers with it only if it is asked, not killed.
-        let asked = Command::new("kill")
-            .arg(self.child.id().to_string())
-            .status();
-        if asked.is_err() {
-            let _ = self.child.kill();
-        }
-        let _ = self.child.wait();
-    }
+/// A file of packaging/apache.
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("packaging/apache")
+        .join(name)
+}
+
+fn local_address() -> String {
+    format!("127.0.0.1:{}", free_port())
 }

@@ -6,10 +6,26 @@
 
 pub(crate) mod apache;
 pub(crate) mod daemon;
+pub(crate) mod eventsource;
+pub(crate) mod guarded;
 pub(crate) mod icinga;
+pub(crate) mod network;
+pub(crate) mod nginx;
 pub(crate) mod packages;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod sse;
 pub(crate) mod systemd;
+pub(crate) mod tls;
 pub(crate) mod world;
+
+/// Takes what the hard limit on open files allows, for this process and those it starts.
+pub(crate) fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("up to the hard limit anybody may");
+}

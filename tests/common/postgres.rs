@@ -77,6 +77,8 @@ impl Cluster {
 
     /// A server of which `fill` makes the data directory.
     fn started(fill: impl FnOnce(&Endpoint)) -> Self {
+        // Before there is a directory: it panics if there is no server.
+        let programs = server_programs();
         let directory = tempfile::Builder::new()
             .prefix("icinga-desktop-test-")
             .tempdir()
@@ -86,7 +88,7 @@ impl Cluster {
             .expect("the directory just made")
             .uid();
         let endpoint = Arc::new(Endpoint {
-            programs: server_programs(),
+            programs,
             through_runuser: owner == 0,
             port: AtomicU32::new(0),
             directory,
@@ -741,17 +743,25 @@ impl PsqlOutput {
     }
 }
 
-/// The directory with initdb and pg_ctl.
+/// The directory with initdb and pg_ctl: the one that the environment variable `PG_BINDIR` names, as
+/// tests/postgres-majors.sh does to run tests on another major; else pg_config's; else the newest of Debian's.
 fn server_programs() -> PathBuf {
-    let candidates = [
-        std::env::var_os("PG_BINDIR").map(PathBuf::from),
-        pg_config_bindir().ok(),
-        newest_debian_bindir().ok(),
-    ];
-    candidates
+    let has_programs = |directory: &PathBuf| {
+        directory.join("initdb").exists() && directory.join("pg_ctl").exists()
+    };
+    if let Some(named) = std::env::var_os("PG_BINDIR").map(PathBuf::from) {
+        // Another server than the one asked for would pass for it.
+        assert!(
+            named.is_absolute() && has_programs(&named),
+            "PG_BINDIR is {}: it must be the absolute path of a directory with initdb and pg_ctl",
+            named.display()
+        );
+        return named;
+    }
+    [pg_config_bindir().ok(), newest_debian_bindir().ok()]
         .into_iter()
         .flatten()
-        .find(|directory| directory.join("initdb").exists() && directory.join("pg_ctl").exists())
+        .find(has_programs)
         .expect(
             "PostgreSQL's server programs (initdb, pg_ctl) were not found: install the server (Debian: postgresql, \
              Fedora: postgresql-server and postgresql-contrib for citext), or name their directory in PG_BINDIR",

@@ -33,6 +33,20 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// Adds a line that is not empty.
+    pub(super) fn add(&mut self, line: &str) {
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
+        match field {
+            "" => {}
+            "event" => self.event = Some(value),
+            "data" => self.data = Some(value),
+            "id" => self.id = Some(value),
+            "retry" => self.retry = value.parse().ok(),
+            other => panic!("unknown field {other:?} in {self:?}"),
+        }
+    }
+
     /// The event's data, which has to be JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         let data = self
@@ -130,16 +144,7 @@ impl Answer {
             if line.is_empty() {
                 return Some(block);
             }
-            let (field, value) = line.split_once(':').unwrap_or((line, ""));
-            let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
-            match field {
-                "" => {}
-                "event" => block.event = Some(value),
-                "data" => block.data = Some(value),
-                "id" => block.id = Some(value),
-                "retry" => block.retry = value.parse().ok(),
-                other => panic!("unknown field {other:?} in {block:?}"),
-            }
+            block.add(line);
         }
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::daemon::Daemon;
+use super::daemon::{ConfigDir, Daemon};
 use super::icinga::{Event, Icinga, Shape, Written};
+use super::network::enter_private_network;
 use super::postgres::{Cluster, Database};
 use super::sse::{AGENT, Answer, PATIENCE};
 
@@ -56,6 +57,21 @@ impl World {
         }
     }
 
+    /// In a network of its own, with a daemon where the shipped files expect it, as it is without a word in `[daemon]`.
+    pub(crate) async fn behind_proxies(hint: &str) -> Self {
+        enter_private_network(&[]);
+        let mut world = Self::new(hint).await;
+        world.daemon = world.another_daemon("");
+        world
+    }
+
+    /// Starts a daemon with these keys of `[daemon]`.
+    pub(crate) fn another_daemon(&self, keys: &str) -> Daemon {
+        let daemon = Daemon::launch(ConfigDir::new(keys, &resource(&self.database, &self.role)));
+        daemon.wait_for_log("ready: ");
+        daemon
+    }
+
     /// Creates a contact, signs it in, and opens its stream.
     pub(crate) async fn user(&self, name: &str) -> User {
         let contact = self.icinga.contact(name).await;
@@ -79,6 +95,18 @@ impl World {
         assert_eq!(stream.status, 200);
         stream.block().await.expect("a first block at once");
         stream
+    }
+
+    /// Notifies a contact of a new incident.
+    pub(crate) async fn incident(&self, contact: i64, object: &str) -> Written {
+        self.icinga
+            .event(Event {
+                object,
+                severity: Some("crit"),
+                notified: &[(contact, 1, "pending")],
+                ..Event::default()
+            })
+            .await
     }
 
     /// Waits until an event counts as delivered: its row is done in a stored position.

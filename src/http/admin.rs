@@ -1,0 +1,121 @@
+//! What monitoring asks, on a listener of its own: is the daemon alive, is it ready, and its metrics.
+//!
+//! Nobody signs in here, and nothing here names a user, an incident or a session.
+
+use std::convert::Infallible;
+
+use tokio::sync::watch;
+use warp::Filter;
+use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use warp::http::{HeaderValue, Method, StatusCode};
+use warp::path::FullPath;
+use warp::reply::Response;
+
+use super::routes::{plain, use_get};
+use crate::hub::Hub;
+use crate::metrics::{self, Gauges, Metrics};
+use crate::queries::Queries;
+
+/// Connections at a time; who monitors needs one or two.
+pub const PENDING: u32 = 16;
+
+/// What the answers are made of.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Whether the listener hears.
+    pub hears: watch::Receiver<bool>,
+    /// The session for events.
+    pub events: Queries,
+    /// The session for sign-ins.
+    pub sign_ins: Queries,
+    /// Who is connected.
+    pub hub: Hub,
+    /// What was counted.
+    pub metrics: Metrics,
+}
+
+impl Admin {
+    /// Whether the listener hears, and the query and sign-in sessions are up.
+    fn database(&self) -> [bool; 3] {
+        [
+            *self.hears.borrow(),
+            self.events.current().is_some(),
+            self.sign_ins.current().is_some(),
+        ]
+    }
+
+    /// Why the daemon cannot do all its work; `None` if it can.
+    fn impediment(&self) -> Option<&'static str> {
+        match self.database() {
+            [true, true, true] => None,
+            [false, ..] => {
+                Some("not listening to the database: events come late; the log says why")
+            }
+            [_, false, _] => {
+                Some("no query session with the database: events come late; the log says why")
+            }
+            [_, _, false] => Some(
+                "no sign-in session with the database: browsers are told to come back; the log says why",
+            ),
+        }
+    }
+
+    fn answer(&self, path: &str, method: &Method) -> Response {
+        let response = match path {
+            // It came through the accept loop and the runtime.
+            "/health/live" => plain(StatusCode::OK, "alive"),
+            "/health/ready" => match self.impediment() {
+                None => plain(StatusCode::OK, "ready"),
+                Some(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, reason),
+            },
+            "/metrics" => self.metrics(),
+            _ => {
+                let there = "Not found; there are /health/live, /health/ready and /metrics";
+                return plain(StatusCode::NOT_FOUND, there);
+            }
+        };
+        if *method == Method::GET {
+            response
+        } else {
+            use_get()
+        }
+    }
+
+    fn metrics(&self) -> Response {
+        let gauges = Gauges {
+            streams: self.hub.streams(),
+            max_streams: self.hub.max_streams(),
+            users: self.hub.users(),
+            database: self.database(),
+        };
+        match self.metrics.render(&gauges) {
+            Ok(text) => {
+                let mut response = Response::new(text.into());
+                response.headers_mut().insert(
+                    CONTENT_TYPE,
+                    HeaderValue::from_static(metrics::CONTENT_TYPE),
+                );
+                response
+            }
+            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        }
+    }
+}
+
+/// The filter that answers everything.
+pub fn routes(
+    admin: Admin,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    warp::any()
+        .map(move || admin.clone())
+        .and(warp::path::full())
+        .and(warp::method())
+        .map(|admin: Admin, path: FullPath, method: Method| {
+            let mut response = admin.answer(path.as_str(), &method);
+            // The state of this moment is of no use later.
+            response
+                .headers_mut()
+                .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        })
+}

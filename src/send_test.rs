@@ -1,0 +1,115 @@
+//! `send-test`: shows a user's open browsers a test notification, and says who got it. A line each, as `check`
+//! writes them.
+
+use std::io::{self, Write};
+
+use crate::ask::{self, Answers, PATIENCE, Question};
+use crate::config::Config;
+use crate::database::{Connector, describe};
+use crate::installation;
+use crate::queries::Session;
+
+/// Writes who got it to `out`. Returns whether anybody did.
+///
+/// # Errors
+///
+/// If `out` cannot be written to.
+pub async fn run(config: &Config, user: &str, out: &mut impl Write) -> io::Result<bool> {
+    let answers = match send(config, user).await {
+        Ok(answers) => answers,
+        Err(problem) => {
+            writeln!(out, "FAIL  {problem}")?;
+            return Ok(false);
+        }
+    };
+    for answer in &answers.answers {
+        writeln!(
+            out,
+            "ok    bridge {:016x}: {} of {} open browsers got it",
+            answer.bridge, answer.delivered, answer.browsers
+        )?;
+    }
+    match verdict(&answers, user) {
+        Ok(result) => writeln!(out, "ok    {result}")?,
+        Err(problem) => {
+            writeln!(out, "FAIL  {problem}")?;
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn send(config: &Config, user: &str) -> Result<Answers, String> {
+    let session = connect(config).await?;
+    let contact = session
+        .contact(user)
+        .await
+        .map_err(|error| describe(&error))?;
+    let Some(contact_id) = contact else {
+        return Err(format!(
+            "no contact of Icinga Notifications has the user name \"{}\", or it was deleted; see Contacts in Icinga Web, \
+             where the field is called Icinga Web User",
+            user.escape_debug()
+        ));
+    };
+    ask::ask(&session, Question::Test { contact_id })
+        .await
+        .map_err(|error| error.to_string())
+}
+
+async fn connect(config: &Config) -> Result<Session, String> {
+    let connector = Connector::new(&config.database).map_err(|error| error.to_string())?;
+    let (client, connection) = connector
+        .connect("send-test")
+        .await
+        .map_err(|error| error.to_string())?;
+    tokio::spawn(connection);
+    let installation = installation::inspect(&client)
+        .await
+        .map_err(|error| error.to_string())?;
+    Session::prepare(client, &installation)
+        .await
+        .map_err(|error| installation::Error::Refused(error).to_string())
+}
+
+/// The sum, or why it is nothing and what to do.
+fn verdict(answers: &Answers, user: &str) -> Result<String, String> {
+    let user = user.escape_debug();
+    let Answers { listening, answers } = answers;
+    let browsers: usize = answers.iter().map(|answer| answer.browsers).sum();
+    let delivered: usize = answers.iter().map(|answer| answer.delivered).sum();
+    if *listening == 0 {
+        return Err("no bridge listens on this database: is icinga-desktop-bridge running (systemctl status \
+             icinga-notifications-web), and is this the configuration that it runs with?"
+            .to_owned());
+    }
+    let silent = match listening.saturating_sub(answers.len()) {
+        0 => String::new(),
+        silent => format!(
+            "{silent} of {listening} bridges did not answer within {PATIENCE:?}; their logs say why. "
+        ),
+    };
+    if delivered > 0 {
+        let streams = if delivered == 1 { "stream" } else { "streams" };
+        let rest = match browsers.saturating_sub(delivered) {
+            0 => "",
+            _ => "; those of the other browsers ended or take nothing",
+        };
+        return Ok(format!(
+            "{silent}{delivered} {streams} got the test notification, one for each open browser of \"{user}\"{rest}"
+        ));
+    }
+    Err(if answers.is_empty() {
+        format!("{silent}Nobody got the test notification")
+    } else if browsers == 0 {
+        format!(
+            "{silent}\"{user}\" has no open browser with a stream: open Icinga Web and switch desktop notifications on; \
+             if it is open, the log says with --verbose why it was refused"
+        )
+    } else {
+        format!(
+            "{silent}\"{user}\" has open browsers, but their streams ended or take nothing: try again, and look at the \
+             reverse proxy if it stays so"
+        )
+    })
+}

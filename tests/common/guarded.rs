@@ -1,0 +1,100 @@
+//! A server that is gone with the test process, even if that is killed, and its directory with it.
+
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::sse::PATIENCE;
+
+/// A running server in a directory of its own, killed when this is dropped or the process ends, however it ends.
+pub(crate) struct Guarded {
+    shell: Child,
+    lifeline: Option<ChildStdin>,
+    log: PathBuf,
+}
+
+/// Runs the arguments behind the directory until standard input closes, which only the test process holds open. Then it
+/// kills the server and its workers, which are a process group: asked to end, Apache waits ten seconds for open streams.
+const GUARDIAN: &str = r#"
+    trap '' HUP INT TERM
+    directory=$1; shift
+    setsid "$@" &
+    cat > /dev/null
+    kill -KILL "-$!"
+    wait $!
+    rm -rf "$directory"
+"#;
+
+/// A directory for a server's files that its workers may read, too. [`Guarded::start`] takes care of its end.
+pub(crate) fn directory() -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::Builder::new()
+        .prefix("icinga-desktop-test-")
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .expect("a temporary directory");
+    directory.keep()
+}
+
+impl Guarded {
+    /// Checks the configuration with `command` and the argument `-t`, starts the server, and waits until it accepts at
+    /// `address`. It writes its log to the file `log` in `directory`, and gives a warning of its check only if something is
+    /// wrong with the shipped files.
+    pub(crate) fn start(directory: &Path, command: &[&str], address: &str) -> Self {
+        let check = Command::new(command[0])
+            .args(&command[1..])
+            .arg("-t")
+            .output()
+            .unwrap_or_else(|error| panic!("{}: {error}; apt-get install it", command[0]));
+        let said = String::from_utf8_lossy(&check.stderr);
+        assert!(
+            check.status.success() && !said.to_lowercase().contains("warn"),
+            "{said}"
+        );
+        let mut shell = Command::new("sh")
+            .args(["-c", GUARDIAN, "guardian"])
+            .arg(directory)
+            .args(command)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .expect("sh runs");
+        let lifeline = shell.stdin.take();
+        let server = Self {
+            shell,
+            lifeline,
+            log: directory.join("log"),
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            assert!(
+                Instant::now() < deadline,
+                "nobody accepts at {address}; {}:\n{}",
+                command[0],
+                server.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_else(|error| format!("no log: {error}"))
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the proxy's log ---\n{}\n---", self.log());
+        }
+        drop(self.lifeline.take());
+        // Nothing to be done about a failure here, and the test has its result.
+        let _ = self.shell.wait();
+    }
+}

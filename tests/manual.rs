@@ -1,0 +1,131 @@
+//! The manual tells the truth: its options, keys and links exist, and none is missing. Metrics are in `tests/admin.rs`.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory as _;
+use common::daemon::ConfigDir;
+use icinga_desktop_bridge::cli::Cli;
+
+/// README and everything below `doc`.
+fn pages() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = vec![root.join("README.md")];
+    for entry in fs::read_dir(root.join("doc")).expect("the manual") {
+        paths.push(entry.expect("an entry").path());
+    }
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("text");
+            (path, text)
+        })
+        .collect()
+}
+
+/// What stands between backticks, and indented lines.
+fn code(text: &str) -> Vec<String> {
+    let indented = text.lines().filter_map(|line| line.strip_prefix("    "));
+    // Spans may go on in the next line; in a fenced block there are none.
+    let spans = text.split('`').skip(1).step_by(2);
+    indented.chain(spans).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_option_and_command_of_the_program_that_is_named_exists() {
+    let cli = Cli::command();
+    let commands: BTreeSet<_> = cli.get_subcommands().map(|c| c.get_name()).collect();
+    let of = |command: &clap::Command| -> Vec<String> {
+        let longs = command.get_arguments().filter_map(clap::Arg::get_long);
+        longs.map(str::to_owned).collect()
+    };
+    let mut options: BTreeSet<String> = cli.get_subcommands().flat_map(of).collect();
+    options.extend(of(&cli));
+    options.extend(["help".to_owned(), "version".to_owned()]);
+    let mut named = 0;
+    for (path, text) in pages() {
+        for code in code(&text) {
+            let mut words = code.split_whitespace();
+            if words.next() != Some("icinga-desktop-bridge") {
+                continue;
+            }
+            for (index, word) in words.enumerate() {
+                let word = word.trim_end_matches([',', ';']);
+                if let Some(option) = word.strip_prefix("--") {
+                    assert!(options.contains(option), "{}: --{option}", path.display());
+                    named += 1;
+                } else if index == 0 {
+                    assert!(commands.contains(word), "{}: {word}", path.display());
+                    named += 1;
+                }
+            }
+        }
+    }
+    assert!(named > 10, "only {named} were found");
+}
+
+#[test]
+fn every_key_of_the_daemon_is_in_the_manual_and_no_other() {
+    let output = ConfigDir::new("", "dbname = x\nusername = x")
+        .command(&["check", "--config-only"])
+        .output()
+        .expect("it runs");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let keys: BTreeSet<&str> = printed
+        .lines()
+        .filter_map(|line| line.strip_prefix("daemon.")?.split_once(" = "))
+        .map(|(key, _)| key)
+        .collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("doc/configure.md")).expect("the page");
+    let table = page.split("## `").nth(1).expect("the first section");
+    let named: BTreeSet<&str> = table
+        .lines()
+        .filter(|line| line.starts_with('|') && !line.contains("`[database]`"))
+        .filter_map(|line| {
+            line.split('|')
+                .nth(2)?
+                .trim()
+                .strip_prefix('`')?
+                .strip_suffix('`')
+        })
+        .collect();
+    assert_eq!(named, keys);
+}
+
+#[test]
+fn every_link_within_the_project_leads_somewhere() {
+    let mut links = 0;
+    for (path, text) in pages() {
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            if target.contains("://") {
+                continue;
+            }
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file = path.parent().expect("a directory").join(file);
+            assert!(file.exists(), "{}: {target}", path.display());
+            if !heading.is_empty() {
+                let there = fs::read_to_string(&file).expect("text");
+                let headings = there.lines().filter(|line| line.starts_with('#'));
+                let slug = |line: &str| {
+                    let text = line.trim_start_matches('#').trim().to_lowercase();
+                    text.replace(' ', "-")
+                };
+                assert!(
+                    headings.map(slug).any(|slug| slug == heading),
+                    "{}: {target}",
+                    path.display()
+                );
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 10, "only {links} were found");
+}
