@@ -110,7 +110,7 @@ impl Check {
         assert_eq!(said.code, Some(1), "{said:?}");
     }
 
-    fn is_content(self) -> Said {
+    fn content(self) -> Said {
         let said = self.said();
         for line in [
             "ok    sign-in: of contact ",
@@ -166,13 +166,13 @@ async fn it_sees_whether_a_stream_is_whole_buffered_or_cut() {
 
     buffered.fails("held back");
     cut.fails("the stream was cut after 5.");
-    let said = good_nginx.is_content();
+    let said = good_nginx.content();
     assert!(
         said.text.contains(", TLSv1.") && said.text.contains(", valid certificate"),
         "{said:?}"
     );
     assert!(!said.text.contains("note"), "{said:?}");
-    let said = good_apache.is_content();
+    let said = good_apache.content();
     assert!(
         said.text
             .contains("note  events that came to this check in place of a tab of the browser: 1;"),
