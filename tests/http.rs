@@ -184,18 +184,21 @@ async fn who_was_accepted_before_a_stop_is_answered() {
     let (begin, end) = request.split_at(request.len() / 2);
     let mut half = TcpStream::connect(address).await.unwrap();
     half.write_all(begin).await.unwrap();
-    // Answered after that one was accepted, because they queue.
+    let silent = TcpStream::connect(address).await.unwrap();
+    // Answered after those were accepted, because they queue.
     assert_eq!(Answer::to(address, &request).await.status, 404);
 
     world.daemon.signal("TERM");
     while alice.stream.block().await.is_some() {}
-    half.write_all(end).await.unwrap();
-    let mut answer = String::new();
-    timeout(PATIENCE, half.read_to_string(&mut answer))
-        .await
-        .expect("the end in time")
-        .unwrap();
-    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer:?}");
+    for (mut socket, rest) in [(half, end), (silent, &request[..])] {
+        socket.write_all(rest).await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, socket.read_to_string(&mut answer))
+            .await
+            .expect("the end in time")
+            .unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer:?}");
+    }
     assert_eq!(world.daemon.wait().code(), Some(0));
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod stream;
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use log::{debug, warn};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 use warp::Filter;
+use warp::http::header::{CONNECTION, HeaderValue};
 use warp::http::response::Parts;
 use warp::reply::Response;
 
@@ -106,11 +108,19 @@ where
     let (sender, mut receiver) = oneshot::channel();
     let sender = Arc::new(Mutex::new(Some(sender)));
     let warp = TowerToHyperService::new(warp::service(filter));
+    let requested = Arc::new(AtomicBool::new(false));
+    let (request_seen, stopped) = (Arc::clone(&requested), stop.clone());
     let service = service_fn(move |request: Request<Incoming>| {
+        request_seen.store(true, Ordering::Relaxed);
+        let last = *stopped.borrow();
         let (answer, sender) = (warp.call(request), Arc::clone(&sender));
         // Boxed, so that hyper's connection is Unpin and can be taken apart.
         Box::pin(async move {
-            let response: Response = answer.await?;
+            let mut response: Response = answer.await?;
+            if last {
+                let close = HeaderValue::from_static("close");
+                let _ = response.headers_mut().insert(CONNECTION, close);
+            }
             match response
                 .extensions()
                 .get::<routes::HandOver>()
@@ -144,8 +154,11 @@ where
             Ok(handed_over) = &mut receiver => break handed_over,
             _ = stop.wait_for(|stop| *stop), if !stopping => {
                 stopping = true;
-                // Closes one that is idle between two requests, and any other after its answer.
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                // Closes one that is idle between two requests, and one that has a request after its answer. hyper
+                // would also close one whose first request is still on its way: that one ends with its answer.
+                if requested.load(Ordering::Relaxed) {
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                }
             }
         }
     };
