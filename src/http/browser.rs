@@ -311,7 +311,11 @@ impl Browser {
     /// Puts what a replay found before what came in meanwhile.
     fn replayed(&mut self, replay: Replay) {
         self.replay = None;
-        self.incomplete |= replay.more;
+        if replay.more {
+            self.incomplete = true;
+            // What came in live must not overtake what the next chunk tells of the same incident; it finds both.
+            self.waiting.retain(|event| event.history_ids.is_empty());
+        }
         // What came in live and was found as well stands in the replay's order.
         self.waiting.retain(|event| {
             !event.history_ids.iter().any(|id| {
