@@ -20,6 +20,8 @@ have npm || missing="$missing npm"
 have openssl || missing="$missing openssl"
 [ -x /usr/sbin/apache2 ] || missing="$missing apache2"
 [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
+have chromium || missing="$missing chromium"
+have chromedriver || missing="$missing chromium-driver"
 { have ip || [ -x /usr/sbin/ip ]; } || missing="$missing iproute2"
 # Debian's package starts a service on port 6432; the tests run their own on other ports. Not in every PATH.
 have pgbouncer || [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::guarded::{Guarded, directory};
 use super::postgres::free_port;
 use super::tls::Certificate;
+use super::web::icinga_web;
 
 /// A running Apache, stopped when dropped.
 pub(crate) struct Apache {
@@ -53,7 +54,7 @@ impl Apache {
     }
 
     /// With these directives in its virtual hosts, on free ports; it waits until Apache accepts. Everything else is answered
-    /// with a page, as Icinga Web would.
+    /// with a page or the worker of Icinga Web.
     pub(crate) fn with(directives: &str) -> Self {
         let directory = directory();
         let (address, tls_address) = (local_address(), local_address());
@@ -65,9 +66,13 @@ impl Apache {
             .filter(|name| Path::new(&format!("{MODULES}/mod_{name}.so")).exists())
             .map(|name| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n"))
             .collect();
-        std::fs::create_dir(directory.join("web")).expect("a directory");
-        std::fs::write(directory.join("web/index.html"), "<html>Icinga Web</html>")
-            .expect("a page");
+        icinga_web(&directory);
+        let web = format!(
+            "AliasMatch ^/icingaweb2/worker\\.js$ {root}/icingaweb2/worker.js\n\
+             AliasMatch ^/icingaweb2 {root}/icingaweb2/index.html\n\
+             <Files index.html>\nForceType text/html\n</Files>\n\
+             <Files worker.js>\nForceType text/javascript\n</Files>\n"
+        );
         let config = format!(
             "{modules}\
              ServerRoot {root}\n\
@@ -82,7 +87,7 @@ impl Apache {
              Include {limits}\n\
              Define ICINGA_DESKTOP_BRIDGE_AWAY {away}\n\
              <VirtualHost {address}>\n\
-             AliasMatch ^/icingaweb2 {root}/web/index.html\n\
+             {web}\
              {directives}\
              </VirtualHost>\n\
              <VirtualHost {tls_address}>\n\
@@ -90,7 +95,7 @@ impl Apache {
              SSLEngine on\n\
              SSLCertificateFile {certificate}\n\
              SSLCertificateKeyFile {key}\n\
-             AliasMatch ^/icingaweb2 {root}/web/index.html\n\
+             {web}\
              {directives}\
              </VirtualHost>\n",
             limits = shipped("icinga-desktop-bridge-limits.conf").display(),

@@ -50,6 +50,16 @@ impl Apache {
 }
 
 impl Site {
+    /// Where a browser finds Icinga Web.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.http2.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}/icingaweb2/", self.address)
+    }
+
     fn both(address: &str, tls_address: &str, certificate: &std::path::Path) -> [Self; 2] {
         [
             Self {

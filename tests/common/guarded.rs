@@ -56,11 +56,19 @@ impl Guarded {
             check.status.success() && !said.to_lowercase().contains("warn"),
             "{said}"
         );
+        Self::run(directory, command, address)
+    }
+
+    /// Starts the server without a look at its configuration.
+    pub(crate) fn run(directory: &Path, command: &[&str], address: &str) -> Self {
         let mut shell = Command::new("sh")
             .args(["-c", GUARDIAN, "guardian"])
             .arg(directory)
             .args(command)
             .current_dir("/")
+            // What it leaves in there goes with the directory.
+            .env("HOME", directory)
+            .env("TMPDIR", directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -94,7 +102,7 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- the proxy's log ---\n{}\n---", self.log());
+            eprintln!("--- the server's log ---\n{}\n---", self.log());
         }
         drop(self.lifeline.take());
         // Nothing to be done about a failure here, and the test has its result.

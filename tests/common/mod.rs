@@ -5,6 +5,7 @@
 )]
 
 pub(crate) mod apache;
+pub(crate) mod chromium;
 pub(crate) mod daemon;
 pub(crate) mod eventsource;
 pub(crate) mod guarded;
@@ -17,6 +18,7 @@ pub(crate) mod postgres;
 pub(crate) mod sse;
 pub(crate) mod systemd;
 pub(crate) mod tls;
+pub(crate) mod web;
 pub(crate) mod world;
 
 /// Takes what the hard limit on open files allows, for this process and those it starts.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::guarded::{Guarded, directory};
 use super::postgres::free_port;
 use super::tls::Certificate;
+use super::web::icinga_web;
 
 /// A running nginx, stopped when dropped.
 pub(crate) struct Nginx {
@@ -34,12 +35,13 @@ impl Nginx {
     }
 
     /// With these directives in its http block and its server block, on free ports; it waits until nginx accepts.
-    /// Everything else is answered with a page, as Icinga Web would.
+    /// Everything else is answered with a page or the worker of Icinga Web.
     pub(crate) fn with(http: &str, server: &str) -> Self {
         let directory = directory();
         let port = || format!("127.0.0.1:{}", free_port());
         let (address, tls_address) = (port(), port());
         let certificate = Certificate::new(&directory);
+        icinga_web(&directory);
         let root = directory.display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .iter()
@@ -61,7 +63,9 @@ impl Nginx {
              ssl_certificate {certificate};\n\
              ssl_certificate_key {key};\n\
              {server}\
-             location / {{ default_type text/html; return 200 '<html>Icinga Web</html>'; }}\n\
+             root {root};\n\
+             location / {{ try_files $uri /icingaweb2/index.html; }}\n\
+             types {{ text/html html; text/javascript js; }}\n\
              }}\n\
              }}\n",
             limits = shipped("icinga-desktop-bridge-limits.conf").display(),
