@@ -36,6 +36,15 @@ const SECTIONS: [Section; 4] = [
                 "Configuration for the reverse proxy in front of the daemon.",
             ),
             (
+                "/usr/share/icinga-desktop-bridge/icinga",
+                "A check of the daemon for Icinga itself.",
+            ),
+            (
+                "/usr/share/doc/icinga-desktop-bridge/doc",
+                "The manual: installing, configuring, proxies, upgrading, monitoring, troubleshooting by symptom, scaling, \
+                 security.",
+            ),
+            (
                 "icinga-notifications-web.service, icinga-notifications-web.socket",
                 "The systemd units. The socket keeps the port open while the service restarts; if config.ini says where to \
                  listen, it has to say the same (see the comment in it), or be disabled.",

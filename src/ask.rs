@@ -19,6 +19,7 @@ use crate::burst::Burst;
 use crate::database::describe;
 use crate::event::{Content, Event};
 use crate::hub::Hub;
+use crate::installation::GRANT;
 use crate::notification::Token;
 use crate::queries::{Queries, Session};
 
@@ -260,8 +261,7 @@ impl Answers {
 pub enum Error {
     /// The role may not write where questions are stored.
     #[error(
-        "no right to write icinga_desktop.browser_position, over which bridges are asked; run: \
-         psql -v ON_ERROR_STOP=1 -v role=ROLE -f sql/grants.sql"
+        "no right to write icinga_desktop.browser_position, over which bridges are asked; run: {GRANT}"
     )]
     NoRight,
     /// The server did not answer.

@@ -23,7 +23,12 @@ pub const TRIGGERS: [(&str, &str); 8] = [
     ("icinga_desktop_session_delete", "browser_session"),
 ];
 
-const INSTALL: &str = "psql -v ON_ERROR_STOP=1 -f sql/install.sql";
+/// What installs and upgrades it. The packages put the scripts there, and so does the README.
+const INSTALL: &str =
+    "psql -v ON_ERROR_STOP=1 -f /usr/share/icinga-desktop-bridge/sql/install.sql DATABASE";
+
+/// What gives a role the rights that it needs.
+pub const GRANT: &str = "psql -v ON_ERROR_STOP=1 -v role=ROLE -f /usr/share/icinga-desktop-bridge/sql/grants.sql DATABASE";
 
 /// A complete installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +53,7 @@ pub enum Error {
     Missing,
     /// The role may not use it.
     #[error(
-        "role \"{role}\" may not use schema icinga_desktop; run: psql -v ON_ERROR_STOP=1 -v role={role} -f sql/grants.sql"
+        "role \"{role}\" may not use schema icinga_desktop; run: {}", GRANT.replace("ROLE", role)
     )]
     Forbidden {
         /// The role of the session.
@@ -84,9 +89,7 @@ fn advice(found: i32) -> String {
 
 fn remedy(error: &tokio_postgres::Error) -> String {
     match error.code() {
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            "; run: psql -v ON_ERROR_STOP=1 -v role=ROLE -f sql/grants.sql".to_owned()
-        }
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => format!("; run: {GRANT}"),
         // Icinga's tables were found just before, and made this session's search_path.
         Some(&SqlState::UNDEFINED_TABLE) => format!(": {NO_POOLER}"),
         _ => String::new(),

@@ -20,7 +20,7 @@ use tokio_postgres::{Client, Error, Row, Statement};
 
 use crate::auth::{AgentKey, BrowserKey};
 use crate::database::{Backoff, Connector, SETUP_PATIENCE, describe};
-use crate::installation::{self, Installation};
+use crate::installation::{self, GRANT, Installation};
 use crate::metrics::{DatabaseSession, Metrics};
 use crate::notification::{ASK_CHANNEL, Asked, Token};
 use crate::position::Position;
@@ -204,10 +204,11 @@ impl Keeper {
             match self.connect().await {
                 Ok((session, closed)) => {
                     info!("database: {} session connected", self.purpose.as_str());
-                    if !session.stores_positions {
+                    // Said once: this is the session that would store them.
+                    if self.purpose == DatabaseSession::SignIn && !session.stores_positions {
                         warn!(
                             "database: no right to write icinga_desktop.browser_position: what browsers were \
-                             told is forgotten at a restart; run: psql -v ON_ERROR_STOP=1 -v role=ROLE -f sql/grants.sql"
+                             told is forgotten at a restart; run: {GRANT}"
                         );
                     }
                     backoff.reset();

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::database::describe;
 use crate::hub::Hub;
+use crate::installation::GRANT;
 use crate::metrics::Metrics;
 use crate::queries::{Queries, Session};
 
@@ -207,8 +208,7 @@ impl SignIns {
                 );
             }
             Err(error) => warn!(
-                "housekeeping failed: {}; if a right is missing, run: \
-                 psql -v ON_ERROR_STOP=1 -v role=ROLE -f sql/grants.sql",
+                "housekeeping failed: {}; if a right is missing, run: {GRANT}",
                 describe(&error)
             ),
         }

@@ -93,7 +93,7 @@ fn check_and_run_say_what_is_missing_in_the_database() {
     );
     expect(
         &newer.replace("99", "0"),
-        "run: psql -v ON_ERROR_STOP=1 -f sql/install.sql",
+        "run: psql -v ON_ERROR_STOP=1 -f /usr/share/icinga-desktop-bridge/sql/install.sql DATABASE",
     );
     database.psql().file("sql/install.sql").success();
     database.psql().file("sql/uninstall.sql").success();

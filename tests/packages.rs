@@ -182,6 +182,8 @@ fn expected(units: &str) -> BTreeSet<String> {
     shipped("sql", &format!("{share}/sql"), &mut files);
     shipped("packaging/nginx", &format!("{share}/nginx"), &mut files);
     shipped("packaging/apache", &format!("{share}/apache"), &mut files);
+    shipped("packaging/icinga", &format!("{share}/icinga"), &mut files);
+    shipped("doc", &format!("{doc}/doc"), &mut files);
     shipped("packaging/systemd", units, &mut files);
     files
 }
