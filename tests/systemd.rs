@@ -1,6 +1,6 @@
 //! The package in a booted systemd, with a real PostgreSQL beside it: what the units and the maintainer scripts promise.
 //!
-//! Two machines, each brought up once and led through its life: most steps need what the one before left behind.
+//! Each test has a machine that is led through its life: most steps need what the one before left behind.
 
 mod common;
 
@@ -21,6 +21,8 @@ const SOCKET: &str = "icinga-notifications-web.socket";
 const URL: &str = "http://127.0.0.1:9001/icingaweb2/notifications/v1/subscribe";
 const CONFIG: &str = "/etc/icingaweb2/modules/notifications/config.ini";
 const SESSION_ID: &str = "session-of-anna-0123456789";
+/// The daemon's role, as the manual calls it.
+const ROLE: &str = "icingaweb2";
 
 /// Installs a package file and returns what that printed.
 fn install(machine: &Machine, deb: &str) -> String {
@@ -39,7 +41,7 @@ fn configure(machine: &Machine, daemon: &str, database: &str) {
         "/etc/icingaweb2/resources.ini",
         &format!(
             "[notifications]\ntype = \"db\"\ndb = \"pgsql\"\nhost = \"{database}\"\ndbname = \"notifications\"\n\
-             username = \"bridge\"\npassword = \"secret-of-the-bridge\"\n"
+             username = \"{ROLE}\"\npassword = \"secret-of-the-bridge\"\n"
         ),
     );
     machine.run(
@@ -68,7 +70,7 @@ fn start_database(machine: &Machine) {
     sql(
         machine,
         "postgres",
-        "-c 'CREATE DATABASE notifications' -c 'CREATE ROLE bridge LOGIN'",
+        &format!("-c 'CREATE DATABASE notifications' -c 'CREATE ROLE {ROLE} LOGIN'"),
     );
     sql(machine, "notifications", "-f /srv/fixtures/schema-1.0.sql");
     sql(
@@ -93,7 +95,7 @@ fn install_triggers(machine: &Machine) {
     sql(
         machine,
         "notifications",
-        &format!("-v role=bridge -f {scripts}/grants.sql"),
+        &format!("-v role={ROLE} -f {scripts}/grants.sql"),
     );
 }
 
@@ -255,7 +257,7 @@ fn without_the_triggers_it_says_what_to_do(machine: &Machine) {
     sql(
         machine,
         "notifications",
-        "-c 'GRANT ALL ON ALL TABLES IN SCHEMA public TO bridge'",
+        &format!("-c 'GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}'"),
     );
     machine.attempt(&format!("systemctl start {SERVICE}"));
     // The start is over before the database was looked at, if that takes long.
@@ -605,6 +607,7 @@ fn written(machine: &Machine) -> BTreeSet<PathBuf> {
         "var/cache",
         "var/log",
         "srv/database",
+        "var/lib/rpm",
         "var/lib/systemd/catalog",
         // The other package's unit is disabled with ours.
         "etc/systemd/system/multi-user.target.wants",
@@ -710,4 +713,134 @@ fn the_package_comes_is_upgraded_and_goes() {
     machine.run("! ls -d /run/icinga-notifications-web /run/systemd/system/icinga-* 2>/dev/null");
     assert_eq!(machine.run("dpkg-divert --list '*icinga*'"), "");
     machine.run("getent group icingaweb2");
+}
+
+/// The commands of a section of the README, its indented lines.
+fn readme_commands(heading: &str) -> String {
+    let readme = fs::read_to_string("README.md").expect("the README");
+    let (_, section) = readme.split_once(heading).expect("the section");
+    let section = section.split("\n## ").next().expect("its text");
+    let commands = section.lines().filter_map(|line| line.strip_prefix("    "));
+    commands.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_readme_leads_from_nothing_to_an_event() {
+    if !is_root() {
+        return;
+    }
+    // Its first command is what this runs first, too.
+    Packages::built();
+    let machine = Machine::boot();
+    start_database(&machine);
+    // Of Icinga Web.
+    machine.run("groupadd --system icingaweb2");
+    configure(&machine, "", "/run/postgresql");
+    machine.put_tree(
+        &["sql", "packaging", "target/release/icinga-desktop-bridge"],
+        "/srv/sources",
+    );
+
+    let commands = readme_commands("\n## Installing by hand\n");
+    let (build, commands) = commands.split_once('\n').expect("several commands");
+    assert_eq!(build, "cargo build --release --locked");
+    let said = machine.run(&format!(
+        "cd /srv/sources; export PGHOST=/run/postgresql PGUSER=postgres; umask 022\n{commands}"
+    ));
+    assert!(!said.contains("FAIL"), "{said}");
+    for link in [
+        "multi-user.target.wants/icinga-notifications-web.service",
+        "sockets.target.wants/icinga-notifications-web.socket",
+    ] {
+        machine.run(&format!("test -L /etc/systemd/system/{link}"));
+    }
+
+    machine.write(
+        "/srv/nginx.conf",
+        "error_log stderr;\npid /srv/nginx.pid;\nevents {}\nhttp {\naccess_log off;\nserver {\nlisten 127.0.0.1:80;\n\
+         include /usr/share/icinga-desktop-bridge/nginx/icinga-desktop-bridge.conf;\n}\n}\n",
+    );
+    machine.run(
+        "systemd-run --quiet --unit=nginx-of-test --property=Type=forking --property=PIDFile=/srv/nginx.pid \
+         /usr/sbin/nginx -c /srv/nginx.conf",
+    );
+    let through_proxy = "http://127.0.0.1/icingaweb2/notifications/v1/subscribe";
+    let mut curl = machine.command("curl");
+    curl.args(["-sN", "-A", AGENT, "-b"])
+        .args([&format!("Icingaweb2={SESSION_ID}"), through_proxy]);
+    let stream = machine.spawn(curl);
+    stream.wait_for("retry: 3000");
+    let sent = machine.run("icinga-desktop-bridge send-test anna");
+    assert!(
+        sent.contains("ok    1 stream got the test notification"),
+        "{sent}"
+    );
+    stream.wait_for("event: icinga2.notification");
+    stream.wait_for("data: {");
+}
+
+#[test]
+fn the_rpm_comes_is_upgraded_and_goes() {
+    if !is_root() {
+        return;
+    }
+    let packages = Packages::built();
+    let machine = Machine::boot();
+    start_database(&machine);
+    let rpm = machine.put(&packages.rpm);
+    // What it needs is there, but in Debian's packages, whose rpm says what it is not for.
+    let run = |how: &str| machine.run(&format!("rpm --force-debian --nodeps {how} 2>&1"));
+    machine.run("rpm --initdb; mkdir -p /usr/share/licenses");
+    let before = written(&machine);
+
+    // The scripts are silent where nothing is wrong; nothing is started.
+    assert_eq!(run(&format!("--install {rpm}")), "");
+    machine.run("getent group icingaweb2");
+    assert_eq!(machine.show(SERVICE, "ActiveState"), "inactive");
+    assert_eq!(
+        machine.run("rpm --verify --nodeps icinga-desktop-bridge"),
+        ""
+    );
+
+    configure(&machine, "", "/run/postgresql");
+    install_triggers(&machine);
+    machine.run(&format!(
+        "systemctl enable --quiet --now {SOCKET} {SERVICE}"
+    ));
+    drop(stream(&machine));
+    let (ours, opened) = (
+        main_pid(&machine),
+        machine.show(SOCKET, "ActiveEnterTimestampMonotonic"),
+    );
+
+    // An upgrade, to the same: another process, the same socket.
+    assert_eq!(run(&format!("--upgrade --force {rpm}")), "");
+    assert_ne!(main_pid(&machine), ours);
+    assert_eq!(machine.show(SERVICE, "ActiveState"), "active");
+    assert_eq!(
+        machine.show(SOCKET, "ActiveEnterTimestampMonotonic"),
+        opened
+    );
+    drop(stream(&machine));
+
+    // Nothing is left but the configuration, which is Icinga Web's, and the group.
+    assert_eq!(run("--erase icinga-desktop-bridge"), "");
+    assert!(
+        request(&machine).contains("curl: 7"),
+        "the port is still open"
+    );
+    assert_eq!(machine.show(SERVICE, "LoadState"), "not-found");
+    let mut after = written(&machine);
+    let kept = [
+        "etc/icingaweb2",
+        "etc/group",
+        "etc/group-",
+        "etc/gshadow",
+        "etc/gshadow-",
+    ];
+    after.retain(|file| !kept.iter().any(|kept| file.starts_with(kept)));
+    assert_eq!(
+        after.difference(&before).collect::<Vec<_>>(),
+        Vec::<&PathBuf>::new()
+    );
 }

@@ -214,6 +214,19 @@ impl Machine {
         format!("/root/{}", name.display())
     }
 
+    /// Copies files and directories of the sources into a directory there.
+    pub(crate) fn put_tree(&self, paths: &[&str], directory: &str) {
+        let target = self.root.join(directory.trim_start_matches('/'));
+        fs::create_dir_all(&target).expect("a directory");
+        let status = Command::new("cp")
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["--recursive", "--parents"])
+            .args(paths)
+            .arg(&target)
+            .status();
+        assert!(status.expect("cp runs").success(), "{paths:?}");
+    }
+
     /// What was written to its disk since it was made: files, and directories that are not here. Relative to its root.
     pub(crate) fn written(&self) -> BTreeSet<PathBuf> {
         let upper = self.root.with_file_name("writes").join("upper");
