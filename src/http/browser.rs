@@ -253,7 +253,7 @@ impl Browser {
                 self.end = Some(event::RETRY_MS);
                 self.waiting.clear();
                 for stream in &mut self.streams {
-                    stream.end(event::RETRY_MS);
+                    stream.revoke();
                 }
             }
         }

@@ -42,6 +42,8 @@ pub(crate) struct Stream {
     socket: Socket,
     /// Blocks in order, and when an event's notification was heard; the first may be partly written.
     queue: VecDeque<(Bytes, Option<std::time::Instant>)>,
+    /// The first of them has been written in part.
+    begun: bool,
     /// The last block has been queued: close once it is written.
     ending: bool,
     /// Events whose bytes were queued, and when, until they count as delivered.
@@ -67,6 +69,7 @@ impl Stream {
         Self {
             socket,
             queue: VecDeque::from([(head, None)]),
+            begun: false,
             ending: false,
             unconfirmed: VecDeque::new(),
             covered: 0,
@@ -113,6 +116,19 @@ impl Stream {
             self.push(event::retry(retry_ms), Instant::now());
             self.ending = true;
         }
+    }
+
+    /// Ends the stream of a client that must not get anything more: of what waits, only a block is written to its end that
+    /// was begun.
+    pub(crate) fn revoke(&mut self) {
+        self.queue.truncate(usize::from(self.begun));
+        self.unconfirmed.clear();
+        self.surviving.clear();
+        self.covered = 0;
+        self.comment_due = None;
+        // Also behind a farewell that was just taken back.
+        self.ending = false;
+        self.end(event::RETRY_MS);
     }
 
     /// Events that do not count as delivered yet, oldest first.
@@ -198,6 +214,7 @@ impl Stream {
             }
             self.last_progress = Instant::now();
             block.advance(written);
+            self.begun = !block.is_empty();
             if block.is_empty() {
                 if let Some(heard) = heard {
                     latency.observe(heard.elapsed().as_secs_f64());
@@ -250,5 +267,84 @@ impl Stream {
         }
         cx.waker().wake_by_ref();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use socket2::SockRef;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::auth::{AgentKey, BrowserKey, SignIn};
+    use crate::event::Content;
+    use crate::hub::Hub;
+
+    fn event(number: i64) -> Arc<Event> {
+        Arc::new(Event::render(Content {
+            history_ids: vec![number],
+            time_ms: 0,
+            incident_id: number,
+            severity: "crit",
+            title: "title",
+            message: Some(&"x".repeat(4000)),
+        }))
+    }
+
+    #[tokio::test]
+    async fn a_revoked_stream_ends_behind_the_block_that_was_begun() {
+        let hub = Hub::new(1);
+        let sign_in = SignIn {
+            contact_id: 7,
+            browser: BrowserKey::new("a"),
+            agent: AgentKey::new(""),
+            position: None,
+        };
+        let (place, _mailbox) = hub.enter(&sign_in).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (theirs, accepted) = tokio::join!(connecting, listener.accept());
+        let (mut theirs, ours) = (theirs.unwrap(), accepted.unwrap().0);
+        // Not the megabytes that the kernel would make room for.
+        SockRef::from(&ours).set_send_buffer_size(10_000).unwrap();
+        let mut stream = Stream::new(Socket::Tcp(ours), event::KEEP_ALIVE, place);
+        let latency = Histogram::new([1.0]);
+        for number in 1..=1000 {
+            stream.write(event(number));
+        }
+        // As much as the socket takes while nobody reads, until a block is cut.
+        poll_fn(|cx| {
+            assert!(stream.poll(cx, &latency).is_pending() && stream.queue.len() > 2);
+            if stream.begun {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        stream.revoke();
+        assert_eq!(stream.unconfirmed().count(), 0);
+
+        let mut text = String::new();
+        let (ended, read) = tokio::join!(
+            async {
+                let ended = poll_fn(|cx| stream.poll(cx, &latency)).await;
+                drop(stream);
+                ended
+            },
+            theirs.read_to_string(&mut text)
+        );
+        assert!(ended.is_ok() && read.is_ok());
+        let blocks: Vec<_> = text.split_inclusive("\n\n").collect();
+        assert_eq!(blocks.first(), Some(&":\n\n"));
+        assert_eq!(blocks.last(), Some(&"retry: 3000\n\n"));
+        let told = &blocks[1..blocks.len() - 1];
+        assert!(told.len() < 900, "{}", told.len());
+        for (number, block) in (1..).zip(told) {
+            assert_eq!(block.as_bytes(), event(number).bytes);
+        }
     }
 }
