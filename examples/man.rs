@@ -54,10 +54,13 @@ const SECTIONS: [Section; 4] = [
     (
         "EXIT STATUS",
         &[
-            ("0", "Asked to stop; check: all is well."),
+            (
+                "0",
+                "Asked to stop; check: all is well; send-test: somebody got it.",
+            ),
             (
                 "1",
-                "Failed while running, starting again may help; check: something is amiss.",
+                "Failed while running, starting again may help; check: something is amiss; send-test: nobody got it.",
             ),
             ("2", "Wrong command line."),
             (

@@ -26,7 +26,7 @@ Files:
   DIR/resources.ini                      how to reach the database
 
 Exit codes:
-  0   asked to stop, or all checks hold
+  0   asked to stop, all checks hold, or somebody got the test notification
   1   failed while running; starting again may help
   2   wrong command line
   78  configuration or database installation has to be changed first";
