@@ -42,7 +42,8 @@ pub enum Announcement {
 /// The transaction that is being received, and what those before it left to tell.
 #[derive(Debug, Default)]
 pub struct Fold {
-    tx: Option<u64>,
+    /// By backend and number: a forged notification comes from another backend.
+    tx: Option<(i32, u64)>,
     /// Incidents for which a history row was seen: Icinga has decided whom to notify.
     decided: HashSet<i64>,
     /// (incident, contact) named by a history row, so that a second channel of theirs adds no event.
@@ -65,11 +66,12 @@ struct Open {
 }
 
 impl Fold {
-    /// Takes one notification.
-    pub fn push(&mut self, notification: &Notification) {
-        if self.tx != Some(notification.tx) {
+    /// Takes one notification, of a transaction of `backend`.
+    pub fn push(&mut self, notification: &Notification, backend: i32) {
+        let tx = Some((backend, notification.tx));
+        if self.tx != tx {
             self.settled();
-            self.tx = Some(notification.tx);
+            self.tx = tx;
             self.decided.clear();
             self.named.clear();
             self.severities.clear();
@@ -156,6 +158,8 @@ impl Fold {
 mod tests {
     use super::*;
 
+    const BACKEND: i32 = 4711;
+
     fn row(tx: u64, incident_id: i64, contact_id: i64, announced: bool) -> Notification {
         let history_id = 1000 + contact_id;
         let kind = Kind::Notified {
@@ -189,7 +193,7 @@ mod tests {
     fn fold(notifications: &[Notification]) -> Fold {
         let mut fold = Fold::default();
         for notification in notifications {
-            fold.push(notification);
+            fold.push(notification, BACKEND);
         }
         fold
     }
@@ -212,7 +216,7 @@ mod tests {
         fold.settled();
         assert_eq!(fold.take_ready(), []);
         // A channel whose row comes in a later batch is no second event.
-        fold.push(&row(1, 42, 8, true));
+        fold.push(&row(1, 42, 8, true), BACKEND);
         let covered = Announcement::Covered {
             history_id: 1008,
             contact_id: 8,
@@ -262,6 +266,26 @@ mod tests {
         ]);
         let alert = Some(Severity::Alert);
         assert_eq!(fold.take_ready(), [notified(7, None), notified(7, alert)]);
+    }
+
+    #[test]
+    fn nobody_can_pretend_to_be_of_the_transaction() {
+        // Somebody guesses the transaction, and says that Icinga has decided, or that the contact was told.
+        for forged in [row(1, 42, 7, false), row(1, 42, 7, true)] {
+            let mut fold = Fold::default();
+            fold.push(&forged, BACKEND + 1);
+            fold.take_ready();
+            fold.push(&row(1, 42, 7, true), BACKEND);
+            assert_eq!(fold.take_ready(), [notified(7, None)]);
+            fold.push(&forged, BACKEND + 1);
+            fold.push(&change(1, 42, Severity::Ok), BACKEND);
+            fold.settled();
+            let announced = Announcement::Changed {
+                incident_id: 42,
+                severity: Some(Severity::Ok),
+            };
+            assert_eq!(fold.take_ready().last(), Some(&announced));
+        }
     }
 
     #[test]

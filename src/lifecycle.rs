@@ -24,7 +24,7 @@ use crate::hub::Hub;
 use crate::listener::{self, Listener, Outlets};
 use crate::metrics::{DatabaseSession, Metrics};
 use crate::positions::Positions;
-use crate::pulse::{Pulse, PulseToken};
+use crate::pulse::{Expected, Pulse};
 use crate::queries::{Keeper, Queries};
 use crate::replay::Replayer;
 use crate::resolver::Resolver;
@@ -136,7 +136,7 @@ where
     let (beats, beaten) = watch::channel(0);
     let (hears, heard) = watch::channel(false);
     let (stop, stopped) = oneshot::channel();
-    let token = PulseToken::default();
+    let expected = Expected::default();
     let deaf = Arc::new(Notify::new());
     let outlets = Outlets {
         queue,
@@ -148,7 +148,7 @@ where
     let ears = Listener::new(
         connector,
         outlets,
-        token.clone(),
+        expected.clone(),
         Arc::clone(&deaf),
         metrics.clone(),
     );
@@ -156,7 +156,7 @@ where
     let sign_ins = SignIns::new(to_recheck, sessions.clone(), hub.clone(), metrics.clone());
     let pulse = Pulse::new(
         events.clone(),
-        token,
+        expected,
         beaten.clone(),
         heard.clone(),
         deaf,

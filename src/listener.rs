@@ -21,10 +21,11 @@ use crate::burst::Burst;
 use crate::database::{Backoff, Connector, SETUP_PATIENCE, describe};
 use crate::metrics::{DatabaseSession, Metrics};
 use crate::notification::{
-    self, ASK_CHANNEL, Asked, Beat, INCIDENT_CHANNEL, Kind, Notification, PULSE_CHANNEL,
+    self, ASK_CHANNEL, INCIDENT_CHANNEL, Kind, Marked, Notification, PULSE_CHANNEL,
     SESSION_CHANNEL, SessionChange, Token,
 };
-use crate::pulse::PulseToken;
+use crate::pulse::Expected;
+use crate::queries::Tide;
 use crate::sign_ins::{Recheck, Rechecks};
 
 /// How many notifications may wait for the resolver: a transaction that notifies 100,000 contacts
@@ -34,12 +35,19 @@ pub const QUEUE: usize = 1 << 17;
 /// What the listener tells the resolver.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received {
-    /// A trigger sent this, and it was heard then.
-    Notification(Notification, Instant),
+    /// A trigger sent this.
+    Notification {
+        /// What it says.
+        notification: Notification,
+        /// The server's process whose transaction it was in, which nobody can pretend to be.
+        backend: i32,
+        /// When it was heard.
+        at: Instant,
+    },
     /// The transaction of the last notification has been received to its end.
     Settled,
     /// Our own pulse: everything that was committed before it has been received.
-    Beat(Beat),
+    Beat(Tide),
     /// Something may have been missed up to here.
     Gap,
 }
@@ -66,8 +74,8 @@ pub struct Listener {
     outlets: Outlets,
     /// A gap that did not fit into the queue yet.
     gap: bool,
-    /// Our own pulses' mark.
-    token: PulseToken,
+    /// The beat of our own that is on its way.
+    expected: Expected,
     /// Tells that the session is deaf although it looks healthy.
     deaf: Arc<Notify>,
     metrics: Metrics,
@@ -80,7 +88,7 @@ impl Listener {
     pub fn new(
         connector: Connector,
         outlets: Outlets,
-        token: PulseToken,
+        expected: Expected,
         deaf: Arc<Notify>,
         metrics: Metrics,
     ) -> Self {
@@ -88,7 +96,7 @@ impl Listener {
             connector,
             outlets,
             gap: false,
-            token,
+            expected,
             deaf,
             metrics,
             malformed: Burst::default(),
@@ -170,7 +178,7 @@ impl Listener {
             if let Some(received) = self.read(message)? {
                 unmarked |= matches!(
                     &received,
-                    Received::Notification(notification, _) if matches!(notification.kind, Kind::Changed { .. })
+                    Received::Notification { notification, .. } if matches!(notification.kind, Kind::Changed { .. })
                 );
                 self.forward(received);
             }
@@ -204,23 +212,28 @@ impl Listener {
         self.metrics.notifications.inc();
         let (channel, payload) = (notification.channel(), notification.payload());
         let received = match channel {
-            INCIDENT_CHANNEL => Notification::parse(payload)
-                .map(|n| Some(Received::Notification(n, Instant::now()))),
+            INCIDENT_CHANNEL => Notification::parse(payload).map(|parsed| {
+                Some(Received::Notification {
+                    notification: parsed,
+                    backend: notification.process_id(),
+                    at: Instant::now(),
+                })
+            }),
             SESSION_CHANNEL => notification::parse(payload).map(|change: SessionChange| {
                 let recheck = Recheck::Contact(change.contact_id);
                 self.outlets.rechecks.changed(recheck);
                 None
             }),
-            ASK_CHANNEL => notification::parse(payload).map(|asked: Asked| {
+            ASK_CHANNEL => notification::parse(payload).map(|asked: Marked| {
                 // Full: somebody floods the channel, which the one who answers logs.
                 let _ = self.outlets.questions.try_send(asked.token);
                 None
             }),
-            _ => notification::parse(payload).map(|beat: Beat| {
+            _ => notification::parse(payload).map(|beat: Marked| {
                 // Others' beats say nothing about our ears.
-                let number = self.token.number(&beat.token)?;
+                let (number, tide) = self.expected.take(&beat.token)?;
                 self.outlets.beats.send_replace(number);
-                Some(Received::Beat(beat))
+                Some(Received::Beat(tide))
             }),
         };
         received.or_else(|reason| {

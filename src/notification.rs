@@ -90,35 +90,20 @@ pub struct SessionChange {
     pub contact_id: i64,
 }
 
-/// A payload of [`PULSE_CHANNEL`]: what its sender knew to be committed.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Beat {
-    /// Which daemon sent it, and the how-manieth it is.
-    pub token: String,
-    /// The newest visible `incident_history.id`.
-    pub newest_id: i64,
-    /// The oldest transaction that was running.
-    #[serde(deserialize_with = "number")]
-    pub oldest_running: u64,
-    /// The first transaction that had not begun.
-    #[serde(deserialize_with = "number")]
-    pub first_future: u64,
-}
-
-/// Where a question is stored: a key that nobody can guess.
+/// A random number: a mark that nobody can guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token(pub [u8; 32]);
 
-/// A payload of [`ASK_CHANNEL`]: that there is a question, and where. What it is stands in the database, so that
-/// only those may ask who may write there.
+/// A payload of [`PULSE_CHANNEL`] or [`ASK_CHANNEL`]. It holds nothing else, because everybody can send and hear it: what a
+/// beat stands for stays with its sender, and a question stands in the database, where only those may write who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub struct Asked {
-    /// Where, in hexadecimal.
+pub struct Marked {
+    /// The mark, in hexadecimal.
     #[serde(deserialize_with = "hexadecimal")]
     pub token: Token,
 }
 
-impl Asked {
+impl Marked {
     /// The payload.
     pub fn payload(&self) -> String {
         let digits: String = self
@@ -277,24 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn a_beats_payload() {
-        let beat: Beat = parse(
-            r#"{"token":"t-1","newest_id":9,"oldest_running":"18446744073709551615","first_future":"7"}"#,
-        )
-        .unwrap();
-        assert_eq!(
-            (beat.newest_id, beat.oldest_running, beat.first_future),
-            (9, u64::MAX, 7)
-        );
-    }
-
-    #[test]
-    fn a_questions_payload() {
-        let asked = Asked {
+    fn a_marks_payload() {
+        let marked = Marked {
             token: Token([0xf0, 0x0f, 0x12, 0xff].repeat(8).try_into().unwrap()),
         };
-        let text = asked.payload();
-        assert_eq!(parse::<Asked>(&text), Ok(asked));
+        let text = marked.payload();
+        assert_eq!(parse::<Marked>(&text), Ok(marked));
         let token = &text[10..74];
         assert!(text.contains(&format!("\"{token}\"")), "{text}");
         for wrong in [
@@ -304,7 +277,7 @@ mod tests {
             &format!("{token}00"),
             &token.replacen('f', "g", 1),
         ] {
-            let error = parse::<Asked>(&text.replace(token, wrong))
+            let error = parse::<Marked>(&text.replace(token, wrong))
                 .unwrap_err()
                 .to_string();
             assert!(wrong.is_empty() || !error.contains(wrong), "{error}");

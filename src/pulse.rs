@@ -1,11 +1,11 @@
 //! The pulse: proves that the listener hears, by sending something that it has to hear.
 //!
 //! A session can look healthy and be deaf: behind PgBouncer in transaction mode, on a standby, or after
-//! a server-side error in the notification queue. Each beat also carries how far the database was when
+//! a server-side error in the notification queue. Each beat also stands for how far the database was before
 //! it was sent. NOTIFY delivers in the order of commits, so whoever has heard a beat has heard all that
 //! was committed before it; that is how the hub learns which history rows are settled.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::{debug, error, info, warn};
@@ -13,8 +13,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::database::{NOT_A_STANDBY, describe};
-use crate::notification::{Beat, PULSE_CHANNEL};
-use crate::queries::{Queries, Session};
+use crate::notification::Token;
+use crate::queries::{Queries, Session, Tide};
 use crate::service;
 
 /// Time between two beats: a deaf daemon is noticed within this and [`PATIENCE`].
@@ -27,24 +27,31 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// anew: a proxy may keep up a connection whose server is gone, and no keepalive sees behind it.
 const SILENT_BEATS: u32 = 2;
 
-/// Marks our own beats among those of other bridges.
-#[derive(Debug, Clone)]
-pub struct PulseToken(String);
+/// The beat that is on its way. Cheap to clone.
+///
+/// Everybody can hear beats and send what looks like one. So all that travels is a mark that was never used before, and it
+/// counts once.
+#[derive(Debug, Clone, Default)]
+pub struct Expected(Arc<Mutex<Option<(Token, u64, Tide)>>>);
 
-impl Default for PulseToken {
-    fn default() -> Self {
-        Self(format!("{:016x}-", rand::random::<u64>()))
+impl Expected {
+    /// Expects beat `number` of the `tide` from now on, and no other. Returns the mark to send.
+    fn expect(&self, number: u64, tide: Tide) -> Token {
+        let token = Token(rand::random());
+        *self.lock() = Some((token, number, tide));
+        token
     }
-}
 
-impl PulseToken {
-    fn with(&self, number: u64) -> String {
-        format!("{}{number}", self.0)
+    /// Which beat this is, if it is the expected one.
+    pub fn take(&self, token: &Token) -> Option<(u64, Tide)> {
+        self.lock()
+            .take_if(|(expected, ..)| expected == token)
+            .map(|(_, number, tide)| (number, tide))
     }
 
-    /// Which of our beats this is, if it is ours.
-    pub fn number(&self, token: &str) -> Option<u64> {
-        token.strip_prefix(&self.0)?.parse().ok()
+    fn lock(&self) -> MutexGuard<'_, Option<(Token, u64, Tide)>> {
+        // Whoever panicked with it left it valid.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -58,11 +65,11 @@ pub struct Settling {
 }
 
 impl Settling {
-    /// Takes a beat. Returns an id up to which no transaction can bring another row any more: at some
+    /// Takes the tide of a beat. Returns an id up to which no transaction can bring another row any more: at some
     /// earlier beat it was the newest, and all transactions of the beat after that have ended since.
     ///
     /// The beat after, because an id may be drawn a moment before its transaction gets its number.
-    pub fn beat(&mut self, beat: &Beat) -> Option<i64> {
+    pub fn beat(&mut self, beat: &Tide) -> Option<i64> {
         let settled = self
             .candidate
             .take_if(|(_, future)| beat.oldest_running >= *future)
@@ -79,7 +86,7 @@ impl Settling {
 #[derive(Debug)]
 pub struct Pulse {
     queries: Queries,
-    token: PulseToken,
+    expected: Expected,
     beats: watch::Receiver<u64>,
     hears: watch::Receiver<bool>,
     deaf: Arc<Notify>,
@@ -93,7 +100,7 @@ impl Pulse {
     /// cannot even be sent.
     pub fn new(
         queries: Queries,
-        token: PulseToken,
+        expected: Expected,
         beats: watch::Receiver<u64>,
         hears: watch::Receiver<bool>,
         deaf: Arc<Notify>,
@@ -101,7 +108,7 @@ impl Pulse {
     ) -> Self {
         Self {
             queries,
-            token,
+            expected,
             beats,
             hears,
             deaf,
@@ -124,8 +131,7 @@ impl Pulse {
                 }
             };
             self.number += 1;
-            let token = self.token.with(self.number);
-            match timeout(PATIENCE, session.send_pulse(PULSE_CHANNEL, &token)).await {
+            match timeout(PATIENCE, self.send(&session)).await {
                 Ok(Ok(())) => {
                     if std::mem::take(&mut silent) > 0 {
                         info!("database: it answers again");
@@ -140,6 +146,13 @@ impl Pulse {
             }
             tokio::time::sleep(INTERVAL).await;
         }
+    }
+
+    async fn send(&self, session: &Session) -> Result<(), tokio_postgres::Error> {
+        // Taken before the beat is sent: whoever hears that has heard all that was committed by then.
+        let tide = session.tide().await?;
+        let token = self.expected.expect(self.number, tide);
+        session.send_pulse(&token).await
     }
 
     /// Waits until there is a session to send a beat, and the listener listens for it; `None` once the daemon is
@@ -195,9 +208,8 @@ impl Pulse {
 mod tests {
     use super::*;
 
-    fn beat(newest_id: i64, oldest_running: u64, first_future: u64) -> Beat {
-        Beat {
-            token: String::new(),
+    fn tide(newest_id: i64, oldest_running: u64, first_future: u64) -> Tide {
+        Tide {
             newest_id,
             oldest_running,
             first_future,
@@ -207,7 +219,7 @@ mod tests {
     #[test]
     fn an_id_is_settled_once_all_transactions_of_its_time_have_ended() {
         let mut settling = Settling::default();
-        let mut settled = |newest, oldest, first| settling.beat(&beat(newest, oldest, first));
+        let mut settled = |newest, oldest, first| settling.beat(&tide(newest, oldest, first));
         assert_eq!(settled(100, 5, 10), None);
         // What was the newest one beat ago waits for all transactions of now.
         assert_eq!(settled(120, 7, 15), None);
@@ -219,11 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn beats_of_other_daemons_are_not_ours() {
-        let (ours, theirs) = (PulseToken::default(), PulseToken::default());
-        assert_eq!(ours.number(&ours.with(7)), Some(7));
-        assert_eq!(ours.number(&theirs.with(7)), None);
-        assert_eq!(ours.number("7"), None);
-        assert_eq!(ours.number(&format!("{}x", ours.with(7))), None);
+    fn a_beat_counts_once_and_no_other_does() {
+        let (ours, theirs) = (Expected::default(), Expected::default());
+        let earlier = ours.expect(1, tide(1, 1, 1));
+        let token = ours.expect(2, tide(2, 2, 2));
+        assert_eq!(ours.take(&earlier), None);
+        assert_eq!(ours.take(&theirs.expect(2, tide(9, 9, 9))), None);
+        assert_eq!(ours.take(&token), Some((2, tide(2, 2, 2))));
+        assert_eq!(ours.take(&token), None);
     }
 }

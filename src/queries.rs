@@ -22,7 +22,7 @@ use crate::auth::{AgentKey, BrowserKey};
 use crate::database::{Backoff, Connector, SETUP_PATIENCE, describe};
 use crate::installation::{self, GRANT, Installation};
 use crate::metrics::{DatabaseSession, Metrics};
-use crate::notification::{ASK_CHANNEL, Asked, Token};
+use crate::notification::{ASK_CHANNEL, Marked, PULSE_CHANNEL, Token};
 use crate::position::Position;
 
 /// After which time PostgreSQL gives a statement up: far longer than any takes, and short enough for
@@ -656,7 +656,7 @@ impl Session {
                     &token.0.as_slice(),
                     &question,
                     &ASK_CHANNEL,
-                    &Asked { token: *token }.payload(),
+                    &Marked { token: *token }.payload(),
                 ],
             )
             .await?;
@@ -710,14 +710,36 @@ impl Session {
         Ok(())
     }
 
-    /// Sends `token` and the tide over `channel`.
+    /// How far the database is.
     ///
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn send_pulse(&self, channel: &str, token: &str) -> Result<(), Error> {
+    pub async fn tide(&self) -> Result<Tide, Error> {
+        let row = self.client.query_one(&self.statements.tide, &[]).await?;
+        // Full transaction ids have 64 bits, of which the first is never set.
+        let transaction = |index| {
+            row.try_get::<_, i64>(index)
+                .map(|id| u64::try_from(id).unwrap_or(0))
+        };
+        Ok(Tide {
+            newest_id: row.try_get(0)?,
+            oldest_running: transaction(1)?,
+            first_future: transaction(2)?,
+        })
+    }
+
+    /// Sends a beat.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn send_pulse(&self, token: &Token) -> Result<(), Error> {
         self.client
-            .execute(&self.statements.tide, &[&channel, &token])
+            .execute(
+                "SELECT pg_notify($1, $2)",
+                &[&PULSE_CHANNEL, &Marked { token: *token }.payload()],
+            )
             .await?;
         Ok(())
     }
@@ -831,10 +853,8 @@ impl Statements {
         let refresh = format!(
             "UPDATE browser_session s SET authenticated_at = {NOW} WHERE {KEY} = ANY($1) AND {NEWEST}"
         );
-        let tide = "SELECT pg_notify($1, json_build_object('token', $2::text,
-                      'newest_id', (SELECT coalesce(max(id), 0) FROM incident_history),
-                      'oldest_running', pg_snapshot_xmin(s)::text,
-                      'first_future', pg_snapshot_xmax(s)::text)::text)
+        let tide = "SELECT (SELECT coalesce(max(id), 0) FROM incident_history),
+                           pg_snapshot_xmin(s)::text::int8, pg_snapshot_xmax(s)::text::int8
                     FROM pg_current_snapshot() s";
         Ok(Self {
             notified: client.prepare(&notified).await?,

@@ -60,12 +60,16 @@ impl Resolver {
             let (mut gap, mut settled, mut heard) = (false, None, None);
             for received in received.drain(..) {
                 match received {
-                    Received::Notification(notification, at) => {
+                    Received::Notification {
+                        notification,
+                        backend,
+                        at,
+                    } => {
                         heard.get_or_insert(at);
-                        fold.push(&notification);
+                        fold.push(&notification, backend);
                     }
                     Received::Settled => fold.settled(),
-                    Received::Beat(beat) => settled = settling.beat(&beat).or(settled),
+                    Received::Beat(tide) => settled = settling.beat(&tide).or(settled),
                     Received::Gap => {
                         fold.settled();
                         gap = true;

@@ -510,6 +510,40 @@ async fn a_notification_cannot_hand_a_row_to_another_contact() {
     world.nothing_else(&mut [&mut bob]).await;
 }
 
+/// Whoever may connect to the database may also guess the number of a transaction.
+#[tokio::test]
+async fn a_forged_notification_cannot_take_part_in_somebody_elses_transaction() {
+    let mut world = World::new("forged").await;
+    let mut alice = world.user("alice").await;
+    let stranger = world.database.connect().await;
+    for state in ["suppressed", "pending"] {
+        let incident = world.icinga.incident("forged", "warning").await;
+        world.icinga.session().run("BEGIN").await;
+        let tx = "SELECT pg_current_xact_id()::text";
+        let tx = world.icinga.session().text(tx).await;
+        // It is the last one that is heard before the transaction's own.
+        stranger
+            .run(&format!(
+                r#"SELECT pg_notify('icinga_desktop_incident', '{{"tx":"{tx}","history_id":1,"incident_id":{incident},"contact_id":{},"state":"{state}"}}')"#,
+                alice.contact
+            ))
+            .await;
+        let written = world
+            .icinga
+            .write(Event {
+                incident: Some(incident),
+                severity: Some("crit"),
+                notified: &[(alice.contact, 1, "pending")],
+                ..Event::default()
+            })
+            .await;
+        world.icinga.session().run("COMMIT").await;
+        let event = alice.stream.event().await;
+        assert_eq!(event.id, Some(written.history[0].to_string()), "{state}");
+    }
+    world.nothing_else(&mut [&mut alice]).await;
+}
+
 #[tokio::test]
 async fn of_two_streams_of_a_browser_one_gets_an_event_and_the_other_takes_over() {
     let world = World::new("two_streams").await;

@@ -6,10 +6,11 @@ use icinga_desktop_bridge::auth::{BrowserKey, Credentials, last_event_id};
 use icinga_desktop_bridge::event::{self, Content, Event, KEEP_ALIVE, RETRY_MS, TEXT_LIMIT};
 use icinga_desktop_bridge::fold::{Announcement, Fold};
 use icinga_desktop_bridge::notification::{
-    self, Beat, Kind, Malformed, Notification, SessionChange, Severity,
+    self, Kind, Malformed, Marked, Notification, SessionChange, Severity,
 };
 use icinga_desktop_bridge::position::Position;
 use icinga_desktop_bridge::pulse::Settling;
+use icinga_desktop_bridge::queries::Tide;
 use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -77,7 +78,7 @@ mod payloads {
         let refused = [
             Notification::parse(payload).err(),
             notification::parse::<SessionChange>(payload).err(),
-            notification::parse::<Beat>(payload).err(),
+            notification::parse::<Marked>(payload).err(),
         ];
         refused.into_iter().flatten().collect()
     }
@@ -786,7 +787,7 @@ mod folding {
             let mut told = Vec::new();
             for (transaction, settled) in deliveries.iter().zip(settles) {
                 for notification in transaction {
-                    parts.push(notification);
+                    parts.push(notification, 1);
                     if cuts.next() == Some(true) {
                         told.push(parts.take_ready());
                     }
@@ -798,7 +799,7 @@ mod folding {
                 }
 
                 for notification in transaction {
-                    whole.push(notification);
+                    whole.push(notification, 1);
                 }
                 whole.settled();
                 let ready = whole.take_ready();
@@ -912,8 +913,7 @@ mod settling {
                         }
                     }
                     // As pg_current_snapshot() has it; max(id) is of the same snapshot.
-                    Step::Beat => on_their_way.push_back(Beat {
-                        token: String::new(),
+                    Step::Beat => on_their_way.push_back(Tide {
                         newest_id: visible.last().copied().unwrap_or(0),
                         oldest_running: running.keys().next().copied().unwrap_or(next_transaction),
                         first_future: next_transaction,
@@ -935,7 +935,7 @@ mod settling {
             let mut settling = Settling::default();
             let newest_id = ids.last().copied().unwrap_or(0);
             let beat = |newest_id, oldest_running, first_future| {
-                Beat { token: String::new(), newest_id, oldest_running, first_future }
+                Tide { newest_id, oldest_running, first_future }
             };
             if let Some((oldest_running, first_future)) = earlier {
                 settling.beat(&beat(0, oldest_running, first_future));

@@ -1,14 +1,14 @@
 //! Payloads of all channels never panic, and nothing of them gets into an error's text.
 #![no_main]
 
-use icinga_desktop_bridge::notification::{self, Beat, Malformed, Notification, SessionChange};
+use icinga_desktop_bridge::notification::{self, Malformed, Marked, Notification, SessionChange};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|payload: &str| {
     let refused = [
         Notification::parse(payload).err(),
         notification::parse::<SessionChange>(payload).err(),
-        notification::parse::<Beat>(payload).err(),
+        notification::parse::<Marked>(payload).err(),
     ];
     for error in refused.into_iter().flatten() {
         match error {

@@ -19,7 +19,7 @@ use tokio_openssl::SslStream;
 
 use super::apache::Apache;
 use super::nginx::Nginx;
-use super::sse::{AGENT, Block, PATIENCE};
+use super::sse::{AGENT, Block, EVENT_PATIENCE, PATIENCE};
 
 /// What Icinga Web's clients subscribe to.
 const PATH: &str = "/icingaweb2/notifications/v1/subscribe";
@@ -215,22 +215,31 @@ impl EventSource {
 
     /// The next event; the tab may have come back for it.
     pub(crate) async fn event(&mut self) -> Block {
-        loop {
-            let block = self.block().await;
-            if block.data.is_some() {
-                return block;
-            }
-        }
+        self.wait_for(|block| block.data.is_some()).await
     }
 
     /// Waits until the proxy has told it that the daemon is away.
     pub(crate) async fn told_away(&mut self) {
-        while !self
-            .block()
+        self.wait_for(|block| {
+            block
+                .raw
+                .starts_with(": the proxy cannot reach the daemon\n")
+        })
+        .await;
+    }
+
+    async fn wait_for(&mut self, fits: impl Fn(&Block) -> bool) -> Block {
+        let waiting = async {
+            loop {
+                let block = self.block().await;
+                if fits(&block) {
+                    return block;
+                }
+            }
+        };
+        timeout(EVENT_PATIENCE, waiting)
             .await
-            .raw
-            .starts_with(": the proxy cannot reach the daemon\n")
-        {}
+            .expect("what is waited for in time, not only comments")
     }
 
     /// The next block, comments included.

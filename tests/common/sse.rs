@@ -9,6 +9,10 @@ use tokio::time::timeout;
 /// How long a condition may take before a test gives up on it; passing tests never wait so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long an event may take that somebody has to come back for, perhaps more than once. Comments that keep coming are no
+/// reason to wait longer.
+pub(crate) const EVENT_PATIENCE: Duration = Duration::from_secs(90);
+
 /// The user agent of tests that do not care.
 pub(crate) const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) Test/1.0";
 
@@ -175,15 +179,20 @@ impl Answer {
 
     /// The next event; comments and retry blocks are skipped.
     pub(crate) async fn event(&mut self) -> Block {
-        loop {
-            let block = self
-                .block()
-                .await
-                .expect("an event, not the end of the stream");
-            if block.data.is_some() {
-                return block;
+        let event = async {
+            loop {
+                let block = self
+                    .block()
+                    .await
+                    .expect("an event, not the end of the stream");
+                if block.data.is_some() {
+                    return block;
+                }
             }
-        }
+        };
+        timeout(EVENT_PATIENCE, event)
+            .await
+            .expect("an event in time, not only comments")
     }
 
     /// The rest of the body, to its end.

@@ -299,6 +299,7 @@ impl Lines {
 
     /// Skips lines until one begins so.
     pub(crate) fn wait_for(&self, start: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let line = self
                 .next()
@@ -306,6 +307,10 @@ impl Lines {
             if line.starts_with(start) {
                 return line;
             }
+            assert!(
+                Instant::now() < deadline,
+                "lines, but none that begins with {start:?}"
+            );
         }
     }
 
