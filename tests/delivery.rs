@@ -518,6 +518,8 @@ async fn a_forged_notification_cannot_take_part_in_somebody_elses_transaction() 
     let stranger = world.database.connect().await;
     for state in ["suppressed", "pending"] {
         let incident = world.icinga.incident("forged", "warning").await;
+        // That it was opened is told to nobody, and before somebody is notified.
+        world.nothing_else(&mut [&mut alice]).await;
         world.icinga.session().run("BEGIN").await;
         let tx = "SELECT pg_current_xact_id()::text";
         let tx = world.icinga.session().text(tx).await;
