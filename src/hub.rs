@@ -10,8 +10,8 @@
 //! The maps sit behind one std mutex: each operation is a few look-ups, and no guard is held across an
 //! await.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use crate::auth::{AgentKey, BrowserKey, SignIn};
 use crate::event::Event;
 use crate::http::socket::Socket;
 use crate::position::Position;
+use crate::queries::Timeline;
 
 /// Streams per browser: Icinga Web's service worker lets two tabs through, and its manual promises
 /// no more.
@@ -32,6 +33,10 @@ pub const MAX_STREAMS: usize = 2;
 /// message is everything that one query of the resolver found for the contact, so that a storm is a few
 /// messages; a slot costs 40 bytes per recipient.
 const BROADCAST_CAPACITY: usize = 8;
+
+/// How many delivered rows a browser is remembered by beyond its position: as many as are delivered within the second or two
+/// until a position is stored, in all but a storm.
+const RECENT: usize = 64;
 
 /// What a contact's browsers are told.
 #[derive(Debug, Clone)]
@@ -85,6 +90,9 @@ pub struct Memory(Arc<Mutex<Remembered>>);
 pub struct Remembered {
     /// What need not be told any more. It moves when an event is delivered, not when it is written.
     pub position: Position,
+    /// The rows of the last events that were delivered, and their incidents: by these a row is known again if its id may
+    /// have been given to another one.
+    pub recent: VecDeque<(i64, i64)>,
     /// Undelivered events that no history row stands for, so that no replay would find them.
     pub leftovers: Vec<Arc<Event>>,
     /// Whether `position` has changed since it was last stored.
@@ -97,6 +105,7 @@ impl Memory {
     fn new(position: Position) -> Self {
         Self(Arc::new(Mutex::new(Remembered {
             position,
+            recent: VecDeque::new(),
             leftovers: Vec::new(),
             unstored: true,
             touched: Instant::now(),
@@ -108,6 +117,33 @@ impl Memory {
         // Every statement under this lock leaves it valid, so a panic elsewhere need not spread.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Remembered {
+    /// Takes note that an event was delivered.
+    pub fn delivered(&mut self, event: &Event) {
+        self.position.extend(event.history_ids.iter().copied());
+        for history_id in &event.history_ids {
+            self.recent.push_back((*history_id, event.incident_id));
+        }
+        let too_many = self.recent.len().saturating_sub(RECENT);
+        drop(self.recent.drain(..too_many));
+        self.unstored = true;
+        self.touched = Instant::now();
+    }
+}
+
+/// What a browser was told, seen for a while without its lock.
+#[derive(Debug)]
+pub struct Told {
+    /// The contact.
+    pub contact_id: i64,
+    /// The browser.
+    pub key: BrowserKey,
+    /// As [`Remembered::position`].
+    pub position: Position,
+    /// As [`Remembered::recent`].
+    pub recent: VecDeque<(i64, i64)>,
 }
 
 /// What a new browser's task works on.
@@ -154,6 +190,8 @@ struct State {
     memories: HashMap<(i64, BrowserKey), Memory>,
     streams: usize,
     stopping: bool,
+    /// Whose ids all this speaks of.
+    timeline: Option<Timeline>,
 }
 
 #[derive(Debug)]
@@ -333,9 +371,54 @@ impl Hub {
         self.0.settled.load(Ordering::Acquire)
     }
 
-    /// Raises [`Hub::settled`].
-    pub fn settle(&self, history_id: i64) {
-        self.0.settled.fetch_max(history_id, Ordering::AcqRel);
+    /// Raises [`Hub::settled`], if the id is one of the `timeline` that the hub follows.
+    pub fn settle(&self, history_id: i64, timeline: Option<&Timeline>) {
+        if self.state().timeline.as_ref() == timeline {
+            self.0.settled.fetch_max(history_id, Ordering::AcqRel);
+        }
+    }
+
+    /// What all browsers that are remembered were told.
+    pub fn told(&self) -> Vec<Told> {
+        let state = self.state();
+        let memories = state.memories.iter();
+        memories
+            .map(|((contact_id, key), memory)| {
+                let memory = memory.lock();
+                Told {
+                    contact_id: *contact_id,
+                    key: *key,
+                    position: memory.position.clone(),
+                    recent: memory.recent.clone(),
+                }
+            })
+            .collect()
+    }
+
+    /// Follows a timeline from now on. `told` is what browsers were told of it, as far as that was looked up; what was
+    /// delivered meanwhile is of it as well. Browsers look for the rest.
+    pub fn follow(&self, timeline: Timeline, told: Vec<(Told, Position)>) {
+        let another = !told.is_empty();
+        let mut state = self.state();
+        state.timeline = Some(timeline);
+        self.0.settled.store(0, Ordering::Release);
+        for (before, position) in told {
+            let Some(memory) = state.memories.get(&(before.contact_id, before.key)) else {
+                continue;
+            };
+            let mut memory = memory.lock();
+            memory.position = position;
+            let meanwhile: Vec<_> = (memory.recent.iter())
+                .filter(|row| !before.recent.contains(row))
+                .map(|(history_id, _)| *history_id)
+                .collect();
+            memory.position.extend(meanwhile);
+            memory.unstored = true;
+        }
+        drop(state);
+        if another {
+            self.gap();
+        }
     }
 
     /// Open streams.
@@ -606,6 +689,51 @@ mod tests {
         assert_eq!(hub.unstored_positions().len(), 1);
         mailbox.unwrap().memory.lock().unstored = true;
         assert_eq!(hub.unstored_positions().len(), 1);
+    }
+
+    #[test]
+    fn another_timeline_takes_back_what_it_does_not_have() {
+        let hub = Hub::new(100);
+        hub.settle(9, Some(&"1".into()));
+        assert_eq!(hub.settled(), 0, "not followed yet");
+        hub.follow("1".into(), Vec::new());
+        hub.settle(9, Some(&"1".into()));
+        assert_eq!(hub.settled(), 9);
+
+        let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
+        let mut mailbox = mailbox.unwrap();
+        let deliver = |history_id, incident_id| {
+            let event = Event {
+                history_ids: vec![history_id],
+                ..Event::clone(&event(incident_id))
+            };
+            mailbox.memory.lock().delivered(&event);
+        };
+        deliver(20, 1);
+        let told = hub.told();
+        assert_eq!(told[0].recent, [(20, 1)]);
+        // Between looking and following.
+        deliver(15, 2);
+        let told = told.into_iter().map(|told| (told, Position::new(10, [])));
+        hub.follow("2".into(), told.collect());
+        let position = mailbox.memory.lock().position.clone();
+        assert_eq!(position, Position::new(10, [15]));
+        assert!(matches!(mailbox.messages.try_recv(), Ok(Message::Gap)));
+        assert_eq!(hub.settled(), 0);
+        hub.settle(30, Some(&"1".into()));
+        assert_eq!(hub.settled(), 0);
+    }
+
+    #[test]
+    fn recent_rows_are_bounded() {
+        let memory = Memory::new(Position::default());
+        let summary = Event {
+            history_ids: (1..=100).collect(),
+            ..Event::clone(&event(1))
+        };
+        memory.lock().delivered(&summary);
+        assert_eq!(memory.lock().recent.len(), RECENT);
+        assert_eq!(memory.lock().recent.back(), Some(&(100, 1)));
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //! 4. [`hub`] has a broadcast channel per recipient with open streams.
 //! 5. [`http`] lets browsers in ([`auth`]) and gives each event to one stream of each browser.
 //!
-//! What a browser misses is found again by [`replay`], from its [`position`], which [`positions`] stores.
+//! What a browser misses is found again by [`replay`], from its [`position`], which [`positions`] stores, and compares with
+//! the database after a failover.
 //! [`pulse`] proves that the listener hears; [`sign_ins`] ends streams that are not allowed any more.
 //!
 //! [`ask`] is how commands such as [`send_test`] reach the bridges of a database.

@@ -1,5 +1,7 @@
-//! Stores browsers' positions, so that they outlive this process and are found by another one.
+//! Stores browsers' positions, so that they outlive this process and are found by another one; and keeps them true when a
+//! failover has lost what they were made of.
 
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use log::{debug, warn};
@@ -8,8 +10,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::burst::Burst;
 use crate::database::describe;
-use crate::hub::Hub;
-use crate::queries::{Queries, Session};
+use crate::hub::{Hub, Told};
+use crate::position::Position;
+use crate::queries::{Queries, Session, Timeline};
 
 /// Time between two writes: what was delivered within it may come again after a kill.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -30,6 +33,9 @@ pub struct Positions {
     hub: Hub,
     queries: Queries,
     failed: Burst,
+    /// The session that was found to follow `timeline`. Weak, because one that hangs shall be closed.
+    followed: Weak<Session>,
+    timeline: Option<Timeline>,
 }
 
 impl Positions {
@@ -39,6 +45,8 @@ impl Positions {
             hub,
             queries,
             failed: Burst::default(),
+            followed: Weak::new(),
+            timeline: None,
         }
     }
 
@@ -73,7 +81,16 @@ impl Positions {
         }
     }
 
-    async fn store(&mut self, session: &Session) {
+    async fn store(&mut self, session: &Arc<Session>) {
+        if self.followed.as_ptr() != Arc::as_ptr(session) {
+            match self.follow(session).await {
+                Ok(true) => self.followed = Arc::downgrade(session),
+                Ok(false) => return,
+                Err(error) => {
+                    return debug!("the timeline is not known yet: {}", describe(&error));
+                }
+            }
+        }
         if !session.stores_positions {
             self.hub.forget(KEEP_UNSTORED);
             return;
@@ -95,4 +112,57 @@ impl Positions {
         }
         self.hub.forget(KEEP_STORED);
     }
+
+    /// Looks whose ids the database has. If they are not those that positions were made of, positions become what the
+    /// database knows of them, and what was delivered and is there: what was committed last before a failover may be gone,
+    /// and its ids be given to other rows. Returns whether it is known.
+    async fn follow(&mut self, session: &Session) -> Result<bool, tokio_postgres::Error> {
+        let Some(timeline) = session.timeline().await? else {
+            // A standby: nothing can be stored there either.
+            return Ok(false);
+        };
+        if self.timeline.as_ref() == Some(&timeline) {
+            return Ok(true);
+        }
+        let mut told = Vec::new();
+        if self.timeline.is_some() {
+            warn!(
+                "database: it is on another timeline now, since a failover or since it was restored: what browsers were \
+                 told is compared with it"
+            );
+            let mut before = self.hub.told();
+            while !before.is_empty() {
+                let chunk = before.split_off(before.len().saturating_sub(CHUNK));
+                told.extend(compare(session, chunk).await?);
+            }
+        }
+        self.hub.follow(timeline.clone(), told);
+        self.timeline = Some(timeline);
+        Ok(true)
+    }
+}
+
+/// What was told of rows that the database has.
+async fn compare(
+    session: &Session,
+    told: Vec<Told>,
+) -> Result<Vec<(Told, Position)>, tokio_postgres::Error> {
+    let keys: Vec<_> = told.iter().map(|told| told.key).collect();
+    let rows = told.iter().flat_map(|told| &told.recent);
+    let history_ids: Vec<i64> = rows.map(|(history_id, _)| *history_id).collect();
+    let stored = session.positions(&keys).await?;
+    let (existing, newest) = session.existing(&history_ids).await?;
+    let compared = told.into_iter().map(|told| {
+        let mut position = match stored.get(&told.key) {
+            Some(position) => position.clone(),
+            // The best that is known of one that was never stored.
+            None => Position::new(told.position.floor().min(newest), []),
+        };
+        let there = |(history_id, incident_id): &&(i64, i64)| {
+            existing.contains(&(*history_id, *incident_id, told.contact_id))
+        };
+        position.extend(told.recent.iter().filter(there).map(|(id, _)| *id));
+        (told, position)
+    });
+    Ok(compared.collect())
 }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::database::{NOT_A_STANDBY, describe};
 use crate::notification::Token;
-use crate::queries::{Queries, Session, Tide};
+use crate::queries::{Queries, Session, Tide, Timeline};
 use crate::service;
 
 /// Time between two beats: a deaf daemon is noticed within this and [`PATIENCE`].
@@ -58,6 +58,8 @@ impl Expected {
 /// Finds out from beats up to which history row everything is settled.
 #[derive(Debug, Default)]
 pub struct Settling {
+    /// Whose ids these are.
+    timeline: Option<Timeline>,
     /// The newest id of the last beat.
     earlier: Option<i64>,
     /// The newest id of some beat, and the first transaction that had not begun one beat later.
@@ -70,6 +72,12 @@ impl Settling {
     ///
     /// The beat after, because an id may be drawn a moment before its transaction gets its number.
     pub fn beat(&mut self, beat: &Tide) -> Option<i64> {
+        if self.timeline != beat.timeline {
+            *self = Self {
+                timeline: beat.timeline.clone(),
+                ..Self::default()
+            };
+        }
         let settled = self
             .candidate
             .take_if(|(_, future)| beat.oldest_running >= *future)
@@ -213,6 +221,7 @@ mod tests {
             newest_id,
             oldest_running,
             first_future,
+            timeline: None,
         }
     }
 
@@ -228,6 +237,21 @@ mod tests {
         assert_eq!(settled(140, 15, 25), Some(100));
         assert_eq!(settled(150, 25, 25), Some(130));
         assert_eq!(settled(150, 25, 25), Some(140));
+    }
+
+    #[test]
+    fn nothing_of_another_timeline_settles_an_id() {
+        let mut settling = Settling::default();
+        for _ in 0..2 {
+            assert_eq!(settling.beat(&tide(100, 9, 9)), None);
+        }
+        let after_failover = Tide {
+            timeline: Some("2".into()),
+            ..tide(50, 9, 9)
+        };
+        assert_eq!(settling.beat(&after_failover), None);
+        assert_eq!(settling.beat(&after_failover), None);
+        assert_eq!(settling.beat(&after_failover), Some(50));
     }
 
     #[test]

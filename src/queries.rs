@@ -5,7 +5,7 @@
 //! everything about sign-ins. Each is kept up in the background; who needs it while it is away either
 //! waits ([`Queries::session`]) or answers for itself ([`Queries::current`]).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,8 +102,20 @@ pub struct Bounds {
     pub incidents: i64,
 }
 
+/// Which course of events the ids of a database belong to: the cluster, its timeline, and the database. A failover makes
+/// another one, and so does restoring a backup; what was committed then may be gone, and its ids be given to other rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeline(String);
+
+#[cfg(test)]
+impl From<&str> for Timeline {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 /// What has been committed, as far as one statement can tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tide {
     /// The newest visible `incident_history.id`.
     pub newest_id: i64,
@@ -111,6 +123,8 @@ pub struct Tide {
     pub oldest_running: u64,
     /// The first transaction that had not begun.
     pub first_future: u64,
+    /// Whose ids these are; `None` on a standby.
+    pub timeline: Option<Timeline>,
 }
 
 /// A live query session.
@@ -132,6 +146,7 @@ struct Statements {
     valid: Statement,
     refresh: Statement,
     tide: Statement,
+    timeline: Statement,
 }
 
 /// A cheap handle on whichever query session is alive.
@@ -726,7 +741,76 @@ impl Session {
             newest_id: row.try_get(0)?,
             oldest_running: transaction(1)?,
             first_future: transaction(2)?,
+            timeline: row.try_get::<_, Option<_>>(3)?.map(Timeline),
         })
+    }
+
+    /// Whose ids are to be read here; `None` on a standby.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn timeline(&self) -> Result<Option<Timeline>, Error> {
+        let row = self
+            .client
+            .query_one(&self.statements.timeline, &[])
+            .await?;
+        Ok(row.try_get::<_, Option<_>>(0)?.map(Timeline))
+    }
+
+    /// The positions that are stored for `browsers`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn positions(
+        &self,
+        browsers: &[BrowserKey],
+    ) -> Result<HashMap<BrowserKey, Position>, Error> {
+        if !self.stores_positions {
+            return Ok(HashMap::new());
+        }
+        let keys: Vec<&[u8]> = browsers.iter().map(BrowserKey::as_bytes).collect();
+        let rows = self
+            .client
+            .query(
+                "SELECT browser, floor, above FROM icinga_desktop.browser_position
+                 WHERE browser = ANY($1) AND floor >= 0",
+                &[&keys],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let position = Position::new(row.try_get(1)?, row.try_get::<_, Vec<i64>>(2)?);
+                Ok((BrowserKey::from_digest(row.try_get(0)?), position))
+            })
+            .collect()
+    }
+
+    /// Which of these rows there are, as id, incident and contact; and the newest id.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn existing(
+        &self,
+        history_ids: &[i64],
+    ) -> Result<(HashSet<(i64, i64, i64)>, i64), Error> {
+        let newest = "SELECT coalesce(max(id), 0) FROM incident_history";
+        let newest = self.client.query_one(newest, &[]).await?.try_get(0)?;
+        let rows = self
+            .client
+            .query(
+                "SELECT id, incident_id, contact_id FROM incident_history
+                 WHERE id = ANY($1) AND contact_id IS NOT NULL",
+                &[&history_ids],
+            )
+            .await?;
+        let existing = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
+            .collect::<Result<_, Error>>()?;
+        Ok((existing, newest))
     }
 
     /// Sends a beat.
@@ -826,7 +910,7 @@ impl Statements {
         let start = format!(
             "SELECT f.floor, ARRAY(SELECT h.id FROM incident_history h
                       WHERE h.contact_id = $1 AND h.type = 'notified' AND h.id > f.floor), f.newest
-             FROM (SELECT greatest($2::int8, newest - {UNSETTLED_IDS}) AS floor, newest
+             FROM (SELECT least(newest, greatest($2::int8, newest - {UNSETTLED_IDS})) AS floor, newest
                    FROM (SELECT coalesce(max(id), 0) AS newest FROM incident_history) m) f"
         );
         let missed = format!(
@@ -853,9 +937,22 @@ impl Statements {
         let refresh = format!(
             "UPDATE browser_session s SET authenticated_at = {NOW} WHERE {KEY} = ANY($1) AND {NEWEST}"
         );
-        let tide = "SELECT (SELECT coalesce(max(id), 0) FROM incident_history),
-                           pg_snapshot_xmin(s)::text::int8, pg_snapshot_xmax(s)::text::int8
-                    FROM pg_current_snapshot() s";
+        let timeline = if may_ask_for_timeline(client).await? {
+            // The server only knows while it writes.
+            "CASE WHEN NOT pg_is_in_recovery() THEN
+               concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
+                 left(pg_walfile_name(pg_current_wal_insert_lsn()), 8),
+                 (SELECT oid FROM pg_database WHERE datname = current_database()))
+             END"
+        } else {
+            "''::text"
+        };
+        let tide = format!(
+            "SELECT (SELECT coalesce(max(id), 0) FROM incident_history),
+                    pg_snapshot_xmin(s)::text::int8, pg_snapshot_xmax(s)::text::int8, {timeline}
+             FROM pg_current_snapshot() s"
+        );
+        let timeline = format!("SELECT {timeline}");
         Ok(Self {
             notified: client.prepare(&notified).await?,
             recipients: client.prepare(&recipients).await?,
@@ -864,9 +961,22 @@ impl Statements {
             missed: client.prepare(&missed).await?,
             valid: client.prepare(&valid).await?,
             refresh: client.prepare(&refresh).await?,
-            tide: client.prepare(tide).await?,
+            tide: client.prepare(&tide).await?,
+            timeline: client.prepare(&timeline).await?,
         })
     }
+}
+
+/// Everybody may, unless an administrator has revoked that: then it is taken to be the same for ever.
+async fn may_ask_for_timeline(client: &Client) -> Result<bool, Error> {
+    let row = client
+        .query_one(
+            "SELECT bool_and(has_function_privilege(signature, 'EXECUTE')) FROM unnest(ARRAY[
+               'pg_control_system()', 'pg_current_wal_insert_lsn()', 'pg_walfile_name(pg_lsn)']) AS f (signature)",
+            &[],
+        )
+        .await?;
+    row.try_get(0)
 }
 
 /// A parameter that tokio-postgres cannot log: at level debug it prints every parameter.

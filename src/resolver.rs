@@ -69,7 +69,11 @@ impl Resolver {
                         fold.push(&notification, backend);
                     }
                     Received::Settled => fold.settled(),
-                    Received::Beat(tide) => settled = settling.beat(&tide).or(settled),
+                    Received::Beat(tide) => {
+                        if let Some(history_id) = settling.beat(&tide) {
+                            settled = Some((history_id, tide.timeline));
+                        }
+                    }
                     Received::Gap => {
                         fold.settled();
                         gap = true;
@@ -89,8 +93,8 @@ impl Resolver {
                 self.hub.gap();
             }
             // Last: below this, browsers that have taken all messages need not look again.
-            if let Some(settled) = settled {
-                self.hub.settle(settled);
+            if let Some((history_id, timeline)) = settled {
+                self.hub.settle(history_id, timeline.as_ref());
             }
         }
     }

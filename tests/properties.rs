@@ -917,6 +917,7 @@ mod settling {
                         newest_id: visible.last().copied().unwrap_or(0),
                         oldest_running: running.keys().next().copied().unwrap_or(next_transaction),
                         first_future: next_transaction,
+                        timeline: None,
                     }),
                     Step::Hear => {
                         if let Some(id) = on_their_way.pop_front().and_then(|beat| settling.beat(&beat)) {
@@ -935,7 +936,7 @@ mod settling {
             let mut settling = Settling::default();
             let newest_id = ids.last().copied().unwrap_or(0);
             let beat = |newest_id, oldest_running, first_future| {
-                Tide { newest_id, oldest_running, first_future }
+                Tide { newest_id, oldest_running, first_future, timeline: None }
             };
             if let Some((oldest_running, first_future)) = earlier {
                 settling.beat(&beat(0, oldest_running, first_future));

@@ -414,10 +414,10 @@ async fn a_daemon_that_starts_while_the_sessions_table_is_locked_waits_for_it() 
     daemon.wait_for_log("ready: ");
 }
 
-#[tokio::test]
-async fn the_daemon_follows_a_failover_and_tells_what_was_committed_on_the_new_primary() {
+/// A primary and its standby, and a daemon whose resource names both.
+async fn with_standby(hint: &str) -> (Cluster, Cluster, World) {
     let cluster = Cluster::private();
-    let (database, role) = installed(&cluster, "failover", Shape::V1_0);
+    let (database, role) = installed(&cluster, hint, Shape::V1_0);
     database
         .psql()
         .command(&format!("ALTER ROLE \"{role}\" PASSWORD '{PASSWORD}'"))
@@ -429,22 +429,30 @@ async fn the_daemon_follows_a_failover_and_tells_what_was_committed_on_the_new_p
         standby.port(),
         database.name()
     );
-    let mut world = World::reached_by(database, role, Shape::V1_0, &resource).await;
-    let (mut alice, mut bob) = (world.user("alice").await, world.user("bob").await);
-    let before = notify(&world.icinga, &[alice.contact]).await;
-    expect(&mut alice, &before).await;
+    let world = World::reached_by(database, role, Shape::V1_0, &resource).await;
+    (cluster, standby, world)
+}
 
-    let copy = standby.same_database(&world.database);
+/// Waits until the standby, whose database this is, has all that Icinga has committed.
+async fn replicated(world: &mut World, copy: &Database) {
     let end = world
         .icinga
         .session()
         .text("SELECT pg_current_wal_insert_lsn()::text")
         .await;
-    wait_until(
-        &copy,
-        &format!("pg_last_wal_replay_lsn() >= '{end}'::pg_lsn"),
-    )
-    .await;
+    let has_it = format!("pg_last_wal_replay_lsn() >= '{end}'::pg_lsn");
+    wait_until(copy, &has_it).await;
+}
+
+#[tokio::test]
+async fn the_daemon_follows_a_failover_and_tells_what_was_committed_on_the_new_primary() {
+    let (cluster, standby, mut world) = with_standby("failover").await;
+    let (mut alice, mut bob) = (world.user("alice").await, world.user("bob").await);
+    let before = notify(&world.icinga, &[alice.contact]).await;
+    expect(&mut alice, &before).await;
+
+    let copy = standby.same_database(&world.database);
+    replicated(&mut world, &copy).await;
     cluster.stop();
     // The standby is asked, too, and not taken.
     world.daemon.wait_for_log("does not allow writes");
@@ -464,6 +472,60 @@ async fn the_daemon_follows_a_failover_and_tells_what_was_committed_on_the_new_p
         &world,
         &mut [&mut alice, &mut bob],
         &[&refused, "does not allow writes", "next attempt in "],
+    )
+    .await;
+}
+
+/// Asynchronous replication: the standby never had the last commits, and gives their ids to other rows.
+#[tokio::test]
+async fn a_failover_that_loses_commits_loses_no_later_notification_and_repeats_none() {
+    let (cluster, standby, mut world) = with_standby("lossy_failover").await;
+    let (mut alice, mut bob) = (world.user("alice").await, world.user("bob").await);
+    let before = notify(&world.icinga, &[alice.contact]).await;
+    expect(&mut alice, &before).await;
+    world.delivered(before.history[0]).await;
+
+    // That this was told cannot be stored any more before the end of the primary.
+    let locker = world.database.connect().await;
+    locker
+        .run("BEGIN; LOCK TABLE icinga_desktop.browser_position IN EXCLUSIVE MODE")
+        .await;
+    let unstored = notify(&world.icinga, &[bob.contact]).await;
+    expect(&mut bob, &unstored).await;
+    let copy = standby.same_database(&world.database);
+    replicated(&mut world, &copy).await;
+    standby.stop();
+    locker.run("ROLLBACK").await;
+
+    let mut lost = Vec::new();
+    for _ in 0..100 {
+        let written = notify(&world.icinga, &[alice.contact]).await;
+        expect(&mut alice, &written).await;
+        lost.push(written.history[0]);
+    }
+    world.delivered(lost[99]).await;
+    world.daemon.signal("STOP");
+    cluster.stop();
+    standby.start();
+    standby.promote();
+    world.database = copy;
+    reconnect(&mut world).await;
+    let mut written = Vec::new();
+    for _ in 0..20 {
+        written.push(notify(&world.icinga, &[alice.contact, bob.contact]).await);
+    }
+    let reused = |written: &Written| lost.contains(&written.history[0]);
+    assert!(
+        written.iter().any(reused),
+        "no id is used again: {written:?}"
+    );
+    world.daemon.signal("CONT");
+    expect_all(&mut alice, &written).await;
+    expect_all(&mut bob, &written).await;
+    aftermath(
+        &world,
+        &mut [&mut alice, &mut bob],
+        &["it is on another timeline now"],
     )
     .await;
 }

@@ -331,10 +331,7 @@ impl Browser {
     }
 
     fn delivered(&self, event: &Event) {
-        let mut memory = self.memory.lock();
-        memory.position.extend(event.history_ids.iter().copied());
-        memory.unstored = true;
-        memory.touched = std::time::Instant::now();
+        self.memory.lock().delivered(event);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
