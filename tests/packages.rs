@@ -210,7 +210,10 @@ fn the_deb_holds_everything_and_lintian_finds_no_errors() {
             .arg("Depends"),
     );
     assert!(depends.contains("libssl3"), "{depends}");
+    // It leaves something there.
+    let temporary = tempfile::tempdir().expect("a temporary directory");
     let lintian = Command::new("lintian")
+        .env("TMPDIR", temporary.path())
         .args(["--no-cfg", "--fail-on", "error"])
         .arg(deb)
         .output()
