@@ -41,6 +41,8 @@ pub struct Installation {
     pub mute_on_incident: bool,
     /// Whether the role may write what browsers were told.
     pub stores_positions: bool,
+    /// Whether the role may ask for the server's timeline; everybody may, unless an administrator has revoked that.
+    pub knows_timeline: bool,
 }
 
 /// Why the installation cannot be used.
@@ -156,7 +158,10 @@ pub async fn inspect(client: &Client) -> Result<Installation, Error> {
                      WHERE a.attrelid = format('%I.incident', $1::text)::regclass
                        AND a.attname = 'mute_reason' AND NOT a.attisdropped),
                     (SELECT bool_and(has_table_privilege('icinga_desktop.browser_position', privilege))
-                     FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege)",
+                     FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege),
+                    (SELECT bool_and(has_function_privilege(signature, 'EXECUTE'))
+                     FROM unnest(ARRAY['pg_control_system()', 'pg_current_wal_insert_lsn()',
+                       'pg_walfile_name(pg_lsn)']) AS signature)",
             &[&schema],
         )
         .await?;
@@ -164,6 +169,7 @@ pub async fn inspect(client: &Client) -> Result<Installation, Error> {
         citext_schema: row.get(0),
         mute_on_incident: row.get(1),
         stores_positions: row.get(2),
+        knows_timeline: row.get(3),
         schema,
     })
 }

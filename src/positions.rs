@@ -126,15 +126,16 @@ impl Positions {
         }
         let mut told = Vec::new();
         if self.timeline.is_some() {
-            warn!(
-                "database: it is on another timeline now, since a failover or since it was restored: what browsers were \
-                 told is compared with it"
-            );
             let mut before = self.hub.told();
             while !before.is_empty() {
                 let chunk = before.split_off(before.len().saturating_sub(CHUNK));
                 told.extend(compare(session, chunk).await?);
             }
+            // Once it has come off: until then it is tried again every second.
+            warn!(
+                "database: it is on another timeline now, since a failover or since it was restored: what browsers were \
+                 told was compared with it"
+            );
         }
         self.hub.follow(timeline.clone(), told);
         self.timeline = Some(timeline);

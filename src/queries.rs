@@ -937,7 +937,7 @@ impl Statements {
         let refresh = format!(
             "UPDATE browser_session s SET authenticated_at = {NOW} WHERE {KEY} = ANY($1) AND {NEWEST}"
         );
-        let timeline = if may_ask_for_timeline(client).await? {
+        let timeline = if installation.knows_timeline {
             // The server only knows while it writes.
             "CASE WHEN NOT pg_is_in_recovery() THEN
                concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
@@ -945,6 +945,7 @@ impl Statements {
                  (SELECT oid FROM pg_database WHERE datname = current_database()))
              END"
         } else {
+            // Taken to be the same for ever.
             "''::text"
         };
         let tide = format!(
@@ -965,18 +966,6 @@ impl Statements {
             timeline: client.prepare(&timeline).await?,
         })
     }
-}
-
-/// Everybody may, unless an administrator has revoked that: then it is taken to be the same for ever.
-async fn may_ask_for_timeline(client: &Client) -> Result<bool, Error> {
-    let row = client
-        .query_one(
-            "SELECT bool_and(has_function_privilege(signature, 'EXECUTE')) FROM unnest(ARRAY[
-               'pg_control_system()', 'pg_current_wal_insert_lsn()', 'pg_walfile_name(pg_lsn)']) AS f (signature)",
-            &[],
-        )
-        .await?;
-    row.try_get(0)
 }
 
 /// A parameter that tokio-postgres cannot log: at level debug it prints every parameter.

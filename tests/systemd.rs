@@ -182,6 +182,32 @@ impl Drop for Visitors {
     }
 }
 
+/// A running service, before an upgrade.
+struct Running {
+    process: String,
+    socket_opened: String,
+}
+
+impl Running {
+    fn now(machine: &Machine) -> Self {
+        Self {
+            process: main_pid(machine),
+            socket_opened: machine.show(SOCKET, "ActiveEnterTimestampMonotonic"),
+        }
+    }
+
+    /// Asserts that it goes on as another process behind the same socket.
+    fn was_upgraded(self, machine: &Machine) {
+        assert_ne!(main_pid(machine), self.process);
+        assert_eq!(machine.show(SERVICE, "ActiveState"), "active");
+        assert_eq!(
+            machine.show(SOCKET, "ActiveEnterTimestampMonotonic"),
+            self.socket_opened
+        );
+        drop(stream(machine));
+    }
+}
+
 fn main_pid(machine: &Machine) -> String {
     machine.show(SERVICE, "MainPID")
 }
@@ -664,11 +690,10 @@ fn the_package_comes_is_upgraded_and_goes() {
     machine.run(&format!(
         "systemctl stop {SERVICE}; systemctl start {SOCKET} {SERVICE}"
     ));
-    let ours = main_pid(&machine);
     drop(stream(&machine));
 
     // Upgraded: another process, the same socket, and nobody is refused.
-    let opened = machine.show(SOCKET, "ActiveEnterTimestampMonotonic");
+    let running = Running::now(&machine);
     let visitors = Visitors::of(&machine);
     let open = stream(&machine);
     install(&machine, &next);
@@ -678,13 +703,7 @@ fn the_package_comes_is_upgraded_and_goes() {
         farewell.iter().any(|line| line.starts_with("retry:")),
         "{farewell:?}"
     );
-    assert_ne!(main_pid(&machine), ours);
-    assert_eq!(machine.show(SERVICE, "ActiveState"), "active");
-    assert_eq!(
-        machine.show(SOCKET, "ActiveEnterTimestampMonotonic"),
-        opened
-    );
-    drop(stream(&machine));
+    running.was_upgraded(&machine);
 
     // What was stopped on purpose stays stopped.
     machine.run(&format!("systemctl stop {SOCKET} {SERVICE}"));
@@ -808,20 +827,11 @@ fn the_rpm_comes_is_upgraded_and_goes() {
         "systemctl enable --quiet --now {SOCKET} {SERVICE}"
     ));
     drop(stream(&machine));
-    let (ours, opened) = (
-        main_pid(&machine),
-        machine.show(SOCKET, "ActiveEnterTimestampMonotonic"),
-    );
+    let running = Running::now(&machine);
 
     // An upgrade, to the same: another process, the same socket.
     assert_eq!(run(&format!("--upgrade --force {rpm}")), "");
-    assert_ne!(main_pid(&machine), ours);
-    assert_eq!(machine.show(SERVICE, "ActiveState"), "active");
-    assert_eq!(
-        machine.show(SOCKET, "ActiveEnterTimestampMonotonic"),
-        opened
-    );
-    drop(stream(&machine));
+    running.was_upgraded(&machine);
 
     // Nothing is left but the configuration, which is Icinga Web's, and the group.
     assert_eq!(run("--erase icinga-desktop-bridge"), "");

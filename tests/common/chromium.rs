@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fantoccini::wd::{Capabilities, WindowHandle};
+use fantoccini::wd::WindowHandle;
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use openssl::hash::MessageDigest;
@@ -41,6 +41,10 @@ const ARGUMENTS: [&str; 10] = [
     "--disable-crash-reporter",
 ];
 
+/// Says the titles of what the worker has shown.
+const SHOWN: &str = "const shown = await (await caches.open('shown')).matchAll();
+    done(await Promise.all(shown.map((answer) => answer.text())))";
+
 impl Chromium {
     /// Starts a browser that trusts `certificate` and lets every page show notifications.
     pub(crate) async fn start(certificate: &Certificate) -> Self {
@@ -76,7 +80,6 @@ impl Chromium {
         }) else {
             unreachable!("it is written as an object")
         };
-        let capabilities: Capabilities = capabilities;
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)
             .connect(&format!("http://{address}"))
@@ -128,46 +131,34 @@ impl Chromium {
     /// Waits until the tab's EventSource is in that state: 0 connecting, 1 open, 2 closed.
     pub(crate) async fn wait_for_state(&self, tab: &Tab, state: u64) {
         self.look_at(tab).await;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let seen = self.run("done(stream && stream.readyState)").await;
-            if seen.as_u64() == Some(state) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{seen}, not {state}, of {tab:?}");
-            sleep(Duration::from_millis(20)).await;
-        }
+        self.run_until("done(stream && stream.readyState)", |seen| {
+            seen.as_u64() == Some(state)
+        })
+        .await;
     }
 
     /// Waits until the tab has come back once more and was let in, by whomever.
     pub(crate) async fn wait_for_answer(&self, tab: &Tab) {
         self.look_at(tab).await;
         let before = self.run("done(answers)").await.as_u64();
-        let deadline = Instant::now() + PATIENCE;
-        while self.run("done(answers)").await.as_u64() <= before {
-            assert!(Instant::now() < deadline, "no answer to {tab:?}");
-            sleep(Duration::from_millis(20)).await;
-        }
+        self.run_until("done(answers)", |answers| answers.as_u64() > before)
+            .await;
     }
 
     /// The titles of all notifications that were shown, in order.
     pub(crate) async fn popups(&self) -> Vec<String> {
-        let titles = "const shown = await (await caches.open('shown')).matchAll();
-            done(await Promise.all(shown.map((answer) => answer.text())))";
-        serde_json::from_value(self.run(titles).await).expect("titles")
+        serde_json::from_value(self.run(SHOWN).await).expect("titles")
     }
 
     /// Waits until as many notifications were shown as there are `titles`, and compares.
     pub(crate) async fn wait_for_popups(&self, titles: &[String]) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let popups = self.popups().await;
-            if popups.len() >= titles.len() {
-                return assert_eq!(popups, titles);
-            }
-            assert!(Instant::now() < deadline, "{popups:?}, not {titles:?}");
-            sleep(Duration::from_millis(20)).await;
-        }
+        let enough = |shown: &Value| {
+            shown
+                .as_array()
+                .is_some_and(|shown| shown.len() >= titles.len())
+        };
+        let shown = self.run_until(SHOWN, enough).await;
+        assert_eq!(shown, json!(titles));
     }
 
     /// How many notifications are on the desktop. Only for when none is on its way there: Chromium would forget it.
@@ -187,6 +178,19 @@ impl Chromium {
             .switch_to_window(handle)
             .await
             .expect("the tab is there");
+    }
+
+    /// Runs a script again and again, until what it says fits.
+    async fn run_until(&self, script: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said = self.run(script).await;
+            if fits(&said) {
+                return said;
+            }
+            assert!(Instant::now() < deadline, "{script} goes on saying {said}");
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Runs a script in the tab that is looked at, until it calls `done`.
