@@ -1,13 +1,11 @@
 //! The command line: what `check` finds, how errors of the configuration read, and the exit codes.
 
-mod common;
-
 use std::process::Output;
 
-use common::daemon::ConfigDir;
-use common::icinga::Shape;
-use common::postgres::Cluster;
-use common::world::{installed, resource};
+use crate::common::daemon::ConfigDir;
+use crate::common::icinga::Shape;
+use crate::common::postgres::Cluster;
+use crate::common::world::{installed, resource};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -251,15 +249,16 @@ fn help_and_version_are_there_and_wrong_usage_is_2() {
 fn debug_logging_shows_no_session_id() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let world = common::world::World::new("debug").await;
+        let world = crate::common::world::World::new("debug").await;
         let alice = world.user("alice").await;
         let config = ConfigDir::new(
             "host = 127.0.0.1\nport = 0",
             &resource(&world.database, &world.role),
         );
-        let daemon = common::daemon::Daemon::launch_with(config, &["run", "--debug"]);
+        let daemon = crate::common::daemon::Daemon::launch_with(config, &["run", "--debug"]);
         daemon.wait_for_log("ready: ");
-        let answer = common::sse::Answer::subscribe(&daemon.address, &alice.session_id).await;
+        let answer =
+            crate::common::sse::Answer::subscribe(&daemon.address, &alice.session_id).await;
         assert_eq!(answer.status, 200);
         let log = daemon.log();
         assert!(
@@ -267,6 +266,6 @@ fn debug_logging_shows_no_session_id() {
             "the library logs its parameters: {log}"
         );
         assert!(!log.contains(&alice.session_id), "{log}");
-        assert!(!log.contains(common::sse::AGENT), "{log}");
+        assert!(!log.contains(crate::common::sse::AGENT), "{log}");
     });
 }

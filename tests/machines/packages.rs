@@ -1,8 +1,7 @@
 //! What is shipped: the example configuration, the units, the man page, and what is in the packages. What the packages do
-//! is in `tests/systemd.rs`.
+//! is in `systemd.rs`.
 
-mod common;
-#[path = "../examples/man.rs"]
+#[path = "../../examples/man.rs"]
 mod man;
 
 use std::collections::BTreeSet;
@@ -11,8 +10,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crate::common::packages::Packages;
 use clap::CommandFactory as _;
-use common::packages::Packages;
 use icinga_desktop_bridge::cli::Cli;
 use icinga_desktop_bridge::config::{Config, Loaded};
 

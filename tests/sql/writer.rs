@@ -3,10 +3,8 @@
 //! Not by the clock, but by PostgreSQL's own count of scans: look-ups in a trigger cost the writer most where it is least
 //! expected, namely when PostgreSQL changes the plan of such a look-up because a table has grown.
 
-mod common;
-
-use common::icinga::{Event, Icinga, Shape};
-use common::postgres::{Cluster, Database};
+use crate::common::icinga::{Event, Icinga, Shape};
+use crate::common::postgres::{Cluster, Database};
 
 /// What every writer of an Icinga transaction scans anyway, for foreign keys and for itself: table, and the scans, rows and
 /// index entries that this session has counted for it so far.

@@ -1,13 +1,11 @@
-//! The manual tells the truth: its options, keys and links exist, and none is missing. Metrics are in `tests/admin.rs`.
-
-mod common;
+//! The manual tells the truth: its options, keys and links exist, and none is missing. Metrics are in `tests/bridge/admin.rs`.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common::daemon::ConfigDir;
 use clap::CommandFactory as _;
-use common::daemon::ConfigDir;
 use icinga_desktop_bridge::cli::Cli;
 
 /// README and everything below `doc`.

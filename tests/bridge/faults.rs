@@ -10,18 +10,16 @@
     reason = "the seed and the figures of a run are what it is run for"
 )]
 
-mod common;
-
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::daemon::{ConfigDir, Daemon};
-use common::icinga::{Icinga, Shape};
-use common::postgres::{Cluster, Database};
-use common::sse::{AGENT, PATIENCE, request};
-use common::world::{installed, resource};
+use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::icinga::{Icinga, Shape};
+use crate::common::postgres::{Cluster, Database};
+use crate::common::sse::{AGENT, PATIENCE, request};
+use crate::common::world::{installed, resource};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};

@@ -1,12 +1,10 @@
 //! Clients that are many, slow, silent, or never read: others do not notice.
 
-mod common;
-
-use common::daemon::{ConfigDir, Daemon};
-use common::icinga::{Event, Shape};
-use common::postgres::Cluster;
-use common::sse::{Answer, request};
-use common::world::{User, World, installed, resource};
+use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::icinga::{Event, Shape};
+use crate::common::postgres::Cluster;
+use crate::common::sse::{Answer, request};
+use crate::common::world::{User, World, installed, resource};
 use futures::{StreamExt as _, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -82,7 +80,7 @@ async fn events_do_not_wait_for_sign_ins_that_wait_for_a_lock() {
     let world = World::new("locked").await;
     let mut alice = world.user("alice").await;
     world.icinga.contact("bob").await;
-    let bob = world.icinga.sign_in("bob", common::sse::AGENT).await;
+    let bob = world.icinga.sign_in("bob", crate::common::sse::AGENT).await;
     let locker = world.database.connect().await;
     locker
         .run("BEGIN; LOCK TABLE browser_session IN ACCESS EXCLUSIVE MODE")
@@ -92,7 +90,7 @@ async fn events_do_not_wait_for_sign_ins_that_wait_for_a_lock() {
         let mut socket = TcpStream::connect(&world.daemon.address)
             .await
             .expect("accepted");
-        let request = request(&bob, common::sse::AGENT);
+        let request = request(&bob, crate::common::sse::AGENT);
         socket.write_all(request.as_bytes()).await.expect("read");
         waiting.push(socket);
     }
@@ -107,7 +105,7 @@ async fn a_client_that_pipelines_or_goes_on_talking_is_not_listened_to() {
     let mut socket = TcpStream::connect(&world.daemon.address)
         .await
         .expect("accepted");
-    let first = request(&alice.session_id, common::sse::AGENT);
+    let first = request(&alice.session_id, crate::common::sse::AGENT);
     socket
         .write_all(first.repeat(3).as_bytes())
         .await
@@ -182,12 +180,12 @@ async fn places_for_streams_are_bounded_by_the_limit_on_open_files() {
     daemon.wait_for_log("ready: ");
     // 104 files, less 64 reserved: a quarter for connections that are no streams, the rest for streams.
     daemon.wait_for_log("room for 30 streams");
-    let icinga = common::icinga::Icinga::new(database.connect().await, Shape::V1_0);
+    let icinga = crate::common::icinga::Icinga::new(database.connect().await, Shape::V1_0);
     let mut streams = Vec::new();
     for number in 0..30 {
         let name = format!("user{number}");
         let contact = icinga.contact(&name).await;
-        let session_id = icinga.sign_in(&name, common::sse::AGENT).await;
+        let session_id = icinga.sign_in(&name, crate::common::sse::AGENT).await;
         let mut stream = Answer::subscribe(&daemon.address, &session_id).await;
         stream.block().await.expect("a first block");
         streams.push(User {
@@ -197,7 +195,7 @@ async fn places_for_streams_are_bounded_by_the_limit_on_open_files() {
         });
     }
     icinga.contact("late").await;
-    let late = icinga.sign_in("late", common::sse::AGENT).await;
+    let late = icinga.sign_in("late", crate::common::sse::AGENT).await;
     let mut answer = Answer::subscribe(&daemon.address, &late).await;
     assert_eq!(answer.status, 200);
     assert!(answer.block().await.expect("a block").retry.is_some());
@@ -231,7 +229,7 @@ async fn a_stop_ends_thousands_of_streams_cleanly() {
     const STREAMS: usize = 2_000;
     // Sign-ins under way at a time.
     const AT_A_TIME: usize = 50;
-    common::raise_file_limit();
+    crate::common::raise_file_limit();
     let mut world = World::new("stop").await;
     world
         .icinga

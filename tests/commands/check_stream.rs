@@ -1,16 +1,14 @@
 //! `check --url`: what it says of a stream through real proxies, well and badly set up.
 
-mod common;
-
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use common::apache::Apache;
-use common::daemon::ConfigDir;
-use common::nginx::{Nginx, edited};
-use common::sse::AGENT;
-use common::world::{World, resource};
+use crate::common::apache::Apache;
+use crate::common::daemon::ConfigDir;
+use crate::common::nginx::{Nginx, edited};
+use crate::common::sse::AGENT;
+use crate::common::world::{World, resource};
 
 /// A signed-in browser.
 struct Browser {

@@ -1,12 +1,10 @@
 //! Streams end when their sign-in is not valid any more, and others do not notice.
 
-mod common;
-
 use std::time::Duration;
 
-use common::daemon::ConfigDir;
-use common::sse::{AGENT, Answer};
-use common::world::{User, World, resource};
+use crate::common::daemon::ConfigDir;
+use crate::common::sse::{AGENT, Answer};
+use crate::common::world::{User, World, resource};
 use tokio::time::timeout;
 
 /// Reads a stream to its end, which must come before an event does.
@@ -110,7 +108,7 @@ async fn a_newer_sign_in_of_the_same_browser_ends_the_older_one_only() {
         contact: older.contact,
         stream: Answer::to(
             &world.daemon.address,
-            common::sse::request(&other, "Another/1.0").as_bytes(),
+            crate::common::sse::request(&other, "Another/1.0").as_bytes(),
         )
         .await,
         session_id: other,
@@ -128,7 +126,7 @@ async fn no_event_reaches_a_browser_after_its_logout_was_committed_and_noticed()
     let mut alice = world.user("alice").await;
     world.icinga.sign_out(&alice.session_id).await;
     world.daemon.wait_for_log("sign-in not valid any more");
-    let event = common::icinga::Event {
+    let event = crate::common::icinga::Event {
         object: "secret",
         severity: Some("crit"),
         notified: &[(alice.contact, 1, "pending")],
@@ -147,7 +145,7 @@ async fn a_session_that_changes_hands_takes_nothing_along() {
     drop(alice.stream);
     world.daemon.wait_for_log("stream closed");
     // Alice misses this, and bob must not be told.
-    let event = common::icinga::Event {
+    let event = crate::common::icinga::Event {
         object: "for alice",
         severity: Some("crit"),
         notified: &[(alice.contact, 1, "pending")],

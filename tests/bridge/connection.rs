@@ -5,16 +5,14 @@
     reason = "helpers of tests fail by panicking, as tests do"
 )]
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use common::daemon::ConfigDir;
-use common::icinga::Shape;
-use common::postgres::{Cluster, Database, PASSWORD, SUPERUSER};
-use common::world::installed;
+use crate::common::daemon::ConfigDir;
+use crate::common::icinga::Shape;
+use crate::common::postgres::{Cluster, Database, PASSWORD, SUPERUSER};
+use crate::common::world::installed;
 use openssl::asn1::Asn1Time;
 use openssl::bn::BigNum;
 use openssl::hash::MessageDigest;

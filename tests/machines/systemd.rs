@@ -2,8 +2,6 @@
 //!
 //! Each test has a machine that is led through its life: most steps need what the one before left behind.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use common::packages::Packages;
-use common::sse::AGENT;
-use common::systemd::{Lines, Machine};
+use crate::common::packages::Packages;
+use crate::common::sse::AGENT;
+use crate::common::systemd::{Lines, Machine};
 
 const SERVICE: &str = "icinga-notifications-web.service";
 const SOCKET: &str = "icinga-notifications-web.socket";

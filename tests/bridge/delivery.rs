@@ -1,11 +1,9 @@
 //! End to end: what is written in PostgreSQL reaches its recipients' browsers, once, and nobody else's.
 
-mod common;
-
-use common::icinga::{Event, Icinga, Shape};
-use common::postgres::Cluster;
-use common::sse::{AGENT, Answer, request};
-use common::world::World;
+use crate::common::icinga::{Event, Icinga, Shape};
+use crate::common::postgres::Cluster;
+use crate::common::sse::{AGENT, Answer, request};
+use crate::common::world::World;
 
 const PENDING: &str = "pending";
 

@@ -1,17 +1,15 @@
 //! The daemon and its service manager, at the protocol: what is sent to `$NOTIFY_SOCKET`, and what SIGHUP does. The
-//! same in a booted systemd is in `tests/systemd.rs`.
-
-mod common;
+//! same in a booted systemd is in `tests/machines/`.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 
-use common::daemon::{ConfigDir, Daemon};
-use common::icinga::{Icinga, Shape};
-use common::postgres::Cluster;
-use common::sse::{AGENT, Answer, PATIENCE};
-use common::world::{installed, resource};
+use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::icinga::{Icinga, Shape};
+use crate::common::postgres::Cluster;
+use crate::common::sse::{AGENT, Answer, PATIENCE};
+use crate::common::world::{installed, resource};
 use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;

@@ -1,12 +1,10 @@
 //! The HTTP side as proxies and browsers meet it: statuses, heads, limits, and how streams begin, live and end.
 
-mod common;
-
-use common::daemon::{ConfigDir, Daemon};
-use common::icinga::Shape;
-use common::postgres::Cluster;
-use common::sse::{AGENT, Answer, PATIENCE, request};
-use common::world::{World, installed, resource};
+use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::icinga::Shape;
+use crate::common::postgres::Cluster;
+use crate::common::sse::{AGENT, Answer, PATIENCE, request};
+use crate::common::world::{World, installed, resource};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;

@@ -1,13 +1,11 @@
 //! What a browser missed reaches it when it comes back, once: after a reload, a restart, a kill, on another bridge.
 
-mod common;
-
-use common::apache::Apache;
-use common::daemon::{ConfigDir, Daemon};
-use common::icinga::{Event, Icinga, Shape, Written};
-use common::postgres::Cluster;
-use common::sse::{AGENT, Answer};
-use common::world::{User, World, resource};
+use crate::common::apache::Apache;
+use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::icinga::{Event, Icinga, Shape, Written};
+use crate::common::postgres::Cluster;
+use crate::common::sse::{AGENT, Answer};
+use crate::common::world::{User, World, resource};
 
 const PENDING: &str = "pending";
 

@@ -7,18 +7,16 @@
     reason = "helpers of tests fail by panicking, as tests do"
 )]
 
-mod common;
-
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::daemon::{ConfigDir, Daemon};
-use common::icinga::{Event, Icinga, Shape, Written};
-use common::pgbouncer::PgBouncer;
-use common::postgres::{Cluster, Database, PASSWORD};
-use common::sse::{AGENT, Answer, PATIENCE};
-use common::world::{User, World, installed, resource};
+use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::icinga::{Event, Icinga, Shape, Written};
+use crate::common::pgbouncer::PgBouncer;
+use crate::common::postgres::{Cluster, Database, PASSWORD};
+use crate::common::sse::{AGENT, Answer, PATIENCE};
+use crate::common::world::{User, World, installed, resource};
 use tokio::time::timeout;
 
 const PENDING: &str = "pending";

@@ -6,19 +6,17 @@
     reason = "helpers of tests fail by panicking, as tests do"
 )]
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use common::daemon::{ConfigDir, Daemon};
-use common::icinga::{Event, Icinga, Shape};
-use common::postgres::{Cluster, Database};
-use common::sse::{AGENT, Answer, PATIENCE, request};
-use common::world::{User, World, installed, resource};
+use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::icinga::{Event, Icinga, Shape};
+use crate::common::postgres::{Cluster, Database};
+use crate::common::sse::{AGENT, Answer, PATIENCE, request};
+use crate::common::world::{User, World, installed, resource};
 use tokio::time::timeout;
 
 /// A browser of another make: a second one of the same user.

@@ -14,8 +14,8 @@ struct Case {
 
 #[test]
 fn every_recorded_case_reads_as_in_icinga_web() {
-    let cases: Vec<Case> =
-        serde_json::from_str(include_str!("fixtures/ini-cases.json")).expect("the fixture is JSON");
+    let cases: Vec<Case> = serde_json::from_str(include_str!("../fixtures/ini-cases.json"))
+        .expect("the fixture is JSON");
     assert!(
         cases.len() > 150,
         "the fixture shrank to {} cases",

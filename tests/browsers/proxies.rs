@@ -2,17 +2,15 @@
 //!
 //! Each test has a network of its own, where the addresses and ports in those files are free.
 
-mod common;
-
 use std::time::Duration;
 
-use common::apache::Apache;
-use common::daemon::Daemon;
-use common::eventsource::{Connection, EventSource, Site};
-use common::network::enter_private_network;
-use common::nginx::Nginx;
-use common::sse::{AGENT, PATIENCE};
-use common::world::World;
+use crate::common::apache::Apache;
+use crate::common::daemon::Daemon;
+use crate::common::eventsource::{Connection, EventSource, Site};
+use crate::common::network::enter_private_network;
+use crate::common::nginx::Nginx;
+use crate::common::sse::{AGENT, PATIENCE};
+use crate::common::world::World;
 use tokio::time::Instant;
 
 /// The addresses of the bridges in the shipped files for several.

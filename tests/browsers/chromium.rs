@@ -1,15 +1,13 @@
 //! What people see: the popups of a real Chromium whose tabs share streams through a service worker, behind the real
 //! proxies with the shipped files.
 
-mod common;
-
-use common::apache::Apache;
-use common::chromium::{Chromium, Tab};
-use common::eventsource::Site;
-use common::icinga::Written;
-use common::nginx::Nginx;
-use common::tls::Certificate;
-use common::world::World;
+use crate::common::apache::Apache;
+use crate::common::chromium::{Chromium, Tab};
+use crate::common::eventsource::Site;
+use crate::common::icinga::Written;
+use crate::common::nginx::Nginx;
+use crate::common::tls::Certificate;
+use crate::common::world::World;
 
 /// EventSource's states.
 const OPEN: u64 = 1;

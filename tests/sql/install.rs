@@ -1,12 +1,10 @@
 //! The SQL scripts, run by the real psql against a real server, and what their triggers say.
 
-mod common;
-
 use std::thread;
 use std::time::Duration;
 
-use common::icinga::{Event, Icinga, Shape};
-use common::postgres::{Cluster, Database, Session};
+use crate::common::icinga::{Event, Icinga, Shape};
+use crate::common::postgres::{Cluster, Database, Session};
 use icinga_desktop_bridge::installation;
 use icinga_desktop_bridge::queries;
 

@@ -1,0 +1,7 @@
+//! The commands that end by themselves, and what the manual says of them.
+
+mod check_stream;
+mod cli;
+#[path = "../common/mod.rs"]
+mod common;
+mod manual;

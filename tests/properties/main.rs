@@ -1,0 +1,4 @@
+//! What holds for any input, of the parts that need neither a database nor a socket.
+
+mod ini;
+mod pure;
