@@ -18,6 +18,7 @@ pub(crate) mod postgres;
 pub(crate) mod sse;
 pub(crate) mod systemd;
 pub(crate) mod tls;
+pub(crate) mod wait;
 pub(crate) mod web;
 pub(crate) mod world;
 

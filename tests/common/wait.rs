@@ -1,0 +1,67 @@
+//! Waiting for what must happen: the only place where tests look again and again.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+/// How long something that must happen may take on a busy machine, before the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Time between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Looks until there is what is looked for. Until then a look returns what it saw instead.
+///
+/// # Panics
+///
+/// After [`PATIENCE`], with what the last look saw.
+pub(crate) async fn eventually<T, S: Display>(look: impl AsyncFnMut() -> Result<T, S>) -> T {
+    eventually_within(PATIENCE, look).await
+}
+
+/// As [`eventually`], with another patience.
+///
+/// # Panics
+///
+/// As [`eventually`].
+pub(crate) async fn eventually_within<T, S: Display>(
+    patience: Duration,
+    mut look: impl AsyncFnMut() -> Result<T, S>,
+) -> T {
+    let mut seen = None;
+    let looking = async {
+        loop {
+            match look().await {
+                Ok(found) => return found,
+                Err(instead) => seen = Some(instead),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    match tokio::time::timeout(patience, looking).await {
+        Ok(found) => found,
+        Err(_) => match seen {
+            Some(seen) => panic!("not within {patience:?}: {seen}"),
+            None => panic!("not within {patience:?}: the first look did not end"),
+        },
+    }
+}
+
+/// As [`eventually`], where nothing is asynchronous.
+///
+/// # Panics
+///
+/// As [`eventually`].
+#[track_caller]
+pub(crate) fn eventually_blocking<T, S: Display>(
+    patience: Duration,
+    mut look: impl FnMut() -> Result<T, S>,
+) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => assert!(Instant::now() < deadline, "not within {patience:?}: {seen}"),
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
