@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::check::Address;
+use crate::commands::check::Address;
 use crate::config::Secret;
 
 /// Desktop notifications for Icinga Notifications, at once: a bridge from PostgreSQL NOTIFY to

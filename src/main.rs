@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser as _;
-use icinga_desktop_bridge::check::{self, Visit};
 use icinga_desktop_bridge::cli::{Cli, Command, Common, StreamArgs};
+use icinga_desktop_bridge::commands::check::{self, Visit};
+use icinga_desktop_bridge::commands::send_test;
 use icinga_desktop_bridge::config::{self, Config, Loaded, Secret};
 use icinga_desktop_bridge::lifecycle::{self, Exit};
-use icinga_desktop_bridge::logging;
-use icinga_desktop_bridge::send_test;
+use icinga_desktop_bridge::observe::logging;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -1,7 +1,7 @@
 //! Whatever the texts and numbers, an event is four lines and an empty one, and its data the same texts.
 #![no_main]
 
-use icinga_desktop_bridge::event::{Content, Event, TEXT_LIMIT};
+use icinga_desktop_bridge::model::event::{Content, Event, TEXT_LIMIT};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (i64, i64, Vec<i64>, &str, &str, Option<&str>)| {

@@ -1,7 +1,7 @@
 //! Payloads of all channels never panic, and nothing of them gets into an error's text.
 #![no_main]
 
-use icinga_desktop_bridge::notification::{self, Malformed, Marked, Notification, SessionChange};
+use icinga_desktop_bridge::model::notification::{self, Malformed, Marked, Notification, SessionChange};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|payload: &str| {

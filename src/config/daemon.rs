@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Error;
 use super::setting::{Section, is_host_name, port};
-use crate::replay::Limits;
+use crate::deliver::Limits;
 
 /// The port the web module's documentation and proxy examples use.
 const DEFAULT_PORT: u16 = 9001;

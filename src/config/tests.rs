@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::replay::Limits;
+use crate::deliver::Limits;
 
 const RESOURCE: &str = "[database]\nresource = \"notifications\"\n";
 

@@ -11,10 +11,10 @@ use warp::http::{HeaderValue, Method, StatusCode};
 use warp::path::FullPath;
 use warp::reply::Response;
 
-use super::routes::{plain, use_get};
+use super::subscribe::{plain, use_get};
+use crate::database::Queries;
 use crate::hub::Hub;
-use crate::metrics::{self, Gauges, Metrics};
-use crate::queries::Queries;
+use crate::observe::metrics::{self, Gauges, Metrics};
 
 /// Connections at a time; who monitors needs one or two.
 pub const PENDING: u32 = 16;

@@ -1,18 +1,14 @@
 //! The HTTP side: our own accept loop over hyper, so that there are limits, and so that the
 //! connection of a subscriber can be taken back from hyper and handed to its browser's task.
 //!
-//! [`mod@routes`] decides; what it lets in goes through [`crate::hub`] to [`browser`], which writes to its
-//! [`stream`]s. hyper is gone by then: an idle stream costs a socket and a few hundred bytes, the
+//! [`mod@subscribe`] decides; what it lets in goes through [`crate::hub`] to its browser's task ([`crate::deliver`]), which writes to its
+//! streams. hyper is gone by then: an idle stream costs a socket and a few hundred bytes, the
 //! answer is close-delimited by nature, and the task sees what the client does.
 //!
 //! [`admin`] is served on a listener of its own, to monitoring.
 
 pub mod admin;
-pub(crate) mod browser;
-pub(crate) mod listen;
-pub(crate) mod routes;
-pub mod socket;
-pub(crate) mod stream;
+pub(crate) mod subscribe;
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -35,12 +31,11 @@ use warp::http::header::{CONNECTION, HeaderValue};
 use warp::http::response::Parts;
 use warp::reply::Response;
 
-pub use listen::Listener;
-pub use routes::{State, routes};
+pub use subscribe::{State, routes};
 
-use self::socket::Socket;
-use crate::burst::Burst;
-use crate::event;
+use crate::model::event;
+use crate::net::{Listeners, Socket};
+use crate::observe::Throttle;
 
 /// How long a client may take to send its head, and may stay silent between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,7 +54,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Ends when `stop` says so: it accepts no more, and answers those who were accepted, because a proxy whose
 /// request is cut says 502 to a browser, which then never comes back.
 pub async fn serve<F>(
-    mut listener: Listener,
+    mut listener: Listeners,
     pending: u32,
     filter: F,
     mut stop: watch::Receiver<bool>,
@@ -69,7 +64,7 @@ pub async fn serve<F>(
 {
     let places = pending;
     let pending = Arc::new(Semaphore::new(places as usize));
-    let mut full = Burst::default();
+    let mut full = Throttle::default();
     loop {
         if pending.available_permits() == 0
             && let Some(more) = full.take()
@@ -123,8 +118,8 @@ where
             }
             match response
                 .extensions()
-                .get::<routes::HandOver>()
-                .and_then(routes::HandOver::take)
+                .get::<subscribe::HandOver>()
+                .and_then(subscribe::HandOver::take)
             {
                 None => Ok::<_, Infallible>(response),
                 Some(place) => {

@@ -184,10 +184,10 @@ async fn housekeeping_statements_keep_live_sessions_and_remove_forgotten_ones() 
         .expect("a connector");
     let (client, connection) = connector.connect("test").await.expect("a connection");
     tokio::spawn(connection);
-    let installation = icinga_desktop_bridge::installation::inspect(&client)
+    let installation = icinga_desktop_bridge::database::installation::inspect(&client)
         .await
         .expect("an installation");
-    let session = icinga_desktop_bridge::queries::Session::prepare(client, &installation)
+    let session = icinga_desktop_bridge::database::Session::prepare(client, &installation)
         .await
         .expect("a session");
     let live = icinga_desktop_bridge::auth::BrowserKey::new(&alice.session_id);

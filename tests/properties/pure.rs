@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use icinga_desktop_bridge::auth::{BrowserKey, Credentials, last_event_id};
-use icinga_desktop_bridge::event::{self, Content, Event, KEEP_ALIVE, RETRY_MS, TEXT_LIMIT};
-use icinga_desktop_bridge::fold::{Announcement, Fold};
-use icinga_desktop_bridge::notification::{
+use icinga_desktop_bridge::database::Tide;
+use icinga_desktop_bridge::listen::Settling;
+use icinga_desktop_bridge::model::event::{self, Content, Event, KEEP_ALIVE, RETRY_MS, TEXT_LIMIT};
+use icinga_desktop_bridge::model::notification::{
     self, Kind, Malformed, Marked, Notification, SessionChange, Severity,
 };
-use icinga_desktop_bridge::position::Position;
-use icinga_desktop_bridge::pulse::Settling;
-use icinga_desktop_bridge::queries::Tide;
+use icinga_desktop_bridge::model::position::Position;
+use icinga_desktop_bridge::resolve::{Announcement, Fold};
 use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;

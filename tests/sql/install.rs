@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use crate::common::icinga::{Event, Icinga, Shape};
 use crate::common::postgres::{Cluster, Database, Session};
-use icinga_desktop_bridge::installation;
-use icinga_desktop_bridge::queries;
+use icinga_desktop_bridge::database::{self, installation};
 
 const INSTALL: &str = "sql/install.sql";
 const UNINSTALL: &str = "sql/uninstall.sql";
@@ -634,7 +633,7 @@ async fn with_its_index_a_sign_in_reads_only_the_sessions_of_its_user() {
         }
         let client = database.try_connect().await.expect("the server runs");
         let installation = installation::inspect(&client).await.expect("complete");
-        let daemon = queries::Session::prepare(client, &installation)
+        let daemon = database::Session::prepare(client, &installation)
             .await
             .expect("prepared");
         for n in 1..=SIGN_INS {

@@ -13,10 +13,10 @@ use tokio_postgres::{AsyncMessage, Client};
 
 use crate::ask::{self, PATIENCE, Question};
 use crate::config::Config;
+use crate::database::Session;
+use crate::database::installation::{self, TRIGGERS, VERSION};
 use crate::database::{Connector, Error, NO_POOLER, NOT_A_STANDBY, PgConnection, describe};
-use crate::installation::{self, TRIGGERS, VERSION};
-use crate::notification::INCIDENT_CHANNEL;
-use crate::queries::Session;
+use crate::model::notification::INCIDENT_CHANNEL;
 
 pub use self::stream::{Address, Visit};
 

@@ -17,9 +17,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::socket::Socket;
-use crate::event::{self, Event};
 use crate::hub::Place;
+use crate::model::event::{self, Event};
+use crate::net::Socket;
 
 /// How long after an event the comment follows: far enough apart that no proxy reads both at once and
 /// passes them on as one write.
@@ -280,8 +280,8 @@ mod tests {
 
     use super::*;
     use crate::auth::{AgentKey, BrowserKey, SignIn};
-    use crate::event::Content;
     use crate::hub::Hub;
+    use crate::model::event::Content;
 
     fn event(number: i64) -> Arc<Event> {
         Arc::new(Event::render(Content {

@@ -19,11 +19,11 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use crate::auth::{AgentKey, BrowserKey};
+use crate::database::installation::{self, GRANT, Installation};
 use crate::database::{Backoff, Connector, SETUP_PATIENCE, describe};
-use crate::installation::{self, GRANT, Installation};
-use crate::metrics::{DatabaseSession, Metrics};
-use crate::notification::{ASK_CHANNEL, Marked, PULSE_CHANNEL, Token};
-use crate::position::Position;
+use crate::model::notification::{ASK_CHANNEL, Marked, PULSE_CHANNEL, Token};
+use crate::model::position::Position;
+use crate::observe::metrics::{DatabaseSession, Metrics};
 
 /// After which time PostgreSQL gives a statement up: far longer than any takes, and short enough for
 /// those behind it in the pipeline.
@@ -292,7 +292,7 @@ enum ConnectError {
 
 /// Texts are cut in the database, so that megabytes of plugin output never travel: as many characters
 /// as an event can hold bytes, and one more to see that something was cut.
-const TEXT_CHARACTERS: usize = crate::event::TEXT_LIMIT + 1;
+const TEXT_CHARACTERS: usize = crate::model::event::TEXT_LIMIT + 1;
 
 /// Whether the notified row `incident_history h` announces something: it was written as pending or sent.
 /// A row that failed was pending before; one that was written as failed has no time of sending.

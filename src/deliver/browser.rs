@@ -20,10 +20,10 @@ use tokio::time::{Instant, sleep_until};
 use super::stream::Stream;
 use crate::auth::BrowserKey;
 use crate::config::Tuning;
-use crate::event::{self, Event};
+use crate::deliver::{Replay, Replayer, Running};
 use crate::hub::{Command, Handed, Hub, Mailbox, Memory, Message};
-use crate::metrics::Metrics;
-use crate::replay::{Replay, Replayer, Running};
+use crate::model::event::{self, Event};
+use crate::observe::metrics::Metrics;
 
 /// What may wait for a browser, in bytes: 300 events of a usual size fit, and one browser that does not
 /// read costs no more.

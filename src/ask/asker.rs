@@ -15,13 +15,13 @@ use log::{debug, info, warn};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::burst::Burst;
 use crate::database::describe;
-use crate::event::{Content, Event};
+use crate::database::installation::GRANT;
+use crate::database::{Queries, Session};
 use crate::hub::Hub;
-use crate::installation::GRANT;
-use crate::notification::Token;
-use crate::queries::{Queries, Session};
+use crate::model::event::{Content, Event};
+use crate::model::notification::Token;
+use crate::observe::Throttle;
 
 /// How many questions may wait; people ask them by hand.
 pub const QUEUE: usize = 16;
@@ -141,7 +141,7 @@ pub struct Answerer {
     queries: Queries,
     hub: Hub,
     bridge: i64,
-    unfounded: Burst,
+    unfounded: Throttle,
 }
 
 impl Answerer {
@@ -152,7 +152,7 @@ impl Answerer {
             queries,
             hub,
             bridge: rand::random(),
-            unfounded: Burst::default(),
+            unfounded: Throttle::default(),
         }
     }
 
@@ -224,7 +224,7 @@ impl Answerer {
             warn!(
                 "a notification on channel {} was ignored: there is no question behind it, or it was answered{more}; \
                  somebody else sends on this channel",
-                crate::notification::ASK_CHANNEL
+                crate::model::notification::ASK_CHANNEL
             );
         }
         sleep(PAUSE).await;

@@ -22,8 +22,8 @@ use warp::http::HeaderValue;
 use super::Checks;
 use crate::auth::{Credentials, Refusal};
 use crate::config::Secret;
+use crate::database::Session;
 use crate::database::describe;
-use crate::queries::Session;
 
 /// How long connecting may take, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);

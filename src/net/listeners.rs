@@ -13,9 +13,9 @@ use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use super::socket::Socket;
-use crate::burst::Burst;
 use crate::config::{Daemon, Host};
-use crate::service::{self, Passed};
+use crate::observe::Throttle;
+use crate::systemd::{self, Passed};
 
 /// Connections that the kernel queues while the accept loop is busy; it caps this at
 /// `net.core.somaxconn`, 4096 by default.
@@ -34,11 +34,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The listening sockets.
 #[derive(Debug)]
-pub struct Listener {
+pub struct Listeners {
     sockets: Vec<Accepting>,
     /// Of a Unix socket that we made, and remove.
     path: Option<PathBuf>,
-    refused: Burst,
+    refused: Throttle,
 }
 
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub enum Error {
     Passed(io::Error),
 }
 
-impl Listener {
+impl Listeners {
     /// Takes the sockets that systemd holds for us, if there are any; otherwise binds what `daemon` names.
     /// Logs each address.
     ///
@@ -75,7 +75,7 @@ impl Listener {
     ///
     /// If nothing could be bound, or what systemd passed is no listening stream socket.
     pub async fn open(daemon: &Daemon) -> Result<Self, Error> {
-        let passed = service::sockets().map_err(Error::Passed)?;
+        let passed = systemd::sockets().map_err(Error::Passed)?;
         if passed.is_empty() {
             return Self::bind(daemon).await;
         }
@@ -99,7 +99,7 @@ impl Listener {
         Ok(Self {
             sockets,
             path: None,
-            refused: Burst::default(),
+            refused: Throttle::default(),
         })
     }
 
@@ -128,7 +128,7 @@ impl Listener {
         Ok(Self {
             sockets,
             path,
-            refused: Burst::default(),
+            refused: Throttle::default(),
         })
     }
 
@@ -147,7 +147,7 @@ impl Listener {
         Ok(Self {
             sockets: vec![listener],
             path: None,
-            refused: Burst::default(),
+            refused: Throttle::default(),
         })
     }
 
@@ -176,7 +176,7 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for Listeners {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
             let _ = std::fs::remove_file(path);

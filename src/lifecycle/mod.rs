@@ -16,20 +16,21 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::ask::{self, Answerer};
+use crate::auth::{Rechecks, SignIns};
 use crate::config::{self, Config, Loaded, Tuning};
 use crate::database::Connector;
+use crate::database::{Keeper, Queries};
+use crate::deliver::Replayer;
 use crate::http::admin::{self, Admin};
 use crate::http::{self, State};
 use crate::hub::Hub;
-use crate::listener::{self, Listener, Outlets};
-use crate::metrics::{DatabaseSession, Metrics};
-use crate::positions::Positions;
-use crate::pulse::{Expected, Pulse};
-use crate::queries::{Keeper, Queries};
-use crate::replay::Replayer;
-use crate::resolver::Resolver;
-use crate::service;
-use crate::sign_ins::{Rechecks, SignIns};
+use crate::hub::Positions;
+use crate::listen::{self, Listener, Outlets};
+use crate::listen::{Expected, Pulse};
+use crate::net::Listeners;
+use crate::observe::metrics::{DatabaseSession, Metrics};
+use crate::resolve::Resolver;
+use crate::systemd;
 
 /// How the program ends. Service managers act on these, so they are fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,19 +96,14 @@ where
         }
     };
     let Capacity { streams, pending } = capacity();
-    let listener = match http::Listener::open(&config.daemon).await {
+    let listener = match Listeners::open(&config.daemon).await {
         Ok(listener) => listener,
         Err(error) => {
             error!("{error}");
             return Exit::Failed;
         }
     };
-    let admin = match config
-        .daemon
-        .admin
-        .map(http::Listener::bind_admin)
-        .transpose()
-    {
+    let admin = match config.daemon.admin.map(Listeners::bind_admin).transpose() {
         Ok(admin) => admin,
         Err(error) => {
             error!("{error}");
@@ -130,7 +126,7 @@ where
         Arc::clone(&hung),
         metrics.clone(),
     );
-    let (queue, received) = mpsc::channel(listener::QUEUE);
+    let (queue, received) = mpsc::channel(listen::QUEUE);
     let (rechecks, to_recheck) = Rechecks::new();
     let (questions, to_answer) = mpsc::channel(ask::QUEUE);
     let (beats, beaten) = watch::channel(0);
@@ -208,7 +204,7 @@ where
         "reload",
         reload(hangup, config, load, tune, hub.clone()),
     ));
-    let status = service::report(hub.clone(), heard);
+    let status = systemd::report(hub.clone(), heard);
     let _ = tasks.spawn(named("status", status));
     let ready = say_when_ready(beaten, events, sessions);
 
@@ -231,7 +227,7 @@ where
         },
         never = ready => match never {},
     };
-    service::stopping();
+    systemd::stopping();
     // Nobody waits for it if the server has died.
     let _ = close.send(true);
     if server.is_finished() {
@@ -274,7 +270,7 @@ async fn say_when_ready(
     };
     let mut ready = pin!(ready);
     let early = timeout(READY_PATIENCE, &mut ready).await;
-    service::ready();
+    systemd::ready();
     let is_ready = match early {
         Ok(is_ready) => is_ready,
         Err(_) => {
@@ -301,7 +297,7 @@ async fn reload<L>(
     L: Fn() -> Result<Loaded, config::Error> + Send + 'static,
 {
     while hangup.recv().await.is_some() {
-        service::reloading();
+        systemd::reloading();
         match load() {
             Ok(Loaded {
                 config: mut new,
@@ -325,7 +321,7 @@ async fn reload<L>(
                 error!("not reloaded, the settings stay as they were: {error}");
             }
         }
-        service::ready();
+        systemd::ready();
     }
 }
 

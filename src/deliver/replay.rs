@@ -11,9 +11,9 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::Tuning;
 use crate::database::describe;
-use crate::event::{Content, Event};
-use crate::position::Position;
-use crate::queries::{Bounds, Missed, Queries};
+use crate::database::{Bounds, Missed, Queries};
+use crate::model::event::{Content, Event};
+use crate::model::position::Position;
 
 /// Replays that may be under way at a time: a gap concerns every browser at once, and live events
 /// share the query session with them.

@@ -14,18 +14,18 @@ use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use warp::path::FullPath;
 use warp::reply::Response;
 
-use super::browser;
 use crate::auth::{Credentials, Refusal, SignIn, last_event_id};
-use crate::burst::Burst;
+use crate::auth::{Recheck, Rechecks};
 use crate::config::Tuning;
 use crate::database::describe;
-use crate::event;
+use crate::database::{Queries, Session};
+use crate::deliver::Replayer;
+use crate::deliver::browser;
 use crate::hub::{Full, Hub, Mailbox, Place};
-use crate::metrics::{Metrics, Postponed};
-use crate::position::Position;
-use crate::queries::{Queries, Session};
-use crate::replay::Replayer;
-use crate::sign_ins::{Recheck, Rechecks};
+use crate::model::event;
+use crate::model::position::Position;
+use crate::observe::Throttle;
+use crate::observe::metrics::{Metrics, Postponed};
 
 /// The header in which the proxies pass on the version that the path names.
 const VERSION_HEADER: &str = "x-icinga-notifications-protocol-version";
@@ -52,8 +52,8 @@ pub struct State {
     browsers: browser::Shared,
     rechecks: Rechecks,
     sign_ins: Arc<Semaphore>,
-    full: Arc<Mutex<Burst>>,
-    away: Arc<Mutex<Burst>>,
+    full: Arc<Mutex<Throttle>>,
+    away: Arc<Mutex<Throttle>>,
 }
 
 impl State {

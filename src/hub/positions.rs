@@ -8,11 +8,11 @@ use log::{debug, warn};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::burst::Burst;
 use crate::database::describe;
+use crate::database::{Queries, Session, Timeline};
 use crate::hub::{Hub, Told};
-use crate::position::Position;
-use crate::queries::{Queries, Session, Timeline};
+use crate::model::position::Position;
+use crate::observe::Throttle;
 
 /// Time between two writes: what was delivered within it may come again after a kill.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ const CHUNK: usize = 1000;
 pub struct Positions {
     hub: Hub,
     queries: Queries,
-    failed: Burst,
+    failed: Throttle,
     /// The session that was found to follow `timeline`. Weak, because one that hangs shall be closed.
     followed: Weak<Session>,
     timeline: Option<Timeline>,
@@ -44,7 +44,7 @@ impl Positions {
         Self {
             hub,
             queries,
-            failed: Burst::default(),
+            failed: Throttle::default(),
             followed: Weak::new(),
             timeline: None,
         }

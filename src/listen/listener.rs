@@ -17,16 +17,16 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Error};
 
-use crate::burst::Burst;
+use crate::auth::{Recheck, Rechecks};
+use crate::database::Tide;
 use crate::database::{Backoff, Connector, SETUP_PATIENCE, describe};
-use crate::metrics::{DatabaseSession, Metrics};
-use crate::notification::{
+use crate::listen::Expected;
+use crate::model::notification::{
     self, ASK_CHANNEL, INCIDENT_CHANNEL, Kind, Marked, Notification, PULSE_CHANNEL,
     SESSION_CHANNEL, SessionChange, Token,
 };
-use crate::pulse::Expected;
-use crate::queries::Tide;
-use crate::sign_ins::{Recheck, Rechecks};
+use crate::observe::Throttle;
+use crate::observe::metrics::{DatabaseSession, Metrics};
 
 /// How many notifications may wait for the resolver: a transaction that notifies 100,000 contacts
 /// fits, at 64 bytes each.
@@ -79,8 +79,8 @@ pub struct Listener {
     /// Tells that the session is deaf although it looks healthy.
     deaf: Arc<Notify>,
     metrics: Metrics,
-    malformed: Burst,
-    overflowed: Burst,
+    malformed: Throttle,
+    overflowed: Throttle,
 }
 
 impl Listener {
@@ -99,8 +99,8 @@ impl Listener {
             expected,
             deaf,
             metrics,
-            malformed: Burst::default(),
-            overflowed: Burst::default(),
+            malformed: Throttle::default(),
+            overflowed: Throttle::default(),
         }
     }
 

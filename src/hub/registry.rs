@@ -5,7 +5,7 @@
 //! to exactly one of them. Publishing never blocks, and wakes only the contact's browsers.
 //!
 //! What a browser was told outlives its task here, as its [`Memory`], and the process in the database
-//! ([`crate::positions`]).
+//! ([`crate::hub::Positions`]).
 //!
 //! The maps sit behind one std mutex: each operation is a few look-ups, and no guard is held across an
 //! await.
@@ -20,10 +20,10 @@ use futures::channel::mpsc;
 use tokio::sync::{broadcast, oneshot};
 
 use crate::auth::{AgentKey, BrowserKey, SignIn};
-use crate::event::Event;
-use crate::http::socket::Socket;
-use crate::position::Position;
-use crate::queries::Timeline;
+use crate::database::Timeline;
+use crate::model::event::Event;
+use crate::model::position::Position;
+use crate::net::Socket;
 
 /// Streams per browser: Icinga Web's service worker lets two tabs through, and its manual promises
 /// no more.

@@ -13,9 +13,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::database::{NOT_A_STANDBY, describe};
-use crate::notification::Token;
-use crate::queries::{Queries, Session, Tide, Timeline};
-use crate::service;
+use crate::database::{Queries, Session, Tide, Timeline};
+use crate::model::notification::Token;
+use crate::systemd;
 
 /// Time between two beats: a deaf daemon is noticed within this and [`PATIENCE`].
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -134,7 +134,7 @@ impl Pulse {
                 Ok(Some(session)) => session,
                 Ok(None) => return,
                 Err(_) => {
-                    service::alive();
+                    systemd::alive();
                     continue;
                 }
             };
@@ -191,7 +191,7 @@ impl Pulse {
         let echo = self.beats.wait_for(|beat| *beat >= number);
         if timeout(PATIENCE, echo).await.is_ok() {
             // The whole way: a statement, the server, the listener, and whatever runs them here.
-            service::alive();
+            systemd::alive();
             return;
         }
         if !*self.hears.borrow() {

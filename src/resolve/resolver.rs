@@ -14,13 +14,13 @@ use log::{debug, error};
 use tokio::sync::mpsc;
 
 use crate::database::describe;
-use crate::event::{Content, Event};
-use crate::fold::{Announcement, Fold};
+use crate::database::{NotifiedRow, Queries, Recipient, Session};
 use crate::hub::Hub;
-use crate::listener::Received;
-use crate::metrics::Metrics;
-use crate::pulse::Settling;
-use crate::queries::{NotifiedRow, Queries, Recipient, Session};
+use crate::listen::Received;
+use crate::listen::Settling;
+use crate::model::event::{Content, Event};
+use crate::observe::metrics::Metrics;
+use crate::resolve::{Announcement, Fold};
 
 /// How much is taken from the queue at a time: a transaction that notifies thousands is told in
 /// several rounds, so that its first recipients do not wait for its last.

@@ -8,7 +8,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use crate::notification::{Kind, Notification, Severity};
+use crate::model::notification::{Kind, Notification, Severity};
 
 /// Something to look up and to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Ids are handed out before their transactions commit, so a lower one can become visible after a
 //! higher one, and "everything up to the newest" would skip it. A position is therefore a floor, below
 //! which all is done, and the ids above it that are done too. The floor only rises to ids that are
-//! settled: no transaction that could still bring a lower one is running (see [`crate::pulse`]).
+//! settled: no transaction that could still bring a lower one is running (see [`crate::listen`]).
 
 use std::collections::BTreeSet;
 

@@ -7,12 +7,12 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// One kind of trouble that may come in bursts.
 #[derive(Debug, Default)]
-pub struct Burst {
+pub struct Throttle {
     last: Option<Instant>,
     swallowed: u64,
 }
 
-impl Burst {
+impl Throttle {
     /// Counts one occurrence. `Some` if a line is due: what to append to it, to tell how many were
     /// swallowed since the last one.
     pub fn take(&mut self) -> Option<String> {
@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_one_line_and_the_next_one_counts_it() {
-        let mut burst = Burst::default();
+        let mut burst = Throttle::default();
         assert_eq!(burst.take().as_deref(), Some(""));
         assert_eq!(burst.take(), None);
         assert_eq!(burst.take(), None);

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use warp::http::HeaderMap;
 use warp::http::header::{COOKIE, USER_AGENT};
 
-use crate::position::Position;
-use crate::queries::Session;
+use crate::database::Session;
+use crate::model::position::Position;
 
 /// The cookie that holds Icinga Web's session id.
 const COOKIE_NAME: &str = "Icingaweb2";

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 
 use crate::ask::{self, Answers, PATIENCE, Question};
 use crate::config::Config;
+use crate::database::Session;
+use crate::database::installation;
 use crate::database::{Connector, describe};
-use crate::installation;
-use crate::queries::Session;
 
 /// Writes who got it to `out`. Returns whether anybody did.
 ///

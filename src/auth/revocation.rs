@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::database::describe;
+use crate::database::installation::GRANT;
+use crate::database::{Queries, Session};
 use crate::hub::Hub;
-use crate::installation::GRANT;
-use crate::metrics::Metrics;
-use crate::queries::{Queries, Session};
+use crate::observe::metrics::Metrics;
 
 /// How many changed sign-ins may wait to be checked.
 const QUEUE: usize = 4096;

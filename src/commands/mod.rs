@@ -1,0 +1,4 @@
+//! The commands that end by themselves.
+
+pub mod check;
+pub mod send_test;

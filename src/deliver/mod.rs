@@ -1,0 +1,7 @@
+//! From the hub to a browser: what it is given, on which stream, and what it missed.
+
+pub(crate) mod browser;
+mod replay;
+mod stream;
+
+pub use replay::{Limits, Replay, Replayer, Running};
