@@ -4,18 +4,10 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::time::Duration;
 
 use listenfd::ListenFd;
 use log::debug;
 use sd_notify::NotifyState;
-use tokio::sync::watch;
-use tokio::time::sleep;
-
-use crate::hub::Hub;
-
-/// Time between two looks at what the status text says.
-const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A listening socket that systemd passed (`sd_listen_fds(3)`).
 #[derive(Debug)]
@@ -70,50 +62,9 @@ pub fn stopping() {
     ]);
 }
 
-/// Keeps the status text up to date, which `systemctl status` shows.
-pub async fn report(hub: Hub, hears: watch::Receiver<bool>) {
-    let mut shown = String::new();
-    loop {
-        let now = status(hub.streams(), hub.contacts().len(), *hears.borrow());
-        if now != shown {
-            tell(&[NotifyState::Status(&now)]);
-            shown = now;
-        }
-        sleep(STATUS_INTERVAL).await;
-    }
-}
-
-fn status(streams: usize, users: usize, hears: bool) -> String {
-    let plural = |count| if count == 1 { "" } else { "s" };
-    let text = format!(
-        "{streams} stream{} of {users} user{}",
-        plural(streams),
-        plural(users)
-    );
-    if hears {
-        text
-    } else {
-        format!("{text}; waiting for the database")
-    }
-}
-
 /// One datagram to `$NOTIFY_SOCKET`, if that is set (`sd_notify(3)`).
-fn tell(states: &[NotifyState<'_>]) {
+pub(crate) fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         debug!("the service manager could not be told: {error}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_status_counts_and_tells_what_is_amiss() {
-        assert_eq!(status(312, 57, true), "312 streams of 57 users");
-        assert_eq!(
-            status(1, 1, false),
-            "1 stream of 1 user; waiting for the database"
-        );
     }
 }

@@ -7,12 +7,12 @@
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
-use sha2::{Digest, Sha256};
 use warp::http::HeaderMap;
 use warp::http::header::{COOKIE, USER_AGENT};
 
 use crate::database::Session;
-use crate::model::position::Position;
+use crate::model::browser::{AgentKey, BrowserKey};
+use crate::model::sign_in::{Refusal, SignIn};
 
 /// The cookie that holds Icinga Web's session id.
 const COOKIE_NAME: &str = "Icingaweb2";
@@ -22,100 +22,6 @@ const SESSION_ID_LENGTH: std::ops::RangeInclusive<usize> = 22..=256;
 
 /// What Icinga Web stores for a browser that names itself nothing.
 const NO_USER_AGENT: &str = "default";
-
-/// Which browser: a digest of its session id, so that the id itself is kept nowhere.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BrowserKey([u8; 32]);
-
-impl BrowserKey {
-    /// The key of a session id.
-    pub fn new(session_id: &str) -> Self {
-        Self(Sha256::digest(session_id).into())
-    }
-
-    /// A key that the database made. One of another length, which SHA-256 does not make, is nobody's.
-    pub fn from_digest(digest: &[u8]) -> Self {
-        Self(digest.try_into().unwrap_or_default())
-    }
-
-    /// A number that stands for the browser on every bridge.
-    pub fn number(&self) -> i64 {
-        let (first, _) = self.0.split_first_chunk().unwrap_or((&[0; 8], &[]));
-        i64::from_be_bytes(*first)
-    }
-
-    /// The digest.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for BrowserKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Enough to tell two browsers apart in a log, far too little to guess from.
-        let [a, b, c, ..] = self.0;
-        write!(f, "{a:02x}{b:02x}{c:02x}")
-    }
-}
-
-/// With which user agent a browser signed in: enough of a digest to see that it is another one now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct AgentKey([u8; 8]);
-
-impl AgentKey {
-    /// The key of a user agent.
-    pub fn new(user_agent: &str) -> Self {
-        Self::from_digest(&Sha256::digest(user_agent))
-    }
-
-    /// The key of a SHA-256 digest that the database made.
-    pub fn from_digest(digest: &[u8]) -> Self {
-        Self(digest.first_chunk().copied().unwrap_or_default())
-    }
-}
-
-/// A browser that may have a contact's events.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignIn {
-    /// The contact.
-    pub contact_id: i64,
-    /// The browser.
-    pub browser: BrowserKey,
-    /// Its user agent.
-    pub agent: AgentKey,
-    /// What it need not be told of, if that was ever stored.
-    pub position: Option<Position>,
-}
-
-/// Why a request is not let in. All of them look alike to the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// No session cookie.
-    NoCookie,
-    /// The cookie cannot be a session id, or the user agent cannot have signed in.
-    Malformed,
-    /// No session of that id: never was, or signed out.
-    UnknownSession,
-    /// Another browser signed in with this session.
-    UserAgent,
-    /// The same browser signed in again since.
-    Superseded,
-    /// The user is no contact of Icinga Notifications.
-    NoContact,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoCookie => "no session cookie",
-            Self::Malformed => "malformed session id or user agent",
-            Self::UnknownSession => "unknown session (never signed in, or signed out)",
-            Self::UserAgent => "the session was signed in by another browser",
-            Self::Superseded => "the same browser signed in again since",
-            Self::NoContact => "the user has no contact in Icinga Notifications",
-        })
-    }
-}
 
 /// What a request says of itself.
 #[derive(Clone, PartialEq, Eq)]

@@ -5,22 +5,17 @@
 //! did not tell.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use log::{debug, info, warn};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::database::describe;
+use super::rechecks::{QUEUE, Recheck};
 use crate::database::installation::GRANT;
-use crate::database::{Queries, Session};
+use crate::database::{Queries, Session, describe};
 use crate::hub::Hub;
 use crate::observe::metrics::Metrics;
-
-/// How many changed sign-ins may wait to be checked.
-const QUEUE: usize = 4096;
 
 /// Time between two checks of everybody: how long a stream may outlive its sign-in if a trigger is
 /// missing.
@@ -35,51 +30,6 @@ const FIRST_CLEAN_UP: Duration = Duration::from_secs(300);
 
 /// Contacts that one query checks.
 const CHUNK: usize = 1000;
-
-/// Whose sign-ins to check again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recheck {
-    /// This contact's.
-    Contact(i64),
-    /// Everybody's.
-    All,
-}
-
-/// Where to say whose sign-ins to check again. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Rechecks {
-    queue: mpsc::Sender<Recheck>,
-    changes: Arc<AtomicU64>,
-}
-
-impl Rechecks {
-    /// The way to a [`SignIns`] task, and its end there.
-    pub fn new() -> (Self, mpsc::Receiver<Recheck>) {
-        let (queue, receiver) = mpsc::channel(QUEUE);
-        let changes = Arc::default();
-        (Self { queue, changes }, receiver)
-    }
-
-    /// Says that sign-ins may have changed.
-    pub fn changed(&self, recheck: Recheck) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
-        self.check(recheck);
-    }
-
-    /// How often sign-ins may have changed so far. Whoever asks the database about one, and finds this
-    /// moved when the answer is put to use, has to have it [checked](Self::check).
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
-    }
-
-    /// Has sign-ins checked.
-    pub fn check(&self, recheck: Recheck) {
-        if self.queue.try_send(recheck).is_err() {
-            // The next periodic check finds it.
-            debug!("sign-ins are checked later ({recheck:?}): too many changed at once");
-        }
-    }
-}
 
 /// The task.
 #[derive(Debug)]

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::Error;
 use super::setting::{Section, is_host_name, port};
-use crate::deliver::Limits;
 
 /// The port the web module's documentation and proxy examples use.
 const DEFAULT_PORT: u16 = 9001;
@@ -83,6 +82,15 @@ pub struct Tuning {
     /// What a browser that comes back is told; `replay_minutes` (default 60) and `replay_incidents`
     /// (default 20). With 0 of either, only a summary.
     pub replay: Limits,
+}
+
+/// Bounds for a browser that comes back; one that never left is told everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How far back.
+    pub age: Duration,
+    /// How many incidents.
+    pub incidents: u32,
 }
 
 impl Daemon {

@@ -19,7 +19,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-pub use daemon::{Daemon, Host, Tuning};
+pub use daemon::{Daemon, Host, Limits, Tuning};
 pub use database::{Database, DatabaseHost, Endpoint};
 pub use error::Error;
 pub use secret::Secret;

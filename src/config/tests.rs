@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::deliver::Limits;
+use crate::config::Limits;
 
 const RESOURCE: &str = "[database]\nresource = \"notifications\"\n";
 

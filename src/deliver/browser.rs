@@ -18,10 +18,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::stream::Stream;
-use crate::auth::BrowserKey;
 use crate::config::Tuning;
 use crate::deliver::{Replay, Replayer, Running};
 use crate::hub::{Command, Handed, Hub, Mailbox, Memory, Message};
+use crate::model::browser::BrowserKey;
 use crate::model::event::{self, Event};
 use crate::observe::metrics::Metrics;
 

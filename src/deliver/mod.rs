@@ -4,4 +4,4 @@ pub(crate) mod browser;
 mod replay;
 mod stream;
 
-pub use replay::{Limits, Replay, Replayer, Running};
+pub use replay::{Replay, Replayer, Running};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use log::{debug, warn};
 use tokio::sync::{Semaphore, watch};
 
-use crate::config::Tuning;
+use crate::config::{Limits, Tuning};
 use crate::database::describe;
 use crate::database::{Bounds, Missed, Queries};
 use crate::model::event::{Content, Event};
@@ -25,15 +25,6 @@ const CHUNK: usize = 100;
 
 /// Pause after a replay failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Bounds for a browser that comes back; one that never left is told everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// How far back.
-    pub age: Duration,
-    /// How many incidents.
-    pub incidents: u32,
-}
 
 /// Reads what browsers missed. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -279,9 +279,10 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::auth::{AgentKey, BrowserKey, SignIn};
     use crate::hub::Hub;
+    use crate::model::browser::{AgentKey, BrowserKey};
     use crate::model::event::Content;
+    use crate::model::sign_in::SignIn;
 
     fn event(number: i64) -> Arc<Event> {
         Arc::new(Event::render(Content {

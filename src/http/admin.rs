@@ -11,7 +11,7 @@ use warp::http::{HeaderValue, Method, StatusCode};
 use warp::path::FullPath;
 use warp::reply::Response;
 
-use super::subscribe::{plain, use_get};
+use super::answers::{plain, use_get};
 use crate::database::Queries;
 use crate::hub::Hub;
 use crate::observe::metrics::{self, Gauges, Metrics};

@@ -9,21 +9,20 @@ use rand::RngExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use warp::Filter;
-use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use warp::http::{HeaderMap, Method, StatusCode};
 use warp::path::FullPath;
 use warp::reply::Response;
 
-use crate::auth::{Credentials, Refusal, SignIn, last_event_id};
-use crate::auth::{Recheck, Rechecks};
+use super::answers::{event_stream, no_content, plain, use_get};
+use super::hand_over::HandOver;
+use crate::auth::{Credentials, Recheck, Rechecks, last_event_id};
 use crate::config::Tuning;
-use crate::database::describe;
-use crate::database::{Queries, Session};
-use crate::deliver::Replayer;
-use crate::deliver::browser;
+use crate::database::{Queries, Session, describe};
+use crate::deliver::{Replayer, browser};
 use crate::hub::{Full, Hub, Mailbox, Place};
 use crate::model::event;
 use crate::model::position::Position;
+use crate::model::sign_in::{Refusal, SignIn};
 use crate::observe::Throttle;
 use crate::observe::metrics::{Metrics, Postponed};
 
@@ -79,17 +78,6 @@ impl State {
             full: Arc::default(),
             away: Arc::default(),
         }
-    }
-}
-
-/// The place of a stream whose head is in the response that carries it. The accept loop takes it out
-/// and the connection over.
-#[derive(Debug, Clone)]
-pub(crate) struct HandOver(Arc<Mutex<Option<Place>>>);
-
-impl HandOver {
-    pub(crate) fn take(&self) -> Option<Place> {
-        self.0.lock().ok()?.take()
     }
 }
 
@@ -189,9 +177,7 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
         tokio::spawn(browser::run(mailbox, state.browsers.clone()));
     }
     let mut response = event_stream(Response::default());
-    response
-        .extensions_mut()
-        .insert(HandOver(Arc::new(Mutex::new(Some(place)))));
+    response.extensions_mut().insert(HandOver::new(place));
     response
 }
 
@@ -273,51 +259,12 @@ fn refuse(state: &State, refusal: Refusal) -> Response {
     no_content()
 }
 
-/// The status that makes an EventSource stop for good.
-fn no_content() -> Response {
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response
-}
-
 /// A stream that ends at once and makes the browser come back: any other status than 200 would make
 /// its EventSource give up for good.
 fn unavailable(state: &State, why: Postponed) -> Response {
     state.browsers.metrics.postpone(why);
     let retry = rand::rng().random_range(UNAVAILABLE_RETRY_MS);
     event_stream(Response::new(event::retry(retry).into()))
-}
-
-fn event_stream(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream; charset=utf-8"),
-    );
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // nginx would otherwise collect 4 or 8 KB before it passes anything on.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
-}
-
-/// 405, for whatever has only one method.
-pub(super) fn use_get() -> Response {
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Use GET");
-    response
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static("GET"));
-    response
-}
-
-/// A short answer for a person.
-pub(super) fn plain(status: StatusCode, text: &str) -> Response {
-    let mut response = Response::new(format!("{text}\n").into());
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    response
 }
 
 #[cfg(test)]

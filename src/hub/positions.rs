@@ -1,6 +1,8 @@
 //! Stores browsers' positions, so that they outlive this process and are found by another one; and keeps them true when a
 //! failover has lost what they were made of.
 
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -8,10 +10,11 @@ use log::{debug, warn};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::database::describe;
-use crate::database::{Queries, Session, Timeline};
-use crate::hub::{Hub, Told};
+use super::registry::{Hub, State};
+use crate::database::{Queries, Session, describe};
+use crate::model::browser::BrowserKey;
 use crate::model::position::Position;
+use crate::model::timeline::Timeline;
 use crate::observe::Throttle;
 
 /// Time between two writes: what was delivered within it may come again after a kill.
@@ -26,6 +29,107 @@ const KEEP_UNSTORED: Duration = Duration::from_secs(3600);
 
 /// Positions that one statement writes.
 const CHUNK: usize = 1000;
+
+/// What a browser was told, seen for a while without its lock.
+#[derive(Debug)]
+pub struct Told {
+    /// The contact.
+    pub contact_id: i64,
+    /// The browser.
+    pub key: BrowserKey,
+    /// As [`Remembered::position`].
+    pub position: Position,
+    /// As [`Remembered::recent`].
+    pub recent: VecDeque<(i64, i64)>,
+}
+
+impl Hub {
+    /// What all browsers that are remembered were told.
+    pub fn told(&self) -> Vec<Told> {
+        let state = self.state();
+        let memories = state.memories.iter();
+        memories
+            .map(|((contact_id, key), memory)| {
+                let memory = memory.lock();
+                Told {
+                    contact_id: *contact_id,
+                    key: *key,
+                    position: memory.position.clone(),
+                    recent: memory.recent.clone(),
+                }
+            })
+            .collect()
+    }
+
+    /// Follows a timeline from now on. `told` is what browsers were told of it, as far as that was looked up; what was
+    /// delivered meanwhile is of it as well. Browsers look for the rest.
+    pub fn follow(&self, timeline: Timeline, told: Vec<(Told, Position)>) {
+        let another = !told.is_empty();
+        let mut state = self.state();
+        state.timeline = Some(timeline);
+        self.0.settled.store(0, Ordering::Release);
+        for (before, position) in told {
+            let Some(memory) = state.memories.get(&(before.contact_id, before.key)) else {
+                continue;
+            };
+            let mut memory = memory.lock();
+            memory.position = position;
+            let meanwhile: Vec<_> = (memory.recent.iter())
+                .filter(|row| !before.recent.contains(row))
+                .map(|(history_id, _)| *history_id)
+                .collect();
+            memory.position.extend(meanwhile);
+            memory.unstored = true;
+        }
+        drop(state);
+        if another {
+            self.gap();
+        }
+    }
+
+    /// Positions that have changed since this was last asked.
+    pub fn unstored_positions(&self) -> Vec<(BrowserKey, Position)> {
+        let memories: Vec<_> = self
+            .state()
+            .memories
+            .iter()
+            .map(|((_, key), memory)| (*key, memory.clone()))
+            .collect();
+        memories
+            .into_iter()
+            .filter_map(|(key, memory)| {
+                let mut memory = memory.lock();
+                std::mem::take(&mut memory.unstored).then(|| (key, memory.position.clone()))
+            })
+            .collect()
+    }
+
+    /// Takes [`Hub::unstored_positions`] back: they could not be stored.
+    pub fn still_unstored(&self, positions: &[(BrowserKey, Position)]) {
+        let keys: HashSet<_> = positions.iter().map(|(key, _)| *key).collect();
+        for ((_, key), memory) in &self.state().memories {
+            if keys.contains(key) {
+                memory.lock().unstored = true;
+            }
+        }
+    }
+
+    /// Forgets browsers that have not been here for `age`.
+    pub fn forget(&self, age: Duration) {
+        let mut state = self.state();
+        let State {
+            recipients,
+            memories,
+            ..
+        } = &mut *state;
+        memories.retain(|(contact_id, key), memory| {
+            recipients
+                .get(contact_id)
+                .is_some_and(|recipient| recipient.browsers.contains_key(key))
+                || memory.lock().touched.elapsed() < age
+        });
+    }
+}
 
 /// The task.
 #[derive(Debug)]
@@ -166,4 +270,70 @@ async fn compare(
         (told, position)
     });
     Ok(compared.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Message;
+    use super::super::registry::tests::{event, sign_in};
+    use super::*;
+    use crate::model::event::Event;
+
+    #[test]
+    fn positions_are_stored_once_unless_that_failed() {
+        let hub = Hub::new(100);
+        let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
+        let positions = hub.unstored_positions();
+        assert_eq!(positions.len(), 1);
+        assert!(hub.unstored_positions().is_empty());
+        hub.still_unstored(&positions);
+        assert_eq!(hub.unstored_positions().len(), 1);
+        mailbox.unwrap().memory.lock().unstored = true;
+        assert_eq!(hub.unstored_positions().len(), 1);
+    }
+
+    #[test]
+    fn another_timeline_takes_back_what_it_does_not_have() {
+        let hub = Hub::new(100);
+        hub.settle(9, Some(&"1".into()));
+        assert_eq!(hub.settled(), 0, "not followed yet");
+        hub.follow("1".into(), Vec::new());
+        hub.settle(9, Some(&"1".into()));
+        assert_eq!(hub.settled(), 9);
+
+        let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
+        let mut mailbox = mailbox.unwrap();
+        let deliver = |history_id, incident_id| {
+            let event = Event {
+                history_ids: vec![history_id],
+                ..Event::clone(&event(incident_id))
+            };
+            mailbox.memory.lock().delivered(&event);
+        };
+        deliver(20, 1);
+        let told = hub.told();
+        assert_eq!(told[0].recent, [(20, 1)]);
+        // Between looking and following.
+        deliver(15, 2);
+        let told = told.into_iter().map(|told| (told, Position::new(10, [])));
+        hub.follow("2".into(), told.collect());
+        let position = mailbox.memory.lock().position.clone();
+        assert_eq!(position, Position::new(10, [15]));
+        assert!(matches!(mailbox.messages.try_recv(), Ok(Message::Gap)));
+        assert_eq!(hub.settled(), 0);
+        hub.settle(30, Some(&"1".into()));
+        assert_eq!(hub.settled(), 0);
+    }
+
+    #[test]
+    fn only_absent_browsers_are_forgotten() {
+        let hub = Hub::new(100);
+        let (_here, _) = hub.enter(&sign_in(7, "a")).unwrap();
+        drop(hub.enter(&sign_in(7, "b")).unwrap());
+        hub.forget(Duration::from_secs(60));
+        assert!(hub.remembers(7, BrowserKey::new("b")));
+        hub.forget(Duration::ZERO);
+        assert!(!hub.remembers(7, BrowserKey::new("b")));
+        assert!(hub.remembers(7, BrowserKey::new("a")));
+    }
 }

@@ -10,19 +10,20 @@
 //! The maps sit behind one std mutex: each operation is a few look-ups, and no guard is held across an
 //! await.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::channel::mpsc;
 use tokio::sync::{broadcast, oneshot};
 
-use crate::auth::{AgentKey, BrowserKey, SignIn};
-use crate::database::Timeline;
+use super::memory::Memory;
+use crate::model::browser::{AgentKey, BrowserKey};
 use crate::model::event::Event;
-use crate::model::position::Position;
+use crate::model::sign_in::SignIn;
+use crate::model::timeline::Timeline;
 use crate::net::Socket;
 
 /// Streams per browser: Icinga Web's service worker lets two tabs through, and its manual promises
@@ -33,10 +34,6 @@ pub const MAX_STREAMS: usize = 2;
 /// message is everything that one query of the resolver found for the contact, so that a storm is a few
 /// messages; a slot costs 40 bytes per recipient.
 const BROADCAST_CAPACITY: usize = 8;
-
-/// How many delivered rows a browser is remembered by beyond its position: as many as are delivered within the second or two
-/// until a position is stored, in all but a storm.
-const RECENT: usize = 64;
 
 /// What a contact's browsers are told.
 #[derive(Debug, Clone)]
@@ -80,72 +77,6 @@ pub struct Handed {
     pub place: Place,
 }
 
-/// What a browser was told, shared by its task, the next task of the same browser, and whoever stores
-/// it.
-#[derive(Debug, Clone)]
-pub struct Memory(Arc<Mutex<Remembered>>);
-
-/// The content of a [`Memory`].
-#[derive(Debug)]
-pub struct Remembered {
-    /// What need not be told any more. It moves when an event is delivered, not when it is written.
-    pub position: Position,
-    /// The rows of the last events that were delivered, and their incidents: by these a row is known again if its id may
-    /// have been given to another one.
-    pub recent: VecDeque<(i64, i64)>,
-    /// Undelivered events that no history row stands for, so that no replay would find them.
-    pub leftovers: Vec<Arc<Event>>,
-    /// Whether `position` has changed since it was last stored.
-    pub unstored: bool,
-    /// When `position` last changed, or the browser was last here.
-    pub touched: Instant,
-}
-
-impl Memory {
-    fn new(position: Position) -> Self {
-        Self(Arc::new(Mutex::new(Remembered {
-            position,
-            recent: VecDeque::new(),
-            leftovers: Vec::new(),
-            unstored: true,
-            touched: Instant::now(),
-        })))
-    }
-
-    /// Locks it, for a few statements without an await.
-    pub fn lock(&self) -> MutexGuard<'_, Remembered> {
-        // Every statement under this lock leaves it valid, so a panic elsewhere need not spread.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Remembered {
-    /// Takes note that an event was delivered.
-    pub fn delivered(&mut self, event: &Event) {
-        self.position.extend(event.history_ids.iter().copied());
-        for history_id in &event.history_ids {
-            self.recent.push_back((*history_id, event.incident_id));
-        }
-        let too_many = self.recent.len().saturating_sub(RECENT);
-        drop(self.recent.drain(..too_many));
-        self.unstored = true;
-        self.touched = Instant::now();
-    }
-}
-
-/// What a browser was told, seen for a while without its lock.
-#[derive(Debug)]
-pub struct Told {
-    /// The contact.
-    pub contact_id: i64,
-    /// The browser.
-    pub key: BrowserKey,
-    /// As [`Remembered::position`].
-    pub position: Position,
-    /// As [`Remembered::recent`].
-    pub recent: VecDeque<(i64, i64)>,
-}
-
 /// What a new browser's task works on.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -174,34 +105,34 @@ pub enum Full {
 
 /// A cheap handle on the hub.
 #[derive(Debug, Clone)]
-pub struct Hub(Arc<Shared>);
+pub struct Hub(pub(super) Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     max_streams: usize,
     state: Mutex<State>,
-    settled: AtomicI64,
+    pub(super) settled: AtomicI64,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    recipients: HashMap<i64, Recipient>,
+pub(super) struct State {
+    pub(super) recipients: HashMap<i64, Recipient>,
     /// By contact, too: a session that is handed to another user must not remember for the first.
-    memories: HashMap<(i64, BrowserKey), Memory>,
+    pub(super) memories: HashMap<(i64, BrowserKey), Memory>,
     streams: usize,
     stopping: bool,
     /// Whose ids all this speaks of.
-    timeline: Option<Timeline>,
+    pub(super) timeline: Option<Timeline>,
 }
 
 #[derive(Debug)]
-struct Recipient {
+pub(super) struct Recipient {
     messages: broadcast::Sender<Message>,
-    browsers: HashMap<BrowserKey, Browser>,
+    pub(super) browsers: HashMap<BrowserKey, Browser>,
 }
 
 #[derive(Debug)]
-struct Browser {
+pub(super) struct Browser {
     commands: mpsc::UnboundedSender<Command>,
     /// Places taken, whether their connection is handed over yet or not.
     places: usize,
@@ -218,7 +149,7 @@ impl Hub {
         }))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // As in `Memory::lock`.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -378,49 +309,6 @@ impl Hub {
         }
     }
 
-    /// What all browsers that are remembered were told.
-    pub fn told(&self) -> Vec<Told> {
-        let state = self.state();
-        let memories = state.memories.iter();
-        memories
-            .map(|((contact_id, key), memory)| {
-                let memory = memory.lock();
-                Told {
-                    contact_id: *contact_id,
-                    key: *key,
-                    position: memory.position.clone(),
-                    recent: memory.recent.clone(),
-                }
-            })
-            .collect()
-    }
-
-    /// Follows a timeline from now on. `told` is what browsers were told of it, as far as that was looked up; what was
-    /// delivered meanwhile is of it as well. Browsers look for the rest.
-    pub fn follow(&self, timeline: Timeline, told: Vec<(Told, Position)>) {
-        let another = !told.is_empty();
-        let mut state = self.state();
-        state.timeline = Some(timeline);
-        self.0.settled.store(0, Ordering::Release);
-        for (before, position) in told {
-            let Some(memory) = state.memories.get(&(before.contact_id, before.key)) else {
-                continue;
-            };
-            let mut memory = memory.lock();
-            memory.position = position;
-            let meanwhile: Vec<_> = (memory.recent.iter())
-                .filter(|row| !before.recent.contains(row))
-                .map(|(history_id, _)| *history_id)
-                .collect();
-            memory.position.extend(meanwhile);
-            memory.unstored = true;
-        }
-        drop(state);
-        if another {
-            self.gap();
-        }
-    }
-
     /// Open streams.
     pub fn streams(&self) -> usize {
         self.state().streams
@@ -464,49 +352,6 @@ impl Hub {
             // A task that is gone has no streams left to end.
             let _ = browser.commands.unbounded_send(Command::Revoke);
         }
-    }
-
-    /// Positions that have changed since this was last asked.
-    pub fn unstored_positions(&self) -> Vec<(BrowserKey, Position)> {
-        let memories: Vec<_> = self
-            .state()
-            .memories
-            .iter()
-            .map(|((_, key), memory)| (*key, memory.clone()))
-            .collect();
-        memories
-            .into_iter()
-            .filter_map(|(key, memory)| {
-                let mut memory = memory.lock();
-                std::mem::take(&mut memory.unstored).then(|| (key, memory.position.clone()))
-            })
-            .collect()
-    }
-
-    /// Takes [`Hub::unstored_positions`] back: they could not be stored.
-    pub fn still_unstored(&self, positions: &[(BrowserKey, Position)]) {
-        let keys: std::collections::HashSet<_> = positions.iter().map(|(key, _)| *key).collect();
-        for ((_, key), memory) in &self.state().memories {
-            if keys.contains(key) {
-                memory.lock().unstored = true;
-            }
-        }
-    }
-
-    /// Forgets browsers that have not been here for `age`.
-    pub fn forget(&self, age: Duration) {
-        let mut state = self.state();
-        let State {
-            recipients,
-            memories,
-            ..
-        } = &mut *state;
-        memories.retain(|(contact_id, key), memory| {
-            recipients
-                .get(contact_id)
-                .is_some_and(|recipient| recipient.browsers.contains_key(key))
-                || memory.lock().touched.elapsed() < age
-        });
     }
 
     /// Lets nobody in any more and ends all streams; `retry_ms` is asked for each of them.
@@ -582,191 +427,4 @@ impl Drop for Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(incident_id: i64) -> Arc<Event> {
-        Arc::new(Event {
-            history_ids: vec![],
-            incident_id,
-            bytes: bytes::Bytes::new(),
-            heard: None,
-        })
-    }
-
-    fn sign_in(contact_id: i64, session_id: &str) -> SignIn {
-        SignIn {
-            contact_id,
-            browser: BrowserKey::new(session_id),
-            agent: AgentKey::new("agent"),
-            position: None,
-        }
-    }
-
-    #[test]
-    fn a_browser_has_two_places_and_gets_them_back() {
-        let hub = Hub::new(100);
-        let alice = sign_in(7, "a");
-        let (first, mailbox) = hub.enter(&alice).unwrap();
-        let mut mailbox = mailbox.unwrap();
-        let (_second, none) = hub.enter(&alice).unwrap();
-        assert!(none.is_none());
-        assert!(matches!(hub.enter(&alice), Err(Full::Browser(_))));
-        assert!(matches!(mailbox.commands.try_recv(), Ok(Command::Probe(_))));
-        let (_other, mailbox) = hub.enter(&sign_in(7, "b")).unwrap();
-        assert!(mailbox.is_some());
-        assert_eq!(hub.streams(), 3);
-        drop(first);
-        assert_eq!(hub.streams(), 2);
-        assert!(hub.enter(&alice).is_ok());
-    }
-
-    #[test]
-    fn the_daemon_holds_no_more_streams_than_it_can() {
-        let hub = Hub::new(2);
-        let _a = hub.enter(&sign_in(7, "a")).unwrap();
-        let b = hub.enter(&sign_in(8, "b")).unwrap();
-        assert!(matches!(hub.enter(&sign_in(9, "c")), Err(Full::Daemon)));
-        drop(b);
-        assert!(hub.enter(&sign_in(9, "c")).is_ok());
-    }
-
-    #[test]
-    fn events_reach_every_browser_of_the_contact_and_no_other() {
-        let hub = Hub::new(100);
-        let enter = |contact, id| hub.enter(&sign_in(contact, id)).unwrap();
-        let (_p1, a) = enter(7, "a");
-        let (_p2, b) = enter(7, "b");
-        let (_p3, c) = enter(8, "c");
-        assert!(hub.publish(7, vec![event(1), event(2)]));
-        for mailbox in [a, b] {
-            let Message::Events(events) = mailbox.unwrap().messages.try_recv().unwrap() else {
-                panic!("no events");
-            };
-            let incidents: Vec<_> = events.iter().map(|e| e.incident_id).collect();
-            assert_eq!(incidents, [1, 2]);
-        }
-        assert!(c.unwrap().messages.try_recv().is_err());
-        assert!(!hub.publish(9, vec![event(1)]));
-    }
-
-    #[test]
-    fn the_last_place_closes_the_mailbox_and_forgets_the_contact_but_not_the_position() {
-        let hub = Hub::new(100);
-        let alice = sign_in(7, "a");
-        let (place, mailbox) = hub.enter(&alice).unwrap();
-        let mut mailbox = mailbox.unwrap();
-        mailbox.memory.lock().position.extend([5]);
-        assert!(hub.has(7) && !hub.is_empty());
-        drop(place);
-        assert!(!hub.has(7) && hub.is_empty());
-        assert!(
-            mailbox
-                .commands
-                .try_recv()
-                .is_err_and(|error| error.is_closed())
-        );
-
-        assert!(hub.remembers(7, alice.browser) && !hub.remembers(8, alice.browser));
-        let stored = Some(Position::new(0, [6]));
-        let again = SignIn {
-            position: stored,
-            ..alice
-        };
-        let (_place, mailbox) = hub.enter(&again).unwrap();
-        let position = mailbox.unwrap().memory.lock().position.clone();
-        assert_eq!(position.above().collect::<Vec<_>>(), [5, 6]);
-    }
-
-    #[test]
-    fn positions_are_stored_once_unless_that_failed() {
-        let hub = Hub::new(100);
-        let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
-        let positions = hub.unstored_positions();
-        assert_eq!(positions.len(), 1);
-        assert!(hub.unstored_positions().is_empty());
-        hub.still_unstored(&positions);
-        assert_eq!(hub.unstored_positions().len(), 1);
-        mailbox.unwrap().memory.lock().unstored = true;
-        assert_eq!(hub.unstored_positions().len(), 1);
-    }
-
-    #[test]
-    fn another_timeline_takes_back_what_it_does_not_have() {
-        let hub = Hub::new(100);
-        hub.settle(9, Some(&"1".into()));
-        assert_eq!(hub.settled(), 0, "not followed yet");
-        hub.follow("1".into(), Vec::new());
-        hub.settle(9, Some(&"1".into()));
-        assert_eq!(hub.settled(), 9);
-
-        let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
-        let mut mailbox = mailbox.unwrap();
-        let deliver = |history_id, incident_id| {
-            let event = Event {
-                history_ids: vec![history_id],
-                ..Event::clone(&event(incident_id))
-            };
-            mailbox.memory.lock().delivered(&event);
-        };
-        deliver(20, 1);
-        let told = hub.told();
-        assert_eq!(told[0].recent, [(20, 1)]);
-        // Between looking and following.
-        deliver(15, 2);
-        let told = told.into_iter().map(|told| (told, Position::new(10, [])));
-        hub.follow("2".into(), told.collect());
-        let position = mailbox.memory.lock().position.clone();
-        assert_eq!(position, Position::new(10, [15]));
-        assert!(matches!(mailbox.messages.try_recv(), Ok(Message::Gap)));
-        assert_eq!(hub.settled(), 0);
-        hub.settle(30, Some(&"1".into()));
-        assert_eq!(hub.settled(), 0);
-    }
-
-    #[test]
-    fn recent_rows_are_bounded() {
-        let memory = Memory::new(Position::default());
-        let summary = Event {
-            history_ids: (1..=100).collect(),
-            ..Event::clone(&event(1))
-        };
-        memory.lock().delivered(&summary);
-        assert_eq!(memory.lock().recent.len(), RECENT);
-        assert_eq!(memory.lock().recent.back(), Some(&(100, 1)));
-    }
-
-    #[test]
-    fn only_absent_browsers_are_forgotten() {
-        let hub = Hub::new(100);
-        let (_here, _) = hub.enter(&sign_in(7, "a")).unwrap();
-        drop(hub.enter(&sign_in(7, "b")).unwrap());
-        hub.forget(Duration::from_secs(60));
-        assert!(hub.remembers(7, BrowserKey::new("b")));
-        hub.forget(Duration::ZERO);
-        assert!(!hub.remembers(7, BrowserKey::new("b")));
-        assert!(hub.remembers(7, BrowserKey::new("a")));
-    }
-
-    #[test]
-    fn revoking_ends_the_browser_and_forgets_it() {
-        let hub = Hub::new(100);
-        let alice = sign_in(7, "a");
-        let (_place, mailbox) = hub.enter(&alice).unwrap();
-        assert_eq!(hub.browsers(7), [(alice.browser, alice.agent)]);
-        hub.revoke(7, alice.browser);
-        let command = mailbox.unwrap().commands.try_recv();
-        assert!(matches!(command, Ok(Command::Revoke)));
-        assert!(!hub.remembers(7, alice.browser));
-    }
-
-    #[test]
-    fn stopping_ends_browsers_and_refuses_new_ones() {
-        let hub = Hub::new(100);
-        let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
-        hub.stop(|| 1234);
-        let command = mailbox.unwrap().commands.try_recv();
-        assert!(matches!(command, Ok(Command::End { retry_ms: 1234 })));
-        assert!(matches!(hub.enter(&sign_in(7, "b")), Err(Full::Stopping)));
-    }
-}
+pub(super) mod tests;

@@ -1,75 +1,43 @@
 //! From start to stop: what is built in which order, what ends it, and with which exit code.
 
-use std::convert::Infallible;
-use std::pin::pin;
-use std::process::ExitCode;
+mod capacity;
+mod exit;
+mod ready;
+mod reload;
+mod status;
+mod stop;
+mod tasks;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future;
 use log::{error, info, warn};
-use rand::RngExt;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
+use self::capacity::{Capacity, capacity};
+use self::ready::say_when_ready;
+use self::reload::reload;
+use self::stop::{STORE, farewell};
+use self::tasks::{died, first_death, named};
 use crate::ask::{self, Answerer};
 use crate::auth::{Rechecks, SignIns};
-use crate::config::{self, Config, Loaded, Tuning};
-use crate::database::Connector;
-use crate::database::{Keeper, Queries};
+use crate::config::{self, Config, Loaded};
+use crate::database::{Connector, Keeper};
 use crate::deliver::Replayer;
 use crate::http::admin::{self, Admin};
 use crate::http::{self, State};
-use crate::hub::Hub;
-use crate::hub::Positions;
-use crate::listen::{self, Listener, Outlets};
-use crate::listen::{Expected, Pulse};
+use crate::hub::{Hub, Positions};
+use crate::listen::{Expected, Listener, Outlets, Pulse};
+use crate::model::database_session::DatabaseSession;
 use crate::net::Listeners;
-use crate::observe::metrics::{DatabaseSession, Metrics};
-use crate::resolve::Resolver;
+use crate::observe::metrics::Metrics;
+use crate::resolve::{self, Resolver};
 use crate::systemd;
 
-/// How the program ends. Service managers act on these, so they are fixed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// Asked to stop.
-    Stopped,
-    /// Something failed while running; a restart may help.
-    Failed,
-    /// The command line was wrong.
-    Usage,
-    /// The configuration or the database's installation has to be changed first; a restart does not
-    /// help. `EX_CONFIG` of sysexits.h.
-    Config,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Stopped => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 2,
-            Exit::Config => 78,
-        })
-    }
-}
-
-/// How long streams may take to say farewell at a stop.
-const FAREWELL: Duration = Duration::from_secs(3);
-
-/// When browsers come back after a stop, in milliseconds: a restarted daemon is there by then, and they
-/// do not come all at once.
-const COME_BACK_MS: std::ops::Range<u32> = 1000..6000;
-
-/// How long the last positions may take to be stored.
-const STORE: Duration = Duration::from_secs(1);
-
-/// How long the service manager is kept waiting for a start to be over: `systemctl start` and the boot shall not hang
-/// because the database is away, while browsers are answered and told to come back.
-const READY_PATIENCE: Duration = Duration::from_secs(10);
+pub use exit::Exit;
 
 /// Runs the daemon until it is asked to stop or cannot go on. SIGHUP makes it `load` its configuration again.
 pub async fn run<L>(config: Config, load: L) -> Exit
@@ -126,7 +94,7 @@ where
         Arc::clone(&hung),
         metrics.clone(),
     );
-    let (queue, received) = mpsc::channel(listen::QUEUE);
+    let (queue, received) = mpsc::channel(resolve::QUEUE);
     let (rechecks, to_recheck) = Rechecks::new();
     let (questions, to_answer) = mpsc::channel(ask::QUEUE);
     let (beats, beaten) = watch::channel(0);
@@ -204,7 +172,7 @@ where
         "reload",
         reload(hangup, config, load, tune, hub.clone()),
     ));
-    let status = systemd::report(hub.clone(), heard);
+    let status = status::report(hub.clone(), heard);
     let _ = tasks.spawn(named("status", status));
     let ready = say_when_ready(beaten, events, sessions);
 
@@ -247,175 +215,4 @@ where
         info!("stopped");
     }
     exit
-}
-
-/// A task that says which one it was when it ends.
-async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
-    task.await;
-    name
-}
-
-/// Says so in the log once notifications are heard and browsers can be let in, and to the service manager then or when
-/// its patience is at an end.
-async fn say_when_ready(
-    mut beats: watch::Receiver<u64>,
-    mut events: Queries,
-    mut sessions: Queries,
-) -> Infallible {
-    let ready = async {
-        // A pulse went all the way: nothing proves more.
-        beats.wait_for(|beats| *beats > 0).await.is_ok()
-            && events.session().await.is_some()
-            && sessions.session().await.is_some()
-    };
-    let mut ready = pin!(ready);
-    let early = timeout(READY_PATIENCE, &mut ready).await;
-    systemd::ready();
-    let is_ready = match early {
-        Ok(is_ready) => is_ready,
-        Err(_) => {
-            warn!(
-                "not ready after {READY_PATIENCE:?}: browsers are told to come back until the database answers"
-            );
-            ready.await
-        }
-    };
-    if is_ready {
-        info!("ready: listening for notifications and serving streams");
-    }
-    future::pending().await
-}
-
-/// Applies the configuration anew at each SIGHUP, as far as that is possible while streams are open.
-async fn reload<L>(
-    mut hangup: Signal,
-    config: Config,
-    load: L,
-    tune: watch::Sender<Tuning>,
-    hub: Hub,
-) where
-    L: Fn() -> Result<Loaded, config::Error> + Send + 'static,
-{
-    while hangup.recv().await.is_some() {
-        systemd::reloading();
-        match load() {
-            Ok(Loaded {
-                config: mut new,
-                warnings,
-            }) => {
-                for warning in warnings {
-                    warn!("{warning}");
-                }
-                tune.send_replace(new.daemon.tuning);
-                hub.retune();
-                info!("reloaded: what [daemon] says of keep-alives and replays is in force");
-                new.daemon.tuning = config.daemon.tuning;
-                if new != config {
-                    warn!(
-                        "other settings have changed as well, where to listen or the database: they take effect \
-                         at a restart"
-                    );
-                }
-            }
-            Err(error) => {
-                error!("not reloaded, the settings stay as they were: {error}");
-            }
-        }
-        systemd::ready();
-    }
-}
-
-/// Waits for one of `tasks` to end, which none ever does by itself.
-async fn first_death(tasks: &mut JoinSet<&'static str>) -> Exit {
-    match tasks.join_next().await {
-        Some(Ok(task)) => died(task),
-        Some(Err(error)) => died(&error.to_string()),
-        None => died("all"),
-    }
-}
-
-fn died(task: &str) -> Exit {
-    error!("a task ended unasked ({task}): stopping, so that the service manager starts anew");
-    Exit::Failed
-}
-
-/// How many connections the daemon holds.
-struct Capacity {
-    /// As streams.
-    streams: usize,
-    /// That are none, or not yet.
-    pending: u32,
-}
-
-/// File descriptors for everything that is no connection of a client.
-const RESERVED_FILES: usize = 64;
-
-/// Connections without a stream, at most: they live for ten seconds and a sign-in.
-const MAX_PENDING: u32 = 4096;
-
-/// Raises the limit on open files as far as it goes, and divides it up.
-fn capacity() -> Capacity {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(error) => {
-            warn!("cannot raise the limit on open files: {error}");
-            limit.current
-        }
-    };
-    // No limit at all: then memory is one.
-    let files = current.map_or(1 << 20, |files| {
-        usize::try_from(files).unwrap_or(usize::MAX)
-    });
-    let usable = files.saturating_sub(RESERVED_FILES);
-    let pending =
-        u32::try_from(usable / 4).map_or(MAX_PENDING, |pending| pending.clamp(1, MAX_PENDING));
-    let streams = usable.saturating_sub(pending as usize);
-    info!("room for {streams} streams (limit on open files: {files}; with systemd: LimitNOFILE=)");
-    Capacity { streams, pending }
-}
-
-/// Ends all streams and waits until they are closed, but not for ever.
-async fn farewell(hub: &Hub) {
-    let streams = hub.streams();
-    hub.stop(|| rand::rng().random_range(COME_BACK_MS));
-    if streams > 0 {
-        info!("stopping: ending {streams} streams");
-    }
-    let deadline = Instant::now() + FAREWELL;
-    while hub.streams() > 0 {
-        if Instant::now() >= deadline {
-            warn!(
-                "{} streams did not take their farewell and are cut",
-                hub.streams()
-            );
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_first_task_that_ends_takes_the_daemon_down() {
-        let mut tasks = JoinSet::new();
-        let _ = tasks.spawn(named("endless", future::pending()));
-        let _ = tasks.spawn(named("brief", future::ready(())));
-        assert_eq!(first_death(&mut tasks).await, Exit::Failed);
-    }
-
-    #[tokio::test]
-    async fn so_does_one_that_panics() {
-        let mut tasks = JoinSet::new();
-        let _ = tasks.spawn(named("endless", future::pending()));
-        let _ = tasks.spawn(named("clumsy", async { panic!("as a test wants it") }));
-        assert_eq!(first_death(&mut tasks).await, Exit::Failed);
-    }
 }

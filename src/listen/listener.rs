@@ -18,39 +18,16 @@ use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Error};
 
 use crate::auth::{Recheck, Rechecks};
-use crate::database::Tide;
 use crate::database::{Backoff, Connector, SETUP_PATIENCE, describe};
 use crate::listen::Expected;
+use crate::model::database_session::DatabaseSession;
 use crate::model::notification::{
     self, ASK_CHANNEL, INCIDENT_CHANNEL, Kind, Marked, Notification, PULSE_CHANNEL,
     SESSION_CHANNEL, SessionChange, Token,
 };
 use crate::observe::Throttle;
-use crate::observe::metrics::{DatabaseSession, Metrics};
-
-/// How many notifications may wait for the resolver: a transaction that notifies 100,000 contacts
-/// fits, at 64 bytes each.
-pub const QUEUE: usize = 1 << 17;
-
-/// What the listener tells the resolver.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Received {
-    /// A trigger sent this.
-    Notification {
-        /// What it says.
-        notification: Notification,
-        /// The server's process whose transaction it was in, which nobody can pretend to be.
-        backend: i32,
-        /// When it was heard.
-        at: Instant,
-    },
-    /// The transaction of the last notification has been received to its end.
-    Settled,
-    /// Our own pulse: everything that was committed before it has been received.
-    Beat(Tide),
-    /// Something may have been missed up to here.
-    Gap,
-}
+use crate::observe::metrics::Metrics;
+use crate::resolve::{QUEUE, Received};
 
 /// Where the listener sends what it hears.
 #[derive(Debug)]

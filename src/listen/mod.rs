@@ -1,7 +1,9 @@
 //! The one session that LISTENs, and the pulse that proves that it hears.
 
+mod beat;
 mod listener;
 mod pulse;
 
-pub use listener::{Listener, Outlets, QUEUE, Received};
-pub use pulse::{Expected, Pulse, Settling};
+pub use beat::Expected;
+pub use listener::{Listener, Outlets};
+pub use pulse::Pulse;

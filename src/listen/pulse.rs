@@ -5,16 +5,16 @@
 //! it was sent. NOTIFY delivers in the order of commits, so whoever has heard a beat has heard all that
 //! was committed before it; that is how the hub learns which history rows are settled.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, error, info, warn};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+use super::beat::Expected;
 use crate::database::{NOT_A_STANDBY, describe};
-use crate::database::{Queries, Session, Tide, Timeline};
-use crate::model::notification::Token;
+use crate::database::{Queries, Session};
 use crate::systemd;
 
 /// Time between two beats: a deaf daemon is noticed within this and [`PATIENCE`].
@@ -26,69 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How many beats in a row may stay without an answer, before every session is given up and connected
 /// anew: a proxy may keep up a connection whose server is gone, and no keepalive sees behind it.
 const SILENT_BEATS: u32 = 2;
-
-/// The beat that is on its way. Cheap to clone.
-///
-/// Everybody can hear beats and send what looks like one. So all that travels is a mark that was never used before, and it
-/// counts once.
-#[derive(Debug, Clone, Default)]
-pub struct Expected(Arc<Mutex<Option<(Token, u64, Tide)>>>);
-
-impl Expected {
-    /// Expects beat `number` of the `tide` from now on, and no other. Returns the mark to send.
-    fn expect(&self, number: u64, tide: Tide) -> Token {
-        let token = Token(rand::random());
-        *self.lock() = Some((token, number, tide));
-        token
-    }
-
-    /// Which beat this is, if it is the expected one.
-    pub fn take(&self, token: &Token) -> Option<(u64, Tide)> {
-        self.lock()
-            .take_if(|(expected, ..)| expected == token)
-            .map(|(_, number, tide)| (number, tide))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<(Token, u64, Tide)>> {
-        // Whoever panicked with it left it valid.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Finds out from beats up to which history row everything is settled.
-#[derive(Debug, Default)]
-pub struct Settling {
-    /// Whose ids these are.
-    timeline: Option<Timeline>,
-    /// The newest id of the last beat.
-    earlier: Option<i64>,
-    /// The newest id of some beat, and the first transaction that had not begun one beat later.
-    candidate: Option<(i64, u64)>,
-}
-
-impl Settling {
-    /// Takes the tide of a beat. Returns an id up to which no transaction can bring another row any more: at some
-    /// earlier beat it was the newest, and all transactions of the beat after that have ended since.
-    ///
-    /// The beat after, because an id may be drawn a moment before its transaction gets its number.
-    pub fn beat(&mut self, beat: &Tide) -> Option<i64> {
-        if self.timeline != beat.timeline {
-            *self = Self {
-                timeline: beat.timeline.clone(),
-                ..Self::default()
-            };
-        }
-        let settled = self
-            .candidate
-            .take_if(|(_, future)| beat.oldest_running >= *future)
-            .map(|(newest_id, _)| newest_id);
-        if self.candidate.is_none() {
-            self.candidate = self.earlier.map(|newest_id| (newest_id, beat.first_future));
-        }
-        self.earlier = Some(beat.newest_id);
-        settled
-    }
-}
 
 /// The pulse's task.
 #[derive(Debug)]
@@ -209,59 +146,5 @@ impl Pulse {
             Err(error) => debug!("pulse: {}", describe(&error)),
         }
         self.deaf.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tide(newest_id: i64, oldest_running: u64, first_future: u64) -> Tide {
-        Tide {
-            newest_id,
-            oldest_running,
-            first_future,
-            timeline: None,
-        }
-    }
-
-    #[test]
-    fn an_id_is_settled_once_all_transactions_of_its_time_have_ended() {
-        let mut settling = Settling::default();
-        let mut settled = |newest, oldest, first| settling.beat(&tide(newest, oldest, first));
-        assert_eq!(settled(100, 5, 10), None);
-        // What was the newest one beat ago waits for all transactions of now.
-        assert_eq!(settled(120, 7, 15), None);
-        // Transaction 14 is still running; it may have drawn id 99.
-        assert_eq!(settled(130, 14, 20), None);
-        assert_eq!(settled(140, 15, 25), Some(100));
-        assert_eq!(settled(150, 25, 25), Some(130));
-        assert_eq!(settled(150, 25, 25), Some(140));
-    }
-
-    #[test]
-    fn nothing_of_another_timeline_settles_an_id() {
-        let mut settling = Settling::default();
-        for _ in 0..2 {
-            assert_eq!(settling.beat(&tide(100, 9, 9)), None);
-        }
-        let after_failover = Tide {
-            timeline: Some("2".into()),
-            ..tide(50, 9, 9)
-        };
-        assert_eq!(settling.beat(&after_failover), None);
-        assert_eq!(settling.beat(&after_failover), None);
-        assert_eq!(settling.beat(&after_failover), Some(50));
-    }
-
-    #[test]
-    fn a_beat_counts_once_and_no_other_does() {
-        let (ours, theirs) = (Expected::default(), Expected::default());
-        let earlier = ours.expect(1, tide(1, 1, 1));
-        let token = ours.expect(2, tide(2, 2, 2));
-        assert_eq!(ours.take(&earlier), None);
-        assert_eq!(ours.take(&theirs.expect(2, tide(9, 9, 9))), None);
-        assert_eq!(ours.take(&token), Some((2, tide(2, 2, 2))));
-        assert_eq!(ours.take(&token), None);
     }
 }

@@ -1,5 +1,9 @@
 //! Plain values that the stages pass on.
 
+pub mod browser;
+pub mod database_session;
 pub mod event;
 pub mod notification;
 pub mod position;
+pub mod sign_in;
+pub mod timeline;

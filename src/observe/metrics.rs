@@ -17,7 +17,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::auth::Refusal;
+use crate::model::database_session::DatabaseSession;
+use crate::model::sign_in::Refusal;
 
 /// What all names begin with.
 const PREFIX: &str = "icinga_desktop";
@@ -99,35 +100,6 @@ impl Postponed {
             Self::Database => "database",
             Self::Full => "full",
             Self::Stopping => "stopping",
-        }
-    }
-}
-
-/// The sessions with the database, as a label calls them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DatabaseSession {
-    /// The one that listens.
-    Listener,
-    /// The one that reads events.
-    Query,
-    /// The one that reads sign-ins.
-    SignIn,
-}
-
-impl DatabaseSession {
-    const ALL: [Self; 3] = [Self::Listener, Self::Query, Self::SignIn];
-
-    /// What `pg_stat_activity` calls it.
-    pub fn application_name(self) -> String {
-        format!("{}{}", crate::database::APPLICATION_PREFIX, self.as_str())
-    }
-
-    /// What the log calls it, too.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Listener => "listener",
-            Self::Query => "query",
-            Self::SignIn => "sign-in",
         }
     }
 }

@@ -13,11 +13,11 @@ use futures::future;
 use log::{debug, error};
 use tokio::sync::mpsc;
 
+use super::queue::Received;
+use super::settling::Settling;
 use crate::database::describe;
 use crate::database::{NotifiedRow, Queries, Recipient, Session};
 use crate::hub::Hub;
-use crate::listen::Received;
-use crate::listen::Settling;
 use crate::model::event::{Content, Event};
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Announcement, Fold};

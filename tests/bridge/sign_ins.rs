@@ -190,7 +190,7 @@ async fn housekeeping_statements_keep_live_sessions_and_remove_forgotten_ones() 
     let session = icinga_desktop_bridge::database::Session::prepare(client, &installation)
         .await
         .expect("a session");
-    let live = icinga_desktop_bridge::auth::BrowserKey::new(&alice.session_id);
+    let live = icinga_desktop_bridge::model::browser::BrowserKey::new(&alice.session_id);
     assert_eq!(session.refresh(&[live]).await.expect("refreshed"), 1);
     let (sessions, _) = session.clean_up().await.expect("cleaned up");
     assert_eq!(sessions, 1);

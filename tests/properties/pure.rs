@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use icinga_desktop_bridge::auth::{BrowserKey, Credentials, last_event_id};
-use icinga_desktop_bridge::database::Tide;
-use icinga_desktop_bridge::listen::Settling;
+use icinga_desktop_bridge::auth::{Credentials, last_event_id};
+use icinga_desktop_bridge::model::browser::BrowserKey;
 use icinga_desktop_bridge::model::event::{self, Content, Event, KEEP_ALIVE, RETRY_MS, TEXT_LIMIT};
 use icinga_desktop_bridge::model::notification::{
     self, Kind, Malformed, Marked, Notification, SessionChange, Severity,
 };
 use icinga_desktop_bridge::model::position::Position;
-use icinga_desktop_bridge::resolve::{Announcement, Fold};
+use icinga_desktop_bridge::model::timeline::Tide;
+use icinga_desktop_bridge::resolve::{Announcement, Fold, Settling};
 use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;

@@ -1,24 +1,30 @@
 //! `check`: looks at everything that has to hold before streams work, and says what to do where it
 //! does not. One line each.
 
-mod stream;
-
 use std::io::{self, Write};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::poll_fn;
 use tokio::time::timeout;
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::AsyncMessage;
 
+use self::report::Checks;
+use self::server::{connect_twice, listen_problem, not_in_recovery, server};
 use crate::ask::{self, PATIENCE, Question};
 use crate::config::Config;
-use crate::database::Session;
 use crate::database::installation::{self, TRIGGERS, VERSION};
-use crate::database::{Connector, Error, NO_POOLER, NOT_A_STANDBY, PgConnection, describe};
-use crate::model::notification::INCIDENT_CHANNEL;
+use crate::database::{Connector, NO_POOLER, Session, describe};
 
-pub use self::stream::{Address, Visit};
+pub use self::address::Address;
+pub use self::sign_in::Visit;
+
+mod address;
+mod proxy;
+mod report;
+mod server;
+mod sign_in;
+mod stream;
 
 /// How long the round trip of a notification may take; it is a matter of milliseconds.
 const ROUND_TRIP: Duration = Duration::from_secs(5);
@@ -42,22 +48,7 @@ pub async fn run(config: &Config, visit: Option<&Visit>, out: &mut impl Write) -
     checks.run(config, visit).await
 }
 
-struct Checks<'a, W> {
-    out: &'a mut W,
-    good: bool,
-}
-
 impl<W: Write> Checks<'_, W> {
-    fn report(&mut self, what: &str, result: Result<String, String>) -> io::Result<()> {
-        match result {
-            Ok(detail) => writeln!(self.out, "ok    {what}: {detail}"),
-            Err(problem) => {
-                self.good = false;
-                writeln!(self.out, "FAIL  {what}: {problem}")
-            }
-        }
-    }
-
     async fn run(mut self, config: &Config, visit: Option<&Visit>) -> io::Result<bool> {
         let connected = match Connector::new(&config.database) {
             Ok(connector) => connect_twice(&connector).await,
@@ -133,58 +124,6 @@ impl<W: Write> Checks<'_, W> {
         }
         Ok(self.good)
     }
-}
-
-/// The session that is checked, and one that only sends a notification to it: behind a pooler in
-/// transaction mode a session hears what it sends itself, and nothing else.
-async fn connect_twice(connector: &Connector) -> Result<(Client, PgConnection, Client), Error> {
-    let (client, connection) = connector.connect("check").await?;
-    let (sender, sending) = connector.connect("check").await?;
-    tokio::spawn(sending);
-    Ok((client, connection, sender))
-}
-
-async fn server(client: &Client) -> Result<String, String> {
-    let row = client
-        .query_one(
-            "SELECT current_user::text, current_database()::text, current_setting('server_version'),
-                    current_setting('server_version_num')::int4,
-                    (SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl)",
-            &[],
-        )
-        .await
-        .map_err(|error| describe(&error))?;
-    let (user, database, version): (String, String, String) = (row.get(0), row.get(1), row.get(2));
-    // pg_current_xact_id() and the triggers' other means came with 13.
-    if row.get::<_, i32>(3) < 130_000 {
-        return Err(format!(
-            "PostgreSQL {version} is too old: 13 or newer is needed"
-        ));
-    }
-    let encryption = row
-        .get::<_, Option<String>>(4)
-        .unwrap_or_else(|| "not encrypted".to_owned());
-    Ok(format!(
-        "role \"{user}\", database \"{database}\", PostgreSQL {version}, {encryption}"
-    ))
-}
-
-async fn not_in_recovery(client: &Client) -> Result<String, String> {
-    let row = client
-        .query_one("SELECT pg_is_in_recovery()", &[])
-        .await
-        .map_err(|error| describe(&error))?;
-    if row.get(0) {
-        return Err(NOT_A_STANDBY.to_owned());
-    }
-    Ok("not in recovery".to_owned())
-}
-
-fn listen_problem(error: &tokio_postgres::Error) -> String {
-    format!(
-        "LISTEN on {INCIDENT_CHANNEL} would fail: {}",
-        describe(error)
-    )
 }
 
 /// Asks the running bridges of the database who they are.

@@ -1,0 +1,140 @@
+//! The bridge's side of a question: the task that answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future;
+use log::{debug, info, warn};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::question::{Answer, Question, decode};
+use crate::database::{Queries, Session, describe};
+use crate::hub::Hub;
+use crate::model::event::{Content, Event};
+use crate::model::notification::{ASK_CHANNEL, Token};
+use crate::observe::Throttle;
+
+/// How many questions may wait; people ask them by hand.
+pub const QUEUE: usize = 16;
+
+/// How long a bridge waits until a test event counts as delivered. It takes a quarter of a second, unless the
+/// client is slow.
+const DELIVERY: Duration = Duration::from_secs(5);
+
+/// Pause after a NOTIFY without a question behind it: whoever floods the channel causes ten look-ups of a key a
+/// second, and no more.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many browsers an answer names. All bridges name those with the lowest numbers, so that a browser that several of
+/// them have is found in several answers, or only others are.
+const SAMPLE: usize = 1000;
+
+/// The bridge's side: the task that answers.
+#[derive(Debug)]
+pub struct Answerer {
+    questions: mpsc::Receiver<Token>,
+    queries: Queries,
+    hub: Hub,
+    bridge: i64,
+    unfounded: Throttle,
+}
+
+impl Answerer {
+    /// Answers `questions` about the browsers of `hub`.
+    pub fn new(questions: mpsc::Receiver<Token>, queries: Queries, hub: Hub) -> Self {
+        Self {
+            questions,
+            queries,
+            hub,
+            bridge: rand::random(),
+            unfounded: Throttle::default(),
+        }
+    }
+
+    /// Runs until the listener is gone for good.
+    pub async fn run(mut self) {
+        while let Some(token) = self.questions.recv().await {
+            // Without the right to it, there is no question to be read. Without a session, nobody waits for
+            // an answer when there is one.
+            let Some(session) = self.queries.current().filter(|s| s.stores_positions) else {
+                continue;
+            };
+            match session.asked(&token).await {
+                Ok(stored) => match stored.as_deref().and_then(decode) {
+                    // Heard twice, a question is still answered once.
+                    Some((question, answers))
+                        if answers.iter().all(|a| a.bridge != self.bridge) =>
+                    {
+                        self.answer(&session, &token, question).await;
+                    }
+                    _ => self.ignore().await,
+                },
+                Err(error) => debug!("a question could not be read: {}", describe(&error)),
+            }
+        }
+    }
+
+    async fn answer(&self, session: &Session, token: &Token, question: Question) {
+        let answer = match question {
+            Question::Test { contact_id } => self.test(contact_id).await,
+            Question::RollCall => self.roll_call(),
+        };
+        if let Err(error) = session.answer(token, &answer.encode()).await {
+            warn!("a question could not be answered: {}", describe(&error));
+        }
+    }
+
+    async fn test(&self, contact_id: i64) -> Answer {
+        let tests = self.hub.test(contact_id, &Arc::new(test_event()));
+        let browsers = tests.len();
+        let outcomes =
+            future::join_all(tests.into_iter().map(|test| timeout(DELIVERY, test))).await;
+        let delivered = outcomes.iter().filter(|o| matches!(o, Ok(Ok(())))).count();
+        info!(
+            "test notification for contact {contact_id}: {delivered} of {browsers} browsers got it"
+        );
+        Answer {
+            bridge: self.bridge,
+            browsers,
+            delivered,
+            sample: Vec::new(),
+        }
+    }
+
+    fn roll_call(&self) -> Answer {
+        let browsers = self.hub.all_browsers();
+        let mut sample: Vec<i64> = browsers.iter().map(|browser| browser.number()).collect();
+        sample.sort_unstable();
+        sample.truncate(SAMPLE);
+        Answer {
+            bridge: self.bridge,
+            browsers: browsers.len(),
+            delivered: 0,
+            sample,
+        }
+    }
+
+    async fn ignore(&mut self) {
+        if let Some(more) = self.unfounded.take() {
+            warn!(
+                "a notification on channel {} was ignored: there is no question behind it, or it was answered{more}; \
+                 somebody else sends on this channel",
+                ASK_CHANNEL
+            );
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// The event that a test shows. It is no incident's: id 0 is none, and no history row stands for it.
+fn test_event() -> Event {
+    Event::render(Content {
+        history_ids: Vec::new(),
+        time_ms: jiff::Timestamp::now().as_millisecond(),
+        incident_id: 0,
+        severity: "ok",
+        title: "Test notification from icinga-desktop-bridge",
+        message: Some("Desktop notifications of Icinga Notifications reach this browser."),
+    })
+}

@@ -1,0 +1,187 @@
+//! The way through the proxy.
+
+use std::fmt;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, LOCATION};
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use openssl::ssl::{SslConnector, SslMethod};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_openssl::SslStream;
+
+use super::address::Address;
+use super::report::Problem;
+
+/// What to do when the proxy does not reach the daemon.
+pub(super) const NOT_REACHED: &str = "the proxy does not reach the daemon: see that it runs, and that the address in the proxy's \
+     configuration is that of [daemon] host and port";
+
+/// What to do when bytes come late.
+pub(super) const UNBUFFER: &str = "if the proxy is nginx, it needs proxy_buffering off, and no proxy_ignore_headers with \
+     X-Accel-Buffering; if it is Apache, flushpackets=on; another proxy in front of it must pass on each byte at once, too";
+
+/// How long the head and the first bytes may take: the daemon writes both at once.
+pub(super) const FIRST: Duration = Duration::from_secs(5);
+
+/// How long connecting may take, TLS included.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Any connection.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A connection to the proxy, and what can be said about it.
+pub(super) async fn connect(address: &Address) -> Result<(Box<dyn Io>, String), Problem> {
+    let (host, port) = (address.host(), address.port());
+    let to = format!("{host} port {port}");
+    let connecting = async {
+        let socket = TcpStream::connect((host, port))
+            .await
+            .map_err(|error| format!("cannot connect to {to}: {error}"))?;
+        if !address.is_encrypted() {
+            let how = format!("{to}, not encrypted: session ids can be read on the way");
+            return Ok((Box::new(socket) as Box<dyn Io>, how));
+        }
+        let (stream, version) = encrypt(socket, host).await.map_err(|error| {
+            format!(
+                "no TLS with {to}: {error}; the certificate has to be valid for that name, and of an authority that this \
+                 machine knows, or that is in the file that the environment variable SSL_CERT_FILE names"
+            )
+        })?;
+        let how = format!("{to}, {version}, valid certificate");
+        Ok((Box::new(stream) as Box<dyn Io>, how))
+    };
+    timeout(CONNECT, connecting)
+        .await
+        .unwrap_or_else(|_| Err(format!("no connection to {to} within {CONNECT:?}")))
+}
+
+/// What went wrong with TLS.
+struct TlsError(String);
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<openssl::error::ErrorStack> for TlsError {
+    fn from(error: openssl::error::ErrorStack) -> Self {
+        Self(error.to_string())
+    }
+}
+
+async fn encrypt(
+    socket: TcpStream,
+    host: &str,
+) -> Result<(SslStream<TcpStream>, &'static str), TlsError> {
+    let mut connector = SslConnector::builder(SslMethod::tls_client())?;
+    // The first byte is the name's length.
+    connector.set_alpn_protos(b"\x08http/1.1")?;
+    let ssl = connector.build().configure()?.into_ssl(host)?;
+    let mut stream = SslStream::new(ssl, socket)?;
+    if let Err(error) = Pin::new(&mut stream).connect().await {
+        let verified = stream.ssl().verify_result();
+        return Err(TlsError(
+            if verified == openssl::x509::X509VerifyResult::OK {
+                error.to_string()
+            } else {
+                verified.error_string().to_owned()
+            },
+        ));
+    }
+    let version = stream.ssl().version_str();
+    Ok((stream, version))
+}
+
+/// Asks for the stream. Any answer but a stream is a problem.
+pub(super) async fn ask(
+    socket: Box<dyn Io>,
+    address: &Address,
+    headers: HeaderMap,
+) -> Result<Response<Incoming>, Problem> {
+    let asking = async {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        // It ends with the answer's body.
+        tokio::spawn(connection);
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.uri_mut() = address.path().parse().unwrap_or_default();
+        *request.headers_mut() = headers;
+        request
+            .headers_mut()
+            .insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Ok(host) = HeaderValue::from_str(address.authority()) {
+            request.headers_mut().insert(HOST, host);
+        }
+        sender.send_request(request).await
+    };
+    let answer = timeout(FIRST, asking)
+        .await
+        .map_err(|_| {
+            format!(
+                "none within {FIRST:?}: it is held back, or the daemon does not answer; {UNBUFFER}"
+            )
+        })?
+        .map_err(|error: hyper::Error| format!("the connection failed: {error}"))?;
+    judge(&answer)?;
+    Ok(answer)
+}
+
+/// Whether that is an event stream, and if not, why.
+fn judge(answer: &Response<Incoming>) -> Result<(), Problem> {
+    let text = |name| {
+        let value = answer.headers().get(name);
+        value
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+            .unwrap_or_default()
+    };
+    let status = answer.status();
+    let advice = match status {
+        StatusCode::OK if text(CONTENT_TYPE).starts_with("text/event-stream") => return Ok(()),
+        StatusCode::OK => {
+            return Err(format!(
+                "a page ({}), not an event stream: the request went to Icinga Web or another site; include the shipped file in \
+                 this server or virtual host, before other locations, with the path of --url in place of /icingaweb2",
+                text(CONTENT_TYPE)
+            ));
+        }
+        StatusCode::NO_CONTENT => {
+            "not let in, although the sign-in is fine: either two tabs of this browser have streams already (close one), or \
+             the proxy does not pass on the cookie or the user agent"
+                .to_owned()
+        }
+        StatusCode::NOT_FOUND => {
+            "nothing there: see that --url is where Icinga Web is mounted, and that the shipped file names the same path"
+                .to_owned()
+        }
+        StatusCode::BAD_REQUEST => {
+            "the daemon does not speak that version of the protocol: the proxy has to set the header \
+             X-Icinga-Notifications-Protocol-Version to the number in the path, 1"
+                .to_owned()
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            "the proxy lets nobody through to the daemon: look at its access rules for this path".to_owned()
+        }
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            format!(
+                "{NOT_REACHED}. Browsers that meet this status stay silent until their page is reloaded: include the shipped \
+                 file, which answers them something else"
+            )
+        }
+        status if status.is_redirection() => format!(
+            "redirected to {}: give the address that browsers use",
+            text(LOCATION)
+        ),
+        _ => "not from the daemon: look at the log of the proxy".to_owned(),
+    };
+    Err(format!("status {}: {advice}", status.as_u16()))
+}

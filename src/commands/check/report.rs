@@ -1,0 +1,24 @@
+//! A line per check.
+
+use std::io::{self, Write};
+
+/// Something is wrong: what to do about it.
+pub(super) type Problem = String;
+
+/// Writes a line per check, and remembers whether all of them held.
+pub(super) struct Checks<'a, W> {
+    pub(super) out: &'a mut W,
+    pub(super) good: bool,
+}
+
+impl<W: Write> Checks<'_, W> {
+    pub(super) fn report(&mut self, what: &str, result: Result<String, String>) -> io::Result<()> {
+        match result {
+            Ok(detail) => writeln!(self.out, "ok    {what}: {detail}"),
+            Err(problem) => {
+                self.good = false;
+                writeln!(self.out, "FAIL  {what}: {problem}")
+            }
+        }
+    }
+}

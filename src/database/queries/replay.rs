@@ -1,0 +1,98 @@
+//! What a contact was notified about beyond a position.
+
+use tokio_postgres::Error;
+
+use super::{ANNOUNCES, TEXT_CHARACTERS};
+use crate::database::Session;
+use crate::database::types::Text;
+use crate::model::position::Position;
+
+/// An incident that a browser missed.
+#[derive(Debug)]
+pub struct Missed {
+    /// All rows that notified the contact about it, the newest first.
+    pub history_ids: Vec<i64>,
+    /// The incident.
+    pub incident_id: i64,
+    /// The newest row's time, in milliseconds since the epoch.
+    pub time_ms: i64,
+    /// The incident's present severity.
+    pub severity: String,
+    /// Its texts, cut to what an event can hold; `None` if the incident is beyond the bounds.
+    pub texts: Option<(String, Option<String>)>,
+}
+
+/// How much a replay tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Incidents whose newest row is older, in milliseconds since the epoch, are beyond them.
+    pub since_ms: i64,
+    /// As are all but this many of the newest incidents.
+    pub incidents: i64,
+}
+
+/// The SQL of [`Session::missed`].
+pub(in crate::database) fn missed_sql() -> String {
+    format!(
+        "SELECT w.ids, w.incident_id, w.time, i.severity::text,
+                CASE WHEN w.kept THEN left(o.name, {TEXT_CHARACTERS}) END,
+                CASE WHEN w.kept THEN left(w.message, {TEXT_CHARACTERS}) END
+         FROM (SELECT m.ids, m.incident_id, n.time, n.message, m.id,
+                 n.time >= $4 AND row_number() OVER (ORDER BY m.id DESC) <= $5 AS kept
+               FROM (SELECT h.incident_id, max(h.id) AS id, array_agg(h.id ORDER BY h.id DESC) AS ids
+                     FROM incident_history h
+                     WHERE h.contact_id = $1 AND h.id > $2 AND h.id <> ALL($3)
+                       AND h.type = 'notified' AND {ANNOUNCES}
+                     GROUP BY h.incident_id) m
+               JOIN incident_history n ON n.id = m.id) w
+         JOIN incident i ON i.id = w.incident_id
+         JOIN object o ON o.id = i.object_id
+         ORDER BY w.id LIMIT $6"
+    )
+}
+
+impl Session {
+    /// The incidents that a contact was notified about beyond `position` and `known`, oldest first, at
+    /// most `limit` of them.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn missed(
+        &self,
+        contact_id: i64,
+        position: &Position,
+        known: &[i64],
+        bounds: Bounds,
+        limit: i64,
+    ) -> Result<Vec<Missed>, Error> {
+        let done: Vec<i64> = position.above().chain(known.iter().copied()).collect();
+        let rows = self
+            .client
+            .query(
+                &self.statements.missed,
+                &[
+                    &contact_id,
+                    &position.floor(),
+                    &done,
+                    &bounds.since_ms,
+                    &bounds.incidents,
+                    &limit,
+                ],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let title: Option<Text> = row.try_get(4)?;
+                let message: Option<Text> = row.try_get(5)?;
+                Ok(Missed {
+                    history_ids: row.try_get(0)?,
+                    incident_id: row.try_get(1)?,
+                    time_ms: row.try_get(2)?,
+                    severity: row.try_get(3)?,
+                    texts: title.map(|title| (title.0, message.map(|text| text.0))),
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,200 @@
+//! Sessions of Icinga Web, and whose they are.
+
+use std::collections::HashSet;
+
+use tokio_postgres::Error;
+
+use crate::database::Session;
+use crate::database::installation::Installation;
+use crate::database::types::Redacted;
+use crate::model::browser::{AgentKey, BrowserKey};
+use crate::model::position::Position;
+
+/// Whether no newer session than `browser_session s` exists of its user and user agent.
+const NEWEST: &str = "NOT EXISTS (SELECT FROM browser_session n
+    WHERE n.username = s.username AND n.user_agent = s.user_agent
+      AND (n.authenticated_at, n.php_session_id) > (s.authenticated_at, s.php_session_id))";
+
+/// The digest that stands for the session id of `browser_session s`; [`BrowserKey`] is the same.
+const KEY: &str = "sha256(convert_to(s.php_session_id, 'UTF8'))";
+
+/// The database's clock, in Icinga's unit.
+const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::int8";
+
+/// What the database knows of a session id and user agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRow {
+    /// The user agent is the one that signed in.
+    pub agent_matches: bool,
+    /// No newer session of the same user and user agent exists.
+    pub newest: bool,
+    /// The user's contact, unless there is none or it was deleted.
+    pub contact_id: Option<i64>,
+    /// What the browser need not be told of, if that was ever stored.
+    pub position: Option<Position>,
+}
+
+/// The SQL of [`Session::browser_session`].
+pub(in crate::database) fn browser_session_sql(installation: &Installation) -> String {
+    let (position, join) = if installation.stores_positions {
+        (
+            "p.floor, p.above",
+            format!("LEFT JOIN icinga_desktop.browser_position p ON p.browser = {KEY}"),
+        )
+    } else {
+        ("NULL::int8, NULL::int8[]", String::new())
+    };
+    format!(
+        "SELECT s.user_agent = $2, {NEWEST}, c.id, {position}
+         FROM browser_session s
+         LEFT JOIN contact c ON c.username = s.username AND c.deleted = 'n'
+         {join}
+         WHERE s.php_session_id = $1"
+    )
+}
+
+/// The SQL of [`Session::valid_browsers`].
+pub(in crate::database) fn valid_browsers_sql() -> String {
+    format!(
+        "SELECT c.id, {KEY}, sha256(convert_to(s.user_agent, 'UTF8'))
+         FROM contact c JOIN browser_session s ON s.username = c.username
+         WHERE c.id = ANY($1) AND c.deleted = 'n' AND {NEWEST}"
+    )
+}
+
+/// The SQL of [`Session::refresh`].
+pub(in crate::database) fn refresh_sql() -> String {
+    format!(
+        "UPDATE browser_session s SET authenticated_at = {NOW} WHERE {KEY} = ANY($1) AND {NEWEST}"
+    )
+}
+
+impl Session {
+    /// The user agent of a session; `None` if there is no such session. Asked once, by `check`, and so not prepared.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn user_agent(&self, session_id: &str) -> Result<Option<String>, Error> {
+        let statement = "SELECT user_agent FROM browser_session WHERE php_session_id = $1";
+        let row = self
+            .client
+            .query_opt(statement, &[&Redacted(session_id)])
+            .await?;
+        row.map(|row| row.try_get(0)).transpose()
+    }
+
+    /// What is known of a session; `None` if there is no such session.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn browser_session(
+        &self,
+        session_id: &str,
+        user_agent: &str,
+    ) -> Result<Option<SessionRow>, Error> {
+        let row = self
+            .client
+            .query_opt(
+                &self.statements.session,
+                &[&Redacted(session_id), &Redacted(user_agent)],
+            )
+            .await?;
+        row.map(|row| {
+            let floor: Option<i64> = row.try_get(3)?;
+            let above: Option<Vec<i64>> = row.try_get(4)?;
+            Ok(SessionRow {
+                agent_matches: row.try_get(0)?,
+                newest: row.try_get(1)?,
+                contact_id: row.try_get(2)?,
+                position: floor.map(|floor| Position::new(floor, above.unwrap_or_default())),
+            })
+        })
+        .transpose()
+    }
+
+    /// The browsers of `contact_ids` whose sign-in is valid.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn valid_browsers(
+        &self,
+        contact_ids: &[i64],
+    ) -> Result<HashSet<(i64, BrowserKey, AgentKey)>, Error> {
+        let rows = self
+            .client
+            .query(&self.statements.valid, &[&contact_ids])
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok((
+                    row.try_get(0)?,
+                    BrowserKey::from_digest(row.try_get(1)?),
+                    AgentKey::from_digest(row.try_get(2)?),
+                ))
+            })
+            .collect()
+    }
+
+    /// Makes the sessions of live browsers young, so that no housekeeping takes them for forgotten.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn refresh(&self, browsers: &[BrowserKey]) -> Result<u64, Error> {
+        let keys: Vec<&[u8]> = browsers.iter().map(BrowserKey::as_bytes).collect();
+        self.client
+            .execute(&self.statements.refresh, &[&keys])
+            .await
+    }
+
+    /// Removes sessions that were not seen for a day, and positions whose session is gone. Returns how
+    /// many of each.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn clean_up(&self) -> Result<(u64, u64), Error> {
+        let sessions = self
+            .client
+            .execute(
+                &format!(
+                    "DELETE FROM browser_session WHERE authenticated_at < {NOW} - 24 * 3600 * 1000"
+                ),
+                &[],
+            )
+            .await?;
+        if !self.stores_positions {
+            return Ok((sessions, 0));
+        }
+        let positions = self
+            .client
+            .execute(
+                &format!(
+                    "DELETE FROM icinga_desktop.browser_position p
+                     WHERE NOT EXISTS (SELECT FROM browser_session s WHERE {KEY} = p.browser)"
+                ),
+                &[],
+            )
+            .await?;
+        Ok((sessions, positions))
+    }
+
+    /// The contact whose user name this is, by citext's comparison; `None` if there is none or it was deleted.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says.
+    pub async fn contact(&self, username: &str) -> Result<Option<i64>, Error> {
+        let row = self
+            .client
+            .query_opt(
+                "SELECT id FROM contact WHERE username = $1 AND deleted = 'n'",
+                &[&username],
+            )
+            .await?;
+        row.map(|row| row.try_get(0)).transpose()
+    }
+}

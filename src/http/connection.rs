@@ -1,0 +1,98 @@
+//! One connection, until it closes or becomes a stream.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use log::debug;
+use tokio::sync::{oneshot, watch};
+use warp::Filter;
+use warp::http::header::{CONNECTION, HeaderValue};
+use warp::reply::Response;
+
+use super::answers::head;
+use super::hand_over::HandOver;
+use crate::net::Socket;
+
+/// How long a client may take to send its head, and may stay silent between two requests.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a head may take, in bytes: what nginx lets through by default (four buffers of 8 KB) fits
+/// twice. Beyond it hyper answers 431.
+const HEADER_LIMIT: usize = 64 * 1024;
+
+/// Serves one connection until it closes or becomes a stream; after a `stop` not beyond its next answer.
+pub(super) async fn connection<F>(socket: Socket, filter: F, mut stop: watch::Receiver<bool>)
+where
+    F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
+    F::Future: Send,
+{
+    let (sender, mut receiver) = oneshot::channel();
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    let warp = TowerToHyperService::new(warp::service(filter));
+    let requested = Arc::new(AtomicBool::new(false));
+    let (request_seen, stopped) = (Arc::clone(&requested), stop.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        request_seen.store(true, Ordering::Relaxed);
+        let last = *stopped.borrow();
+        let (answer, sender) = (warp.call(request), Arc::clone(&sender));
+        // Boxed, so that hyper's connection is Unpin and can be taken apart.
+        Box::pin(async move {
+            let mut response: Response = answer.await?;
+            if last {
+                let close = HeaderValue::from_static("close");
+                let _ = response.headers_mut().insert(CONNECTION, close);
+            }
+            match response
+                .extensions()
+                .get::<HandOver>()
+                .and_then(HandOver::take)
+            {
+                None => Ok::<_, Infallible>(response),
+                Some(place) => {
+                    if let Some(sender) = sender.lock().ok().and_then(|mut sender| sender.take()) {
+                        let _ = sender.send((response.into_parts().0, place));
+                    }
+                    // hyper must not answer: the connection is taken from it now.
+                    std::future::pending().await
+                }
+            }
+        })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_header_size(HEADER_LIMIT)
+        .serve_connection(TokioIo::new(socket), service);
+    let mut stopping = false;
+    let (parts, place) = loop {
+        tokio::select! {
+            result = &mut connection => {
+                if let Err(error) = result {
+                    debug!("connection: {error}");
+                }
+                return;
+            }
+            Ok(handed_over) = &mut receiver => break handed_over,
+            _ = stop.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                // Closes one that is idle between two requests, and one that has a request after its answer. hyper
+                // would also close one whose first request is still on its way: that one ends with its answer.
+                if requested.load(Ordering::Relaxed) {
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
+        }
+    };
+    // What hyper may have read beyond the request is of a client that pipelines behind an
+    // answer that never ends: dropped, like all that follows it.
+    let socket = connection.into_parts().io.into_inner();
+    place.hand_over(socket, head(&parts));
+}

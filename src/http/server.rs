@@ -1,0 +1,65 @@
+//! The accept loop.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{debug, warn};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use warp::Filter;
+use warp::reply::Response;
+
+use super::connection::connection;
+use crate::net::Listeners;
+use crate::observe::Throttle;
+
+/// How long requests that were accepted before a stop may take to be answered. They do in milliseconds,
+/// unless the database or the client is slow.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// Accepts and serves connections. At most `pending` of them at a time are not streams; further ones wait
+/// in the kernel's queue.
+///
+/// Ends when `stop` says so: it accepts no more, and answers those who were accepted, because a proxy whose
+/// request is cut says 502 to a browser, which then never comes back.
+pub async fn serve<F>(
+    mut listener: Listeners,
+    pending: u32,
+    filter: F,
+    mut stop: watch::Receiver<bool>,
+) where
+    F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
+    F::Future: Send,
+{
+    let places = pending;
+    let pending = Arc::new(Semaphore::new(places as usize));
+    let mut full = Throttle::default();
+    loop {
+        if pending.available_permits() == 0
+            && let Some(more) = full.take()
+        {
+            warn!("a flood of connections: new ones wait until others are through{more}");
+        }
+        let next = async {
+            let permit = Arc::clone(&pending).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, socket) = tokio::select! {
+            next = next => next,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let connection = connection(socket, filter.clone(), stop.clone());
+        tokio::spawn(async move {
+            connection.await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    if timeout(LAST_ANSWERS, pending.acquire_many(places))
+        .await
+        .is_err()
+    {
+        debug!("connections that were not done in time are cut");
+    }
+}

@@ -1,0 +1,83 @@
+//! What a browser was told, for as long as the process remembers it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::model::event::Event;
+use crate::model::position::Position;
+
+/// How many delivered rows a browser is remembered by beyond its position: as many as are delivered within the second or two
+/// until a position is stored, in all but a storm.
+const RECENT: usize = 64;
+
+/// What a browser was told, shared by its task, the next task of the same browser, and whoever stores
+/// it.
+#[derive(Debug, Clone)]
+pub struct Memory(Arc<Mutex<Remembered>>);
+
+/// The content of a [`Memory`].
+#[derive(Debug)]
+pub struct Remembered {
+    /// What need not be told any more. It moves when an event is delivered, not when it is written.
+    pub position: Position,
+    /// The rows of the last events that were delivered, and their incidents: by these a row is known again if its id may
+    /// have been given to another one.
+    pub recent: VecDeque<(i64, i64)>,
+    /// Undelivered events that no history row stands for, so that no replay would find them.
+    pub leftovers: Vec<Arc<Event>>,
+    /// Whether `position` has changed since it was last stored.
+    pub unstored: bool,
+    /// When `position` last changed, or the browser was last here.
+    pub touched: Instant,
+}
+
+impl Memory {
+    pub(super) fn new(position: Position) -> Self {
+        Self(Arc::new(Mutex::new(Remembered {
+            position,
+            recent: VecDeque::new(),
+            leftovers: Vec::new(),
+            unstored: true,
+            touched: Instant::now(),
+        })))
+    }
+
+    /// Locks it, for a few statements without an await.
+    pub fn lock(&self) -> MutexGuard<'_, Remembered> {
+        // Every statement under this lock leaves it valid, so a panic elsewhere need not spread.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Remembered {
+    /// Takes note that an event was delivered.
+    pub fn delivered(&mut self, event: &Event) {
+        self.position.extend(event.history_ids.iter().copied());
+        for history_id in &event.history_ids {
+            self.recent.push_back((*history_id, event.incident_id));
+        }
+        let too_many = self.recent.len().saturating_sub(RECENT);
+        drop(self.recent.drain(..too_many));
+        self.unstored = true;
+        self.touched = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::registry::tests::event;
+    use super::*;
+
+    #[test]
+    fn recent_rows_are_bounded() {
+        let memory = Memory::new(Position::default());
+        let summary = Event {
+            history_ids: (1..=100).collect(),
+            ..Event::clone(&event(1))
+        };
+        memory.lock().delivered(&summary);
+        assert_eq!(memory.lock().recent.len(), RECENT);
+        assert_eq!(memory.lock().recent.back(), Some(&(100, 1)));
+    }
+}

@@ -1,0 +1,117 @@
+use super::*;
+use crate::model::position::Position;
+
+pub(in crate::hub) fn event(incident_id: i64) -> Arc<Event> {
+    Arc::new(Event {
+        history_ids: vec![],
+        incident_id,
+        bytes: bytes::Bytes::new(),
+        heard: None,
+    })
+}
+
+pub(in crate::hub) fn sign_in(contact_id: i64, session_id: &str) -> SignIn {
+    SignIn {
+        contact_id,
+        browser: BrowserKey::new(session_id),
+        agent: AgentKey::new("agent"),
+        position: None,
+    }
+}
+
+#[test]
+fn a_browser_has_two_places_and_gets_them_back() {
+    let hub = Hub::new(100);
+    let alice = sign_in(7, "a");
+    let (first, mailbox) = hub.enter(&alice).unwrap();
+    let mut mailbox = mailbox.unwrap();
+    let (_second, none) = hub.enter(&alice).unwrap();
+    assert!(none.is_none());
+    assert!(matches!(hub.enter(&alice), Err(Full::Browser(_))));
+    assert!(matches!(mailbox.commands.try_recv(), Ok(Command::Probe(_))));
+    let (_other, mailbox) = hub.enter(&sign_in(7, "b")).unwrap();
+    assert!(mailbox.is_some());
+    assert_eq!(hub.streams(), 3);
+    drop(first);
+    assert_eq!(hub.streams(), 2);
+    assert!(hub.enter(&alice).is_ok());
+}
+
+#[test]
+fn the_daemon_holds_no_more_streams_than_it_can() {
+    let hub = Hub::new(2);
+    let _a = hub.enter(&sign_in(7, "a")).unwrap();
+    let b = hub.enter(&sign_in(8, "b")).unwrap();
+    assert!(matches!(hub.enter(&sign_in(9, "c")), Err(Full::Daemon)));
+    drop(b);
+    assert!(hub.enter(&sign_in(9, "c")).is_ok());
+}
+
+#[test]
+fn events_reach_every_browser_of_the_contact_and_no_other() {
+    let hub = Hub::new(100);
+    let enter = |contact, id| hub.enter(&sign_in(contact, id)).unwrap();
+    let (_p1, a) = enter(7, "a");
+    let (_p2, b) = enter(7, "b");
+    let (_p3, c) = enter(8, "c");
+    assert!(hub.publish(7, vec![event(1), event(2)]));
+    for mailbox in [a, b] {
+        let Message::Events(events) = mailbox.unwrap().messages.try_recv().unwrap() else {
+            panic!("no events");
+        };
+        let incidents: Vec<_> = events.iter().map(|e| e.incident_id).collect();
+        assert_eq!(incidents, [1, 2]);
+    }
+    assert!(c.unwrap().messages.try_recv().is_err());
+    assert!(!hub.publish(9, vec![event(1)]));
+}
+
+#[test]
+fn the_last_place_closes_the_mailbox_and_forgets_the_contact_but_not_the_position() {
+    let hub = Hub::new(100);
+    let alice = sign_in(7, "a");
+    let (place, mailbox) = hub.enter(&alice).unwrap();
+    let mut mailbox = mailbox.unwrap();
+    mailbox.memory.lock().position.extend([5]);
+    assert!(hub.has(7) && !hub.is_empty());
+    drop(place);
+    assert!(!hub.has(7) && hub.is_empty());
+    assert!(
+        mailbox
+            .commands
+            .try_recv()
+            .is_err_and(|error| error.is_closed())
+    );
+
+    assert!(hub.remembers(7, alice.browser) && !hub.remembers(8, alice.browser));
+    let stored = Some(Position::new(0, [6]));
+    let again = SignIn {
+        position: stored,
+        ..alice
+    };
+    let (_place, mailbox) = hub.enter(&again).unwrap();
+    let position = mailbox.unwrap().memory.lock().position.clone();
+    assert_eq!(position.above().collect::<Vec<_>>(), [5, 6]);
+}
+
+#[test]
+fn revoking_ends_the_browser_and_forgets_it() {
+    let hub = Hub::new(100);
+    let alice = sign_in(7, "a");
+    let (_place, mailbox) = hub.enter(&alice).unwrap();
+    assert_eq!(hub.browsers(7), [(alice.browser, alice.agent)]);
+    hub.revoke(7, alice.browser);
+    let command = mailbox.unwrap().commands.try_recv();
+    assert!(matches!(command, Ok(Command::Revoke)));
+    assert!(!hub.remembers(7, alice.browser));
+}
+
+#[test]
+fn stopping_ends_browsers_and_refuses_new_ones() {
+    let hub = Hub::new(100);
+    let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
+    hub.stop(|| 1234);
+    let command = mailbox.unwrap().commands.try_recv();
+    assert!(matches!(command, Ok(Command::End { retry_ms: 1234 })));
+    assert!(matches!(hub.enter(&sign_in(7, "b")), Err(Full::Stopping)));
+}

@@ -1,0 +1,54 @@
+//! The status text that `systemctl status` shows.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::hub::Hub;
+use crate::systemd::tell;
+
+/// Time between two looks at what the status text says.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Keeps the status text up to date, which `systemctl status` shows.
+pub(super) async fn report(hub: Hub, hears: watch::Receiver<bool>) {
+    let mut shown = String::new();
+    loop {
+        let now = status(hub.streams(), hub.contacts().len(), *hears.borrow());
+        if now != shown {
+            tell(&[NotifyState::Status(&now)]);
+            shown = now;
+        }
+        sleep(STATUS_INTERVAL).await;
+    }
+}
+
+fn status(streams: usize, users: usize, hears: bool) -> String {
+    let plural = |count| if count == 1 { "" } else { "s" };
+    let text = format!(
+        "{streams} stream{} of {users} user{}",
+        plural(streams),
+        plural(users)
+    );
+    if hears {
+        text
+    } else {
+        format!("{text}; waiting for the database")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_counts_and_tells_what_is_amiss() {
+        assert_eq!(status(312, 57, true), "312 streams of 57 users");
+        assert_eq!(
+            status(1, 1, false),
+            "1 stream of 1 user; waiting for the database"
+        );
+    }
+}

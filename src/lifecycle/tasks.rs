@@ -1,0 +1,49 @@
+//! Tasks that never end by themselves.
+
+use log::error;
+use tokio::task::JoinSet;
+
+use super::Exit;
+
+/// A task that says which one it was when it ends.
+pub(super) async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
+}
+
+/// Waits for one of `tasks` to end, which none ever does by itself.
+pub(super) async fn first_death(tasks: &mut JoinSet<&'static str>) -> Exit {
+    match tasks.join_next().await {
+        Some(Ok(task)) => died(task),
+        Some(Err(error)) => died(&error.to_string()),
+        None => died("all"),
+    }
+}
+
+pub(super) fn died(task: &str) -> Exit {
+    error!("a task ended unasked ({task}): stopping, so that the service manager starts anew");
+    Exit::Failed
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_task_that_ends_takes_the_daemon_down() {
+        let mut tasks = JoinSet::new();
+        let _ = tasks.spawn(named("endless", future::pending()));
+        let _ = tasks.spawn(named("brief", future::ready(())));
+        assert_eq!(first_death(&mut tasks).await, Exit::Failed);
+    }
+
+    #[tokio::test]
+    async fn so_does_one_that_panics() {
+        let mut tasks = JoinSet::new();
+        let _ = tasks.spawn(named("endless", future::pending()));
+        let _ = tasks.spawn(named("clumsy", async { panic!("as a test wants it") }));
+        assert_eq!(first_death(&mut tasks).await, Exit::Failed);
+    }
+}

@@ -1,0 +1,34 @@
+//! Which of the daemon's sessions with the database, as log, metrics and `pg_stat_activity` call it.
+
+/// What our sessions are called in `pg_stat_activity`; behind it comes what each is for.
+pub const APPLICATION_PREFIX: &str = "icinga-desktop-bridge ";
+
+/// The sessions with the database, as a label calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseSession {
+    /// The one that listens.
+    Listener,
+    /// The one that reads events.
+    Query,
+    /// The one that reads sign-ins.
+    SignIn,
+}
+
+impl DatabaseSession {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Listener, Self::Query, Self::SignIn];
+
+    /// What `pg_stat_activity` calls it.
+    pub fn application_name(self) -> String {
+        format!("{}{}", APPLICATION_PREFIX, self.as_str())
+    }
+
+    /// What the log calls it, too.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Listener => "listener",
+            Self::Query => "query",
+            Self::SignIn => "sign-in",
+        }
+    }
+}

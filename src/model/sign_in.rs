@@ -1,0 +1,49 @@
+//! What a request turns out to be: a browser that is signed in, or one that is refused.
+
+use std::fmt;
+
+use super::browser::{AgentKey, BrowserKey};
+use super::position::Position;
+
+/// A browser that may have a contact's events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignIn {
+    /// The contact.
+    pub contact_id: i64,
+    /// The browser.
+    pub browser: BrowserKey,
+    /// Its user agent.
+    pub agent: AgentKey,
+    /// What it need not be told of, if that was ever stored.
+    pub position: Option<Position>,
+}
+
+/// Why a request is not let in. All of them look alike to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No session cookie.
+    NoCookie,
+    /// The cookie cannot be a session id, or the user agent cannot have signed in.
+    Malformed,
+    /// No session of that id: never was, or signed out.
+    UnknownSession,
+    /// Another browser signed in with this session.
+    UserAgent,
+    /// The same browser signed in again since.
+    Superseded,
+    /// The user is no contact of Icinga Notifications.
+    NoContact,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoCookie => "no session cookie",
+            Self::Malformed => "malformed session id or user agent",
+            Self::UnknownSession => "unknown session (never signed in, or signed out)",
+            Self::UserAgent => "the session was signed in by another browser",
+            Self::Superseded => "the same browser signed in again since",
+            Self::NoContact => "the user has no contact in Icinga Notifications",
+        })
+    }
+}
