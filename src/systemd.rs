@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 
 /// A listening socket that systemd passed (`sd_listen_fds(3)`).
 #[derive(Debug)]
-pub enum Passed {
+pub(crate) enum Passed {
     /// `ListenStream=` with an address.
     Tcp(TcpListener),
     /// `ListenStream=` with a path.
@@ -23,7 +23,7 @@ pub enum Passed {
 /// # Errors
 ///
 /// If one of them is no listening stream socket.
-pub fn sockets() -> io::Result<Vec<Passed>> {
+pub(crate) fn sockets() -> io::Result<Vec<Passed>> {
     let mut passed = ListenFd::from_env();
     let mut sockets = Vec::new();
     for index in 0..passed.len() {
@@ -37,17 +37,17 @@ pub fn sockets() -> io::Result<Vec<Passed>> {
 }
 
 /// Start-up is over.
-pub fn ready() {
+pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
 /// A sign of life, for the watchdog.
-pub fn alive() {
+pub(crate) fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
 /// The configuration is being read again; [`ready`] ends that.
-pub fn reloading() {
+pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(error) => debug!("the service manager was not told of a reload: {error}"),
@@ -55,7 +55,7 @@ pub fn reloading() {
 }
 
 /// The daemon is stopping.
-pub fn stopping() {
+pub(crate) fn stopping() {
     tell(&[
         NotifyState::Stopping,
         NotifyState::Status("stopping: ending streams"),

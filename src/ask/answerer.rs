@@ -16,7 +16,7 @@ use crate::model::notification::{ASK_CHANNEL, Token};
 use crate::observe::Throttle;
 
 /// How many questions may wait; people ask them by hand.
-pub const QUEUE: usize = 16;
+pub(crate) const QUEUE: usize = 16;
 
 /// How long a bridge waits until a test event counts as delivered. It takes a quarter of a second, unless the
 /// client is slow.
@@ -32,7 +32,7 @@ const SAMPLE: usize = 1000;
 
 /// The bridge's side: the task that answers.
 #[derive(Debug)]
-pub struct Answerer {
+pub(crate) struct Answerer {
     questions: mpsc::Receiver<Token>,
     queries: Queries,
     hub: Hub,
@@ -42,7 +42,7 @@ pub struct Answerer {
 
 impl Answerer {
     /// Answers `questions` about the browsers of `hub`.
-    pub fn new(questions: mpsc::Receiver<Token>, queries: Queries, hub: Hub) -> Self {
+    pub(crate) fn new(questions: mpsc::Receiver<Token>, queries: Queries, hub: Hub) -> Self {
         Self {
             questions,
             queries,
@@ -53,7 +53,7 @@ impl Answerer {
     }
 
     /// Runs until the listener is gone for good.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         while let Some(token) = self.questions.recv().await {
             // Without the right to it, there is no question to be read. Without a session, nobody waits for
             // an answer when there is one.

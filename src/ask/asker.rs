@@ -11,24 +11,24 @@ use crate::database::{Session, describe};
 use crate::model::notification::Token;
 
 /// How long the command waits for bridges. It waits no longer than they take, unless one of them hangs.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Time between two looks for answers.
 const POLL: Duration = Duration::from_millis(50);
 
 /// What came back to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answers {
+pub(crate) struct Answers {
     /// How many bridges listen on the database.
-    pub listening: usize,
+    pub(crate) listening: usize,
     /// What those answered that did, within [`PATIENCE`].
-    pub answers: Vec<Answer>,
+    pub(crate) answers: Vec<Answer>,
 }
 
 impl Answers {
     /// How many browsers were found with more than one bridge; all that there are, unless more than a thousand are
     /// with a bridge.
-    pub fn shared(&self) -> usize {
+    pub(crate) fn shared(&self) -> usize {
         let (mut once, mut twice) = (BTreeSet::new(), BTreeSet::new());
         for answer in &self.answers {
             for browser in &answer.sample {
@@ -43,7 +43,7 @@ impl Answers {
 
 /// Why a question could not be put.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The role may not write where questions are stored.
     #[error(
         "no right to write icinga_desktop.browser_position, over which bridges are asked; run: {GRANT}"
@@ -59,7 +59,7 @@ pub enum Error {
 /// # Errors
 ///
 /// [`Error`]; that no bridge answers is none.
-pub async fn ask(session: &Session, question: Question) -> Result<Answers, Error> {
+pub(crate) async fn ask(session: &Session, question: Question) -> Result<Answers, Error> {
     if !session.stores_positions {
         return Err(Error::NoRight);
     }

@@ -10,6 +10,6 @@ mod answerer;
 mod asker;
 mod question;
 
-pub use answerer::{Answerer, QUEUE};
-pub use asker::{Answers, Error, PATIENCE, ask};
-pub use question::{Answer, Question};
+pub(crate) use answerer::{Answerer, QUEUE};
+pub(crate) use asker::{Answers, PATIENCE, ask};
+pub(crate) use question::Question;

@@ -2,7 +2,7 @@
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
+pub(crate) enum Question {
     /// Show the contact's browsers a test notification: who gets it?
     Test {
         /// The contact.
@@ -24,15 +24,15 @@ impl Question {
 
 /// What a bridge answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// A random number that the bridge goes by while it runs.
-    pub bridge: i64,
+    pub(crate) bridge: i64,
     /// Browsers with open streams: the contact's, or all.
-    pub browsers: usize,
+    pub(crate) browsers: usize,
     /// How many of them got the test notification.
-    pub delivered: usize,
+    pub(crate) delivered: usize,
     /// Numbers that stand for browsers; none for a test.
-    pub sample: Vec<i64>,
+    pub(crate) sample: Vec<i64>,
 }
 
 impl Answer {

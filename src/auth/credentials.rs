@@ -59,7 +59,7 @@ impl Credentials {
     /// # Errors
     ///
     /// The database's own.
-    pub async fn signed_in_as(
+    pub(crate) async fn signed_in_as(
         &self,
         session: &Session,
     ) -> Result<Option<String>, tokio_postgres::Error> {
@@ -71,7 +71,7 @@ impl Credentials {
     /// # Errors
     ///
     /// The database's own; a refusal is a successful answer.
-    pub async fn sign_in(
+    pub(crate) async fn sign_in(
         &self,
         session: &Session,
     ) -> Result<Result<SignIn, Refusal>, tokio_postgres::Error> {

@@ -5,5 +5,5 @@ mod rechecks;
 mod revocation;
 
 pub use credentials::{Credentials, last_event_id};
-pub use rechecks::{Recheck, Rechecks};
-pub use revocation::SignIns;
+pub(crate) use rechecks::{Recheck, Rechecks};
+pub(crate) use revocation::SignIns;

@@ -11,7 +11,7 @@ pub(super) const QUEUE: usize = 4096;
 
 /// Whose sign-ins to check again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recheck {
+pub(crate) enum Recheck {
     /// This contact's.
     Contact(i64),
     /// Everybody's.
@@ -20,33 +20,33 @@ pub enum Recheck {
 
 /// Where to say whose sign-ins to check again. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Rechecks {
+pub(crate) struct Rechecks {
     queue: mpsc::Sender<Recheck>,
     changes: Arc<AtomicU64>,
 }
 
 impl Rechecks {
     /// The way to a [`SignIns`](super::SignIns) task, and its end there.
-    pub fn new() -> (Self, mpsc::Receiver<Recheck>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Recheck>) {
         let (queue, receiver) = mpsc::channel(QUEUE);
         let changes = Arc::default();
         (Self { queue, changes }, receiver)
     }
 
     /// Says that sign-ins may have changed.
-    pub fn changed(&self, recheck: Recheck) {
+    pub(crate) fn changed(&self, recheck: Recheck) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.check(recheck);
     }
 
     /// How often sign-ins may have changed so far. Whoever asks the database about one, and finds this
     /// moved when the answer is put to use, has to have it [checked](Self::check).
-    pub fn changes(&self) -> u64 {
+    pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
     /// Has sign-ins checked.
-    pub fn check(&self, recheck: Recheck) {
+    pub(crate) fn check(&self, recheck: Recheck) {
         if self.queue.try_send(recheck).is_err() {
             // The next periodic check finds it.
             debug!("sign-ins are checked later ({recheck:?}): too many changed at once");

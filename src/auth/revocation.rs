@@ -33,7 +33,7 @@ const CHUNK: usize = 1000;
 
 /// The task.
 #[derive(Debug)]
-pub struct SignIns {
+pub(crate) struct SignIns {
     rechecks: mpsc::Receiver<Recheck>,
     queries: Queries,
     hub: Hub,
@@ -42,7 +42,7 @@ pub struct SignIns {
 
 impl SignIns {
     /// Checks what `rechecks` names.
-    pub fn new(
+    pub(crate) fn new(
         rechecks: mpsc::Receiver<Recheck>,
         queries: Queries,
         hub: Hub,
@@ -57,7 +57,7 @@ impl SignIns {
     }
 
     /// Runs until the listener or the query session's keeper is gone for good.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let now = Instant::now();
         let mut check = interval_at(now + CHECK_INTERVAL, CHECK_INTERVAL);
         let mut clean_up = interval_at(now + FIRST_CLEAN_UP, CLEAN_UP_INTERVAL);

@@ -6,7 +6,7 @@ use rand::RngExt;
 
 /// Doubling, jittered, capped waiting times between attempts to connect.
 #[derive(Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
 }
 
@@ -27,14 +27,14 @@ impl Default for Backoff {
 impl Backoff {
     /// How long to wait before the next attempt: between half and all of the current step, so that
     /// several daemons do not come back in step.
-    pub fn next_delay(&mut self) -> Duration {
+    pub(crate) fn next_delay(&mut self) -> Duration {
         let step = self.next;
         self.next = (step * 2).min(BACKOFF_CAP);
         step.mul_f64(rand::rng().random_range(0.5..=1.0))
     }
 
     /// Starts over, after a success.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 }

@@ -20,15 +20,15 @@ pub enum Error {
 }
 
 /// What to do about a pooler that hands one server session to several of ours.
-pub const NO_POOLER: &str = "is a pooler in transaction mode (PgBouncer) between here and PostgreSQL? connect to PostgreSQL itself";
+pub(crate) const NO_POOLER: &str = "is a pooler in transaction mode (PgBouncer) between here and PostgreSQL? connect to PostgreSQL itself";
 
 /// What to do about a server that is a standby.
-pub const NOT_A_STANDBY: &str = "the server is a standby; name the primary, or all servers separated by commas, as \
+pub(crate) const NOT_A_STANDBY: &str = "the server is a standby; name the primary, or all servers separated by commas, as \
      the resource's host";
 
 /// What went wrong, in one line, without the parts that may quote data, and what to do where the server's
 /// words do not lead there.
-pub fn describe(error: &tokio_postgres::Error) -> String {
+pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         let text = format!("{} (SQLSTATE {})", db.message(), db.code().code());
         return match advice(db.code()) {

@@ -9,10 +9,10 @@ use tokio_postgres::error::SqlState;
 use crate::database::{NO_POOLER, describe};
 
 /// The version of `sql/install.sql` that this daemon works with.
-pub const VERSION: i32 = 2;
+pub(crate) const VERSION: i32 = 2;
 
 /// Every trigger of `sql/install.sql`, with its table.
-pub const TRIGGERS: [(&str, &str); 8] = [
+pub(crate) const TRIGGERS: [(&str, &str); 8] = [
     ("icinga_desktop_notified", "incident_history"),
     ("icinga_desktop_severity_insert", "incident"),
     ("icinga_desktop_severity_update", "incident"),
@@ -28,21 +28,21 @@ const INSTALL: &str =
     "psql -v ON_ERROR_STOP=1 -f /usr/share/icinga-desktop-bridge/sql/install.sql DATABASE";
 
 /// What gives a role the rights that it needs.
-pub const GRANT: &str = "psql -v ON_ERROR_STOP=1 -v role=ROLE -f /usr/share/icinga-desktop-bridge/sql/grants.sql DATABASE";
+pub(crate) const GRANT: &str = "psql -v ON_ERROR_STOP=1 -v role=ROLE -f /usr/share/icinga-desktop-bridge/sql/grants.sql DATABASE";
 
 /// A complete installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
     /// The schema that holds Icinga's tables.
-    pub schema: String,
+    pub(crate) schema: String,
     /// The schema of the `citext` type, without which user names would compare by case.
-    pub citext_schema: String,
+    pub(crate) citext_schema: String,
     /// Whether an incident carries its own `mute_reason` (1.0), or its object does (0.x).
-    pub mute_on_incident: bool,
+    pub(crate) mute_on_incident: bool,
     /// Whether the role may write what browsers were told.
-    pub stores_positions: bool,
+    pub(crate) stores_positions: bool,
     /// Whether the role may ask for the server's timeline; everybody may, unless an administrator has revoked that.
-    pub knows_timeline: bool,
+    pub(crate) knows_timeline: bool,
 }
 
 /// Why the installation cannot be used.
@@ -101,7 +101,7 @@ fn remedy(error: &tokio_postgres::Error) -> String {
 impl Error {
     /// Whether an administrator has to act; otherwise trying again may do: the connection broke, the
     /// server is busy or stopping, a table is locked.
-    pub fn is_permanent(&self) -> bool {
+    pub(crate) fn is_permanent(&self) -> bool {
         match self {
             // Class 42: rights, and things that do not exist.
             Self::Query(error) | Self::Refused(error) => error

@@ -22,11 +22,11 @@ use crate::observe::metrics::Metrics;
 
 /// A cheap handle on whichever query session is alive.
 #[derive(Debug, Clone)]
-pub struct Queries(watch::Receiver<Option<Arc<Session>>>);
+pub(crate) struct Queries(watch::Receiver<Option<Arc<Session>>>);
 
 impl Queries {
     /// The session, or `None` while the database is away.
-    pub fn current(&self) -> Option<Arc<Session>> {
+    pub(crate) fn current(&self) -> Option<Arc<Session>> {
         self.0
             .borrow()
             .clone()
@@ -34,7 +34,7 @@ impl Queries {
     }
 
     /// Waits for a live session; `None` once the daemon is stopping.
-    pub async fn session(&mut self) -> Option<Arc<Session>> {
+    pub(crate) async fn session(&mut self) -> Option<Arc<Session>> {
         self.0
             .wait_for(|session| session.as_ref().is_some_and(|s| !s.client.is_closed()))
             .await
@@ -45,7 +45,7 @@ impl Queries {
 
 /// Keeps a query session up and hands it to every [`Queries`].
 #[derive(Debug)]
-pub struct Keeper {
+pub(crate) struct Keeper {
     connector: Connector,
     /// What the session is for.
     purpose: DatabaseSession,
@@ -58,7 +58,7 @@ pub struct Keeper {
 impl Keeper {
     /// A keeper, not yet connected, and the handle it serves. It connects anew when told that sessions are
     /// `hung`.
-    pub fn new(
+    pub(crate) fn new(
         connector: Connector,
         purpose: DatabaseSession,
         hung: Arc<Notify>,
@@ -83,7 +83,7 @@ impl Keeper {
     /// administrator has to act. Later such findings are logged and tried again, because a running
     /// daemon has streams to keep. Whoever waits for a session goes on waiting until the keeper itself is
     /// dropped.
-    pub async fn run(&self) -> Result<(), installation::Error> {
+    pub(crate) async fn run(&self) -> Result<(), installation::Error> {
         let mut backoff = Backoff::default();
         let mut was_up = false;
         loop {

@@ -11,9 +11,10 @@ mod session;
 mod tls;
 mod types;
 
-pub use backoff::Backoff;
-pub use connect::{Connector, PgConnection, SETUP_PATIENCE};
-pub use error::{Error, NO_POOLER, NOT_A_STANDBY, describe};
-pub use keeper::{Keeper, Queries};
-pub use queries::{Bounds, Missed, NotifiedRow, Recipient};
+pub(crate) use backoff::Backoff;
+pub(crate) use connect::SETUP_PATIENCE;
+pub use connect::{Connector, PgConnection};
+pub(crate) use error::{Error, NO_POOLER, NOT_A_STANDBY, describe};
+pub(crate) use keeper::{Keeper, Queries};
+pub(crate) use queries::{Bounds, Missed, NotifiedRow, Recipient};
 pub use session::Session;

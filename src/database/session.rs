@@ -8,7 +8,7 @@ pub struct Session {
     pub(super) client: Client,
     pub(super) statements: Statements,
     /// Whether positions may be stored; otherwise they live in memory only.
-    pub stores_positions: bool,
+    pub(crate) stores_positions: bool,
 }
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Statements {
 
 impl Session {
     /// Whether the connection is gone, so that a failed query is worth repeating on the next one.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 }

@@ -28,7 +28,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Reads what browsers missed. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Replayer {
+pub(crate) struct Replayer {
     queries: Queries,
     tuning: watch::Receiver<Tuning>,
     running: Arc<Semaphore>,
@@ -36,19 +36,19 @@ pub struct Replayer {
 
 /// What a replay found.
 #[derive(Debug)]
-pub struct Replay {
+pub(crate) struct Replay {
     /// What to tell, oldest first.
-    pub events: Vec<Arc<Event>>,
+    pub(crate) events: Vec<Arc<Event>>,
     /// Whether more may be found.
-    pub more: bool,
+    pub(crate) more: bool,
 }
 
 /// A replay under way. It goes on trying until the database answers.
-pub type Running = Pin<Box<dyn Future<Output = Replay> + Send>>;
+pub(crate) type Running = Pin<Box<dyn Future<Output = Replay> + Send>>;
 
 impl Replayer {
     /// A replayer that asks `queries`, within the limits of `tuning`.
-    pub fn new(queries: Queries, tuning: watch::Receiver<Tuning>) -> Self {
+    pub(crate) fn new(queries: Queries, tuning: watch::Receiver<Tuning>) -> Self {
         Self {
             queries,
             tuning,
@@ -57,13 +57,18 @@ impl Replayer {
     }
 
     /// Everything beyond `position` and `known`, a chunk of it.
-    pub fn complete(&self, contact_id: i64, position: Position, known: Vec<i64>) -> Running {
+    pub(crate) fn complete(&self, contact_id: i64, position: Position, known: Vec<i64>) -> Running {
         self.start(contact_id, position, known, None)
     }
 
     /// What is beyond `position` and `known`, within the limits for a browser that comes back, and a
     /// summary of the rest.
-    pub fn returning(&self, contact_id: i64, position: Position, known: Vec<i64>) -> Running {
+    pub(crate) fn returning(
+        &self,
+        contact_id: i64,
+        position: Position,
+        known: Vec<i64>,
+    ) -> Running {
         let limits = self.tuning.borrow().replay;
         self.start(contact_id, position, known, Some(limits))
     }

@@ -17,21 +17,21 @@ use crate::hub::Hub;
 use crate::observe::metrics::{self, Gauges, Metrics};
 
 /// Connections at a time; who monitors needs one or two.
-pub const PENDING: u32 = 16;
+pub(crate) const PENDING: u32 = 16;
 
 /// What the answers are made of.
 #[derive(Debug, Clone)]
-pub struct Admin {
+pub(crate) struct Admin {
     /// Whether the listener hears.
-    pub hears: watch::Receiver<bool>,
+    pub(crate) hears: watch::Receiver<bool>,
     /// The session for events.
-    pub events: Queries,
+    pub(crate) events: Queries,
     /// The session for sign-ins.
-    pub sign_ins: Queries,
+    pub(crate) sign_ins: Queries,
     /// Who is connected.
-    pub hub: Hub,
+    pub(crate) hub: Hub,
     /// What was counted.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 impl Admin {
@@ -103,7 +103,7 @@ impl Admin {
 }
 
 /// The filter that answers everything.
-pub fn routes(
+pub(crate) fn routes(
     admin: Admin,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     warp::any()

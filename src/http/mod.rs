@@ -7,12 +7,12 @@
 //!
 //! [`admin`] is served on a listener of its own, to monitoring.
 
-pub mod admin;
+pub(crate) mod admin;
 mod answers;
 mod connection;
 mod hand_over;
 mod server;
 mod subscribe;
 
-pub use server::serve;
-pub use subscribe::{State, routes};
+pub(crate) use server::serve;
+pub(crate) use subscribe::{State, routes};

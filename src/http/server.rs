@@ -23,7 +23,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 ///
 /// Ends when `stop` says so: it accepts no more, and answers those who were accepted, because a proxy whose
 /// request is cut says 502 to a browser, which then never comes back.
-pub async fn serve<F>(
+pub(crate) async fn serve<F>(
     mut listener: Listeners,
     pending: u32,
     filter: F,

@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the handlers need, built once.
 #[derive(Debug, Clone)]
-pub struct State {
+pub(crate) struct State {
     queries: Queries,
     browsers: browser::Shared,
     rechecks: Rechecks,
@@ -57,7 +57,7 @@ pub struct State {
 
 impl State {
     /// The handlers' state.
-    pub fn new(
+    pub(crate) fn new(
         hub: Hub,
         queries: Queries,
         replayer: Replayer,
@@ -82,7 +82,7 @@ impl State {
 }
 
 /// The filter that answers everything.
-pub fn routes(
+pub(crate) fn routes(
     state: State,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     warp::any()

@@ -14,22 +14,22 @@ const RECENT: usize = 64;
 /// What a browser was told, shared by its task, the next task of the same browser, and whoever stores
 /// it.
 #[derive(Debug, Clone)]
-pub struct Memory(Arc<Mutex<Remembered>>);
+pub(crate) struct Memory(Arc<Mutex<Remembered>>);
 
 /// The content of a [`Memory`].
 #[derive(Debug)]
-pub struct Remembered {
+pub(crate) struct Remembered {
     /// What need not be told any more. It moves when an event is delivered, not when it is written.
-    pub position: Position,
+    pub(crate) position: Position,
     /// The rows of the last events that were delivered, and their incidents: by these a row is known again if its id may
     /// have been given to another one.
-    pub recent: VecDeque<(i64, i64)>,
+    pub(crate) recent: VecDeque<(i64, i64)>,
     /// Undelivered events that no history row stands for, so that no replay would find them.
-    pub leftovers: Vec<Arc<Event>>,
+    pub(crate) leftovers: Vec<Arc<Event>>,
     /// Whether `position` has changed since it was last stored.
-    pub unstored: bool,
+    pub(crate) unstored: bool,
     /// When `position` last changed, or the browser was last here.
-    pub touched: Instant,
+    pub(crate) touched: Instant,
 }
 
 impl Memory {
@@ -44,7 +44,7 @@ impl Memory {
     }
 
     /// Locks it, for a few statements without an await.
-    pub fn lock(&self) -> MutexGuard<'_, Remembered> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Remembered> {
         // Every statement under this lock leaves it valid, so a panic elsewhere need not spread.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -52,7 +52,7 @@ impl Memory {
 
 impl Remembered {
     /// Takes note that an event was delivered.
-    pub fn delivered(&mut self, event: &Event) {
+    pub(crate) fn delivered(&mut self, event: &Event) {
         self.position.extend(event.history_ids.iter().copied());
         for history_id in &event.history_ids {
             self.recent.push_back((*history_id, event.incident_id));

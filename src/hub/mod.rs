@@ -4,6 +4,6 @@ mod memory;
 mod positions;
 mod registry;
 
-pub use memory::{Memory, Remembered};
-pub use positions::{Positions, Told};
-pub use registry::{Command, Full, Handed, Hub, MAX_STREAMS, Mailbox, Message, Place};
+pub(crate) use memory::Memory;
+pub(crate) use positions::Positions;
+pub(crate) use registry::{Command, Full, Handed, Hub, Mailbox, Message, Place};

@@ -32,20 +32,20 @@ const CHUNK: usize = 1000;
 
 /// What a browser was told, seen for a while without its lock.
 #[derive(Debug)]
-pub struct Told {
+pub(crate) struct Told {
     /// The contact.
-    pub contact_id: i64,
+    pub(crate) contact_id: i64,
     /// The browser.
-    pub key: BrowserKey,
+    pub(crate) key: BrowserKey,
     /// As [`Remembered::position`].
-    pub position: Position,
+    pub(crate) position: Position,
     /// As [`Remembered::recent`].
-    pub recent: VecDeque<(i64, i64)>,
+    pub(crate) recent: VecDeque<(i64, i64)>,
 }
 
 impl Hub {
     /// What all browsers that are remembered were told.
-    pub fn told(&self) -> Vec<Told> {
+    pub(crate) fn told(&self) -> Vec<Told> {
         let state = self.state();
         let memories = state.memories.iter();
         memories
@@ -63,7 +63,7 @@ impl Hub {
 
     /// Follows a timeline from now on. `told` is what browsers were told of it, as far as that was looked up; what was
     /// delivered meanwhile is of it as well. Browsers look for the rest.
-    pub fn follow(&self, timeline: Timeline, told: Vec<(Told, Position)>) {
+    pub(crate) fn follow(&self, timeline: Timeline, told: Vec<(Told, Position)>) {
         let another = !told.is_empty();
         let mut state = self.state();
         state.timeline = Some(timeline);
@@ -88,7 +88,7 @@ impl Hub {
     }
 
     /// Positions that have changed since this was last asked.
-    pub fn unstored_positions(&self) -> Vec<(BrowserKey, Position)> {
+    pub(crate) fn unstored_positions(&self) -> Vec<(BrowserKey, Position)> {
         let memories: Vec<_> = self
             .state()
             .memories
@@ -105,7 +105,7 @@ impl Hub {
     }
 
     /// Takes [`Hub::unstored_positions`] back: they could not be stored.
-    pub fn still_unstored(&self, positions: &[(BrowserKey, Position)]) {
+    pub(crate) fn still_unstored(&self, positions: &[(BrowserKey, Position)]) {
         let keys: HashSet<_> = positions.iter().map(|(key, _)| *key).collect();
         for ((_, key), memory) in &self.state().memories {
             if keys.contains(key) {
@@ -115,7 +115,7 @@ impl Hub {
     }
 
     /// Forgets browsers that have not been here for `age`.
-    pub fn forget(&self, age: Duration) {
+    pub(crate) fn forget(&self, age: Duration) {
         let mut state = self.state();
         let State {
             recipients,
@@ -133,7 +133,7 @@ impl Hub {
 
 /// The task.
 #[derive(Debug)]
-pub struct Positions {
+pub(crate) struct Positions {
     hub: Hub,
     queries: Queries,
     failed: Throttle,
@@ -144,7 +144,7 @@ pub struct Positions {
 
 impl Positions {
     /// Stores the positions of `hub` through `queries`.
-    pub fn new(hub: Hub, queries: Queries) -> Self {
+    pub(crate) fn new(hub: Hub, queries: Queries) -> Self {
         Self {
             hub,
             queries,
@@ -156,7 +156,7 @@ impl Positions {
 
     /// Stores what has changed, once a second and a last time when `stop` says so; as soon as the
     /// database is back if it was away. Not to be cancelled: what was being stored would count as stored.
-    pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+    pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What the database did not take is due as soon as it is back.

@@ -28,7 +28,7 @@ use crate::net::Socket;
 
 /// Streams per browser: Icinga Web's service worker lets two tabs through, and its manual promises
 /// no more.
-pub const MAX_STREAMS: usize = 2;
+pub(crate) const MAX_STREAMS: usize = 2;
 
 /// How many messages a contact's broadcast channel holds for browsers that have not looked yet. A
 /// message is everything that one query of the resolver found for the contact, so that a storm is a few
@@ -37,7 +37,7 @@ const BROADCAST_CAPACITY: usize = 8;
 
 /// What a contact's browsers are told.
 #[derive(Debug, Clone)]
-pub enum Message {
+pub(crate) enum Message {
     /// The events that one query of the resolver found, in order. One without bytes is not shown: it
     /// only says that its rows are done.
     Events(Arc<[Arc<Event>]>),
@@ -49,7 +49,7 @@ pub enum Message {
 
 /// What a browser's task is told.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// A connection has been handed over: it is a stream from now on.
     Stream(Box<Handed>),
     /// Find out which streams are still alive, and answer when it is known.
@@ -68,33 +68,33 @@ pub enum Command {
 
 /// A connection on its way to its browser's task.
 #[derive(Debug)]
-pub struct Handed {
+pub(crate) struct Handed {
     /// The connection.
-    pub socket: Socket,
+    pub(crate) socket: Socket,
     /// The head of the answer and the first bytes of its body, still to be written.
-    pub head: bytes::Bytes,
+    pub(crate) head: bytes::Bytes,
     /// Its place among the browser's streams.
-    pub place: Place,
+    pub(crate) place: Place,
 }
 
 /// What a new browser's task works on.
 #[derive(Debug)]
-pub struct Mailbox {
+pub(crate) struct Mailbox {
     /// The contact's events.
-    pub messages: broadcast::Receiver<Message>,
+    pub(crate) messages: broadcast::Receiver<Message>,
     /// What else happens. Closed once the last [`Place`] is gone.
-    pub commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     /// What the browser was told.
-    pub memory: Memory,
+    pub(crate) memory: Memory,
     /// The contact.
-    pub contact_id: i64,
+    pub(crate) contact_id: i64,
     /// The browser.
-    pub key: BrowserKey,
+    pub(crate) key: BrowserKey,
 }
 
 /// Why there is no place for a stream.
 #[derive(Debug)]
-pub enum Full {
+pub(crate) enum Full {
     /// The browser has its two. Resolves when it is known whether they are alive.
     Browser(oneshot::Receiver<()>),
     /// The daemon has as many streams as it can hold.
@@ -105,7 +105,7 @@ pub enum Full {
 
 /// A cheap handle on the hub.
 #[derive(Debug, Clone)]
-pub struct Hub(pub(super) Arc<Shared>);
+pub(crate) struct Hub(pub(super) Arc<Shared>);
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -141,7 +141,7 @@ pub(super) struct Browser {
 
 impl Hub {
     /// A hub for at most `max_streams` streams.
-    pub fn new(max_streams: usize) -> Self {
+    pub(crate) fn new(max_streams: usize) -> Self {
         Self(Arc::new(Shared {
             max_streams,
             state: Mutex::default(),
@@ -155,7 +155,7 @@ impl Hub {
     }
 
     /// Whether a browser was here before, as far as this process remembers.
-    pub fn remembers(&self, contact_id: i64, key: BrowserKey) -> bool {
+    pub(crate) fn remembers(&self, contact_id: i64, key: BrowserKey) -> bool {
         self.state().memories.contains_key(&(contact_id, key))
     }
 
@@ -167,7 +167,7 @@ impl Hub {
     /// # Errors
     ///
     /// [`Full`].
-    pub fn enter(&self, sign_in: &SignIn) -> Result<(Place, Option<Mailbox>), Full> {
+    pub(crate) fn enter(&self, sign_in: &SignIn) -> Result<(Place, Option<Mailbox>), Full> {
         let (contact_id, key) = (sign_in.contact_id, sign_in.browser);
         let mut guard = self.state();
         let state = &mut *guard;
@@ -233,17 +233,17 @@ impl Hub {
     }
 
     /// Whether anybody would see an event of this contact.
-    pub fn has(&self, contact_id: i64) -> bool {
+    pub(crate) fn has(&self, contact_id: i64) -> bool {
         self.state().recipients.contains_key(&contact_id)
     }
 
     /// Whether nobody is connected at all.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.state().recipients.is_empty()
     }
 
     /// Gives a contact's browsers `events`. Returns whether there are any browsers.
-    pub fn publish(&self, contact_id: i64, events: Vec<Arc<Event>>) -> bool {
+    pub(crate) fn publish(&self, contact_id: i64, events: Vec<Arc<Event>>) -> bool {
         self.state()
             .recipients
             .get(&contact_id)
@@ -257,7 +257,7 @@ impl Hub {
 
     /// Gives each of a contact's browsers a test event, outside of the order of real ones. Returns for each
     /// of them what resolves when the event counts as delivered, or with an error if it cannot.
-    pub fn test(&self, contact_id: i64, event: &Arc<Event>) -> Vec<oneshot::Receiver<()>> {
+    pub(crate) fn test(&self, contact_id: i64, event: &Arc<Event>) -> Vec<oneshot::Receiver<()>> {
         let state = self.state();
         let Some(recipient) = state.recipients.get(&contact_id) else {
             return Vec::new();
@@ -273,19 +273,19 @@ impl Hub {
     }
 
     /// Every browser with open streams.
-    pub fn all_browsers(&self) -> Vec<BrowserKey> {
+    pub(crate) fn all_browsers(&self) -> Vec<BrowserKey> {
         let state = self.state();
         let browsers = state.recipients.values().flat_map(|r| r.browsers.keys());
         browsers.copied().collect()
     }
 
     /// Tells every browser that something may have been missed.
-    pub fn gap(&self) {
+    pub(crate) fn gap(&self) {
         self.tell_all(&Message::Gap);
     }
 
     /// Tells every browser that settings have changed.
-    pub fn retune(&self) {
+    pub(crate) fn retune(&self) {
         self.tell_all(&Message::Retuned);
     }
 
@@ -298,39 +298,39 @@ impl Hub {
 
     /// Every history row up to this id is settled, and was published if it had to be: whoever has
     /// taken all messages need not look below it again.
-    pub fn settled(&self) -> i64 {
+    pub(crate) fn settled(&self) -> i64 {
         self.0.settled.load(Ordering::Acquire)
     }
 
     /// Raises [`Hub::settled`], if the id is one of the `timeline` that the hub follows.
-    pub fn settle(&self, history_id: i64, timeline: Option<&Timeline>) {
+    pub(crate) fn settle(&self, history_id: i64, timeline: Option<&Timeline>) {
         if self.state().timeline.as_ref() == timeline {
             self.0.settled.fetch_max(history_id, Ordering::AcqRel);
         }
     }
 
     /// Open streams.
-    pub fn streams(&self) -> usize {
+    pub(crate) fn streams(&self) -> usize {
         self.state().streams
     }
 
     /// How many streams there may be.
-    pub fn max_streams(&self) -> usize {
+    pub(crate) fn max_streams(&self) -> usize {
         self.0.max_streams
     }
 
     /// How many contacts have open streams.
-    pub fn users(&self) -> usize {
+    pub(crate) fn users(&self) -> usize {
         self.state().recipients.len()
     }
 
     /// Contacts with open streams.
-    pub fn contacts(&self) -> Vec<i64> {
+    pub(crate) fn contacts(&self) -> Vec<i64> {
         self.state().recipients.keys().copied().collect()
     }
 
     /// The browsers of a contact that have open streams, and with which user agent they signed in.
-    pub fn browsers(&self, contact_id: i64) -> Vec<(BrowserKey, AgentKey)> {
+    pub(crate) fn browsers(&self, contact_id: i64) -> Vec<(BrowserKey, AgentKey)> {
         self.state()
             .recipients
             .get(&contact_id)
@@ -344,7 +344,7 @@ impl Hub {
     }
 
     /// Ends a browser whose sign-in is not valid any more, and forgets it.
-    pub fn revoke(&self, contact_id: i64, key: BrowserKey) {
+    pub(crate) fn revoke(&self, contact_id: i64, key: BrowserKey) {
         let mut state = self.state();
         state.memories.remove(&(contact_id, key));
         let recipient = state.recipients.get(&contact_id);
@@ -355,7 +355,7 @@ impl Hub {
     }
 
     /// Lets nobody in any more and ends all streams; `retry_ms` is asked for each of them.
-    pub fn stop(&self, mut retry_ms: impl FnMut() -> u32) {
+    pub(crate) fn stop(&self, mut retry_ms: impl FnMut() -> u32) {
         let mut state = self.state();
         state.stopping = true;
         let recipients = state.recipients.values();
@@ -397,7 +397,7 @@ impl Hub {
 
 /// One of a browser's places. Dropping it frees the place.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     hub: Hub,
     contact_id: i64,
     key: BrowserKey,
@@ -405,7 +405,7 @@ pub struct Place {
 
 impl Place {
     /// Makes `socket` a stream of the browser that this place belongs to.
-    pub fn hand_over(self, socket: Socket, head: bytes::Bytes) {
+    pub(crate) fn hand_over(self, socket: Socket, head: bytes::Bytes) {
         let commands = self.hub.commands(self.contact_id, self.key);
         let command = Command::Stream(Box::new(Handed {
             socket,

@@ -10,7 +10,7 @@ use crate::model::timeline::Tide;
 /// Everybody can hear beats and send what looks like one. So all that travels is a mark that was never used before, and it
 /// counts once.
 #[derive(Debug, Clone, Default)]
-pub struct Expected(Arc<Mutex<Option<(Token, u64, Tide)>>>);
+pub(crate) struct Expected(Arc<Mutex<Option<(Token, u64, Tide)>>>);
 
 impl Expected {
     /// Expects beat `number` of the `tide` from now on, and no other. Returns the mark to send.
@@ -21,7 +21,7 @@ impl Expected {
     }
 
     /// Which beat this is, if it is the expected one.
-    pub fn take(&self, token: &Token) -> Option<(u64, Tide)> {
+    pub(crate) fn take(&self, token: &Token) -> Option<(u64, Tide)> {
         self.lock()
             .take_if(|(expected, ..)| expected == token)
             .map(|(_, number, tide)| (number, tide))

@@ -31,22 +31,22 @@ use crate::resolve::{QUEUE, Received};
 
 /// Where the listener sends what it hears.
 #[derive(Debug)]
-pub struct Outlets {
+pub(crate) struct Outlets {
     /// To the resolver.
-    pub queue: mpsc::Sender<Received>,
+    pub(crate) queue: mpsc::Sender<Received>,
     /// To whoever ends streams whose sign-in is not valid any more.
-    pub rechecks: Rechecks,
+    pub(crate) rechecks: Rechecks,
     /// To whoever answers the questions of commands.
-    pub questions: mpsc::Sender<Token>,
+    pub(crate) questions: mpsc::Sender<Token>,
     /// To the pulse: which beat of its own came back.
-    pub beats: watch::Sender<u64>,
+    pub(crate) beats: watch::Sender<u64>,
     /// Whether the session listens: what makes the daemon ready.
-    pub hears: watch::Sender<bool>,
+    pub(crate) hears: watch::Sender<bool>,
 }
 
 /// The listener's task.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     connector: Connector,
     outlets: Outlets,
     /// A gap that did not fit into the queue yet.
@@ -62,7 +62,7 @@ pub struct Listener {
 
 impl Listener {
     /// A listener that sends what it hears to `outlets`, and connects anew when told that it is `deaf`.
-    pub fn new(
+    pub(crate) fn new(
         connector: Connector,
         outlets: Outlets,
         expected: Expected,
@@ -82,7 +82,7 @@ impl Listener {
     }
 
     /// Listens for ever, connecting again whenever the session ends.
-    pub async fn run(mut self) -> Infallible {
+    pub(crate) async fn run(mut self) -> Infallible {
         let mut backoff = Backoff::default();
         loop {
             let Err(reason) = self.listen(&mut backoff).await;

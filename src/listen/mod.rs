@@ -4,6 +4,6 @@ mod beat;
 mod listener;
 mod pulse;
 
-pub use beat::Expected;
-pub use listener::{Listener, Outlets};
-pub use pulse::Pulse;
+pub(crate) use beat::Expected;
+pub(crate) use listener::{Listener, Outlets};
+pub(crate) use pulse::Pulse;

@@ -29,7 +29,7 @@ const SILENT_BEATS: u32 = 2;
 
 /// The pulse's task.
 #[derive(Debug)]
-pub struct Pulse {
+pub(crate) struct Pulse {
     queries: Queries,
     expected: Expected,
     beats: watch::Receiver<u64>,
@@ -43,7 +43,7 @@ impl Pulse {
     /// A pulse that is sent through `queries`, comes back as `beats` while the listener `hears`, and
     /// tells it that it is `deaf` if not; and tells the keepers of sessions that they are `hung` if a beat
     /// cannot even be sent.
-    pub fn new(
+    pub(crate) fn new(
         queries: Queries,
         expected: Expected,
         beats: watch::Receiver<u64>,
@@ -63,7 +63,7 @@ impl Pulse {
     }
 
     /// Beats until the daemon stops.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut silent = 0;
         loop {
             // While the database is known to be away, which a restart would not mend, that is life enough.

@@ -15,18 +15,18 @@ impl BrowserKey {
     }
 
     /// A key that the database made. One of another length, which SHA-256 does not make, is nobody's.
-    pub fn from_digest(digest: &[u8]) -> Self {
+    pub(crate) fn from_digest(digest: &[u8]) -> Self {
         Self(digest.try_into().unwrap_or_default())
     }
 
     /// A number that stands for the browser on every bridge.
-    pub fn number(&self) -> i64 {
+    pub(crate) fn number(&self) -> i64 {
         let (first, _) = self.0.split_first_chunk().unwrap_or((&[0; 8], &[]));
         i64::from_be_bytes(*first)
     }
 
     /// The digest.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
@@ -41,16 +41,16 @@ impl fmt::Debug for BrowserKey {
 
 /// With which user agent a browser signed in: enough of a digest to see that it is another one now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct AgentKey([u8; 8]);
+pub(crate) struct AgentKey([u8; 8]);
 
 impl AgentKey {
     /// The key of a user agent.
-    pub fn new(user_agent: &str) -> Self {
+    pub(crate) fn new(user_agent: &str) -> Self {
         Self::from_digest(&Sha256::digest(user_agent))
     }
 
     /// The key of a SHA-256 digest that the database made.
-    pub fn from_digest(digest: &[u8]) -> Self {
+    pub(crate) fn from_digest(digest: &[u8]) -> Self {
         Self(digest.first_chunk().copied().unwrap_or_default())
     }
 }

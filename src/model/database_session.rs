@@ -1,11 +1,11 @@
 //! Which of the daemon's sessions with the database, as log, metrics and `pg_stat_activity` call it.
 
 /// What our sessions are called in `pg_stat_activity`; behind it comes what each is for.
-pub const APPLICATION_PREFIX: &str = "icinga-desktop-bridge ";
+pub(crate) const APPLICATION_PREFIX: &str = "icinga-desktop-bridge ";
 
 /// The sessions with the database, as a label calls them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DatabaseSession {
+pub(crate) enum DatabaseSession {
     /// The one that listens.
     Listener,
     /// The one that reads events.
@@ -16,15 +16,15 @@ pub enum DatabaseSession {
 
 impl DatabaseSession {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Listener, Self::Query, Self::SignIn];
+    pub(crate) const ALL: [Self; 3] = [Self::Listener, Self::Query, Self::SignIn];
 
     /// What `pg_stat_activity` calls it.
-    pub fn application_name(self) -> String {
+    pub(crate) fn application_name(self) -> String {
         format!("{}{}", APPLICATION_PREFIX, self.as_str())
     }
 
     /// What the log calls it, too.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Listener => "listener",
             Self::Query => "query",

@@ -1,7 +1,7 @@
 //! Plain values that the stages pass on.
 
 pub mod browser;
-pub mod database_session;
+pub(crate) mod database_session;
 pub mod event;
 pub mod notification;
 pub mod position;

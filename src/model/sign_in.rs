@@ -7,15 +7,15 @@ use super::position::Position;
 
 /// A browser that may have a contact's events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignIn {
+pub(crate) struct SignIn {
     /// The contact.
-    pub contact_id: i64,
+    pub(crate) contact_id: i64,
     /// The browser.
-    pub browser: BrowserKey,
+    pub(crate) browser: BrowserKey,
     /// Its user agent.
-    pub agent: AgentKey,
+    pub(crate) agent: AgentKey,
     /// What it need not be told of, if that was ever stored.
-    pub position: Option<Position>,
+    pub(crate) position: Option<Position>,
 }
 
 /// Why a request is not let in. All of them look alike to the client.

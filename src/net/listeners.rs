@@ -34,7 +34,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The listening sockets.
 #[derive(Debug)]
-pub struct Listeners {
+pub(crate) struct Listeners {
     sockets: Vec<Accepting>,
     /// Of a Unix socket that we made, and remove.
     path: Option<PathBuf>,
@@ -49,7 +49,7 @@ enum Accepting {
 
 /// There is nothing to listen on.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A socket could not be bound.
     #[error(
         "cannot listen on {address}: {source}; check [daemon] {keys}, and who else listens there"
@@ -74,7 +74,7 @@ impl Listeners {
     /// # Errors
     ///
     /// If nothing could be bound, or what systemd passed is no listening stream socket.
-    pub async fn open(daemon: &Daemon) -> Result<Self, Error> {
+    pub(crate) async fn open(daemon: &Daemon) -> Result<Self, Error> {
         let passed = systemd::sockets().map_err(Error::Passed)?;
         if passed.is_empty() {
             return Self::bind(daemon).await;
@@ -137,7 +137,7 @@ impl Listeners {
     /// # Errors
     ///
     /// If it could not be bound.
-    pub fn bind_admin(address: SocketAddr) -> Result<Self, Error> {
+    pub(crate) fn bind_admin(address: SocketAddr) -> Result<Self, Error> {
         let listener = bind_tcp(address).map_err(|source| Error::Bind {
             address: address.to_string(),
             keys: "admin",

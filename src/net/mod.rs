@@ -3,5 +3,5 @@
 mod listeners;
 mod socket;
 
-pub use listeners::{Error, Listeners};
-pub use socket::Socket;
+pub(crate) use listeners::Listeners;
+pub(crate) use socket::Socket;

@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// An accepted connection.
 #[derive(Debug)]
-pub enum Socket {
+pub(crate) enum Socket {
     /// From a TCP listener.
     Tcp(TcpStream),
     /// From a Unix socket.

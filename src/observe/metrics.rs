@@ -30,11 +30,11 @@ const LATENCY_BUCKETS: [f64; 14] = [
 ];
 
 /// The form that [`Inner::render`] writes, as an HTTP content type (OpenMetrics 1.0.0, section 4.1).
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The counters, cheap to clone: every clone counts into the same ones.
 #[derive(Debug, Clone, Default)]
-pub struct Metrics(Arc<Inner>);
+pub(crate) struct Metrics(Arc<Inner>);
 
 impl std::ops::Deref for Metrics {
     type Target = Inner;
@@ -48,33 +48,33 @@ type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 
 /// The counters themselves.
 #[derive(Debug)]
-pub struct Inner {
+pub(crate) struct Inner {
     /// Notifications received on our channels.
-    pub notifications: Counter,
+    pub(crate) notifications: Counter,
     /// Those of them that were not what the triggers send.
-    pub notifications_malformed: Counter,
+    pub(crate) notifications_malformed: Counter,
     /// Notifications dropped because the resolver's queue was full; a gap follows.
-    pub notifications_overflowed: Counter,
+    pub(crate) notifications_overflowed: Counter,
     /// Gaps: times at which something may have been missed.
-    pub gaps: Counter,
+    pub(crate) gaps: Counter,
     /// Events handed to a recipient's broadcast channel.
-    pub events: Counter,
+    pub(crate) events: Counter,
     /// Events written to a stream.
-    pub events_written: Counter,
+    pub(crate) events_written: Counter,
     /// Those of them that count as delivered.
-    pub events_delivered: Counter,
+    pub(crate) events_delivered: Counter,
     /// Those of them whose stream ended before.
-    pub events_returned: Counter,
+    pub(crate) events_returned: Counter,
     /// Events that found no room and that no replay finds either.
-    pub events_dropped: Counter,
+    pub(crate) events_dropped: Counter,
     /// From hearing a notification to the socket of a stream, in seconds.
-    pub latency: Histogram,
+    pub(crate) latency: Histogram,
     /// Times a browser fell behind its broadcast channel or its own queue.
-    pub lags: Counter,
+    pub(crate) lags: Counter,
     /// Complete replays that were started for browsers with open streams.
-    pub replays: Counter,
+    pub(crate) replays: Counter,
     /// Browsers whose streams were ended because their sign-in was not valid any more.
-    pub revoked: Counter,
+    pub(crate) revoked: Counter,
     outcomes: Labelled,
     refused: Labelled,
     postponed: Labelled,
@@ -83,7 +83,7 @@ pub struct Inner {
 
 /// Why a browser was told to come back although nothing is wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Postponed {
+pub(crate) enum Postponed {
     /// The database did not answer.
     Database,
     /// Every place for a stream is taken.
@@ -130,15 +130,15 @@ fn refusal_label(refusal: Refusal) -> &'static str {
 
 /// What is known elsewhere, at the moment of reading.
 #[derive(Debug, Clone, Copy)]
-pub struct Gauges {
+pub(crate) struct Gauges {
     /// Open streams.
-    pub streams: usize,
+    pub(crate) streams: usize,
     /// How many there may be.
-    pub max_streams: usize,
+    pub(crate) max_streams: usize,
     /// Contacts with open streams.
-    pub users: usize,
+    pub(crate) users: usize,
     /// Whether the listener hears, and the query and sign-in sessions are up.
-    pub database: [bool; 3],
+    pub(crate) database: [bool; 3],
 }
 
 impl Default for Inner {
@@ -181,27 +181,27 @@ impl Default for Inner {
 
 impl Inner {
     /// Counts a request that was not let in.
-    pub fn refuse(&self, refusal: Refusal) {
+    pub(crate) fn refuse(&self, refusal: Refusal) {
         let reason = refusal_label(refusal);
         self.refused.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// Counts a stream more than a browser may have.
-    pub fn refuse_third_stream(&self) {
+    pub(crate) fn refuse_third_stream(&self) {
         self.refused
             .get_or_create(&[("reason", THIRD_STREAM)])
             .inc();
     }
 
     /// Counts a browser that was told to come back.
-    pub fn postpone(&self, why: Postponed) {
+    pub(crate) fn postpone(&self, why: Postponed) {
         self.postponed
             .get_or_create(&[("reason", why.label())])
             .inc();
     }
 
     /// Counts a session with the database that was lost.
-    pub fn reconnect(&self, session: DatabaseSession) {
+    pub(crate) fn reconnect(&self, session: DatabaseSession) {
         self.reconnects
             .get_or_create(&[("session", session.as_str())])
             .inc();
@@ -212,7 +212,7 @@ impl Inner {
     /// # Errors
     ///
     /// What writing to a `String` cannot fail with.
-    pub fn render(&self, gauges: &Gauges) -> Result<String, fmt::Error> {
+    pub(crate) fn render(&self, gauges: &Gauges) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry(gauges))?;
         Ok(text)

@@ -1,7 +1,7 @@
 //! What an administrator sees: log and metrics.
 
 pub mod logging;
-pub mod metrics;
+pub(crate) mod metrics;
 mod throttle;
 
-pub use throttle::Throttle;
+pub(crate) use throttle::Throttle;

@@ -7,7 +7,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// One kind of trouble that may come in bursts.
 #[derive(Debug, Default)]
-pub struct Throttle {
+pub(crate) struct Throttle {
     last: Option<Instant>,
     swallowed: u64,
 }
@@ -15,7 +15,7 @@ pub struct Throttle {
 impl Throttle {
     /// Counts one occurrence. `Some` if a line is due: what to append to it, to tell how many were
     /// swallowed since the last one.
-    pub fn take(&mut self) -> Option<String> {
+    pub(crate) fn take(&mut self) -> Option<String> {
         if self.last.is_some_and(|last| last.elapsed() < INTERVAL) {
             self.swallowed += 1;
             return None;

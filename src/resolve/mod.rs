@@ -6,6 +6,6 @@ mod resolver;
 mod settling;
 
 pub use fold::{Announcement, Fold};
-pub use queue::{QUEUE, Received};
-pub use resolver::Resolver;
+pub(crate) use queue::{QUEUE, Received};
+pub(crate) use resolver::Resolver;
 pub use settling::Settling;

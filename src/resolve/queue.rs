@@ -7,11 +7,11 @@ use crate::model::timeline::Tide;
 
 /// How many notifications may wait for the resolver: a transaction that notifies 100,000 contacts
 /// fits, at 64 bytes each.
-pub const QUEUE: usize = 1 << 17;
+pub(crate) const QUEUE: usize = 1 << 17;
 
 /// What the listener tells the resolver.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Received {
+pub(crate) enum Received {
     /// A trigger sent this.
     Notification {
         /// What it says.

@@ -28,7 +28,7 @@ const BATCH: usize = 512;
 
 /// The resolver's task.
 #[derive(Debug)]
-pub struct Resolver {
+pub(crate) struct Resolver {
     queue: mpsc::Receiver<Received>,
     queries: Queries,
     hub: Hub,
@@ -37,7 +37,7 @@ pub struct Resolver {
 
 impl Resolver {
     /// A resolver between the listener's queue and the hub.
-    pub fn new(
+    pub(crate) fn new(
         queue: mpsc::Receiver<Received>,
         queries: Queries,
         hub: Hub,
@@ -52,7 +52,7 @@ impl Resolver {
     }
 
     /// Runs until the listener or the query session's keeper is gone for good.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut fold = Fold::default();
         let mut settling = Settling::default();
         let mut received = Vec::new();

@@ -9,34 +9,34 @@ use crate::database::types::Text;
 
 /// A `notified` history row of a contact that can be told.
 #[derive(Debug)]
-pub struct NotifiedRow {
+pub(crate) struct NotifiedRow {
     /// `incident_history.id`.
-    pub history_id: i64,
+    pub(crate) history_id: i64,
     /// Whom the row notifies.
-    pub contact_id: i64,
+    pub(crate) contact_id: i64,
     /// The incident.
-    pub incident_id: i64,
+    pub(crate) incident_id: i64,
     /// Milliseconds since the epoch.
-    pub time_ms: i64,
+    pub(crate) time_ms: i64,
     /// The incident's present severity.
-    pub severity: String,
+    pub(crate) severity: String,
     /// The object's name, cut to what an event can hold.
-    pub title: String,
+    pub(crate) title: String,
     /// The row's message, cut likewise.
-    pub message: Option<String>,
+    pub(crate) message: Option<String>,
 }
 
 /// A contact that is to be told of an incident although no history row says so.
 #[derive(Debug)]
-pub struct Recipient {
+pub(crate) struct Recipient {
     /// The incident.
-    pub incident_id: i64,
+    pub(crate) incident_id: i64,
     /// The contact.
-    pub contact_id: i64,
+    pub(crate) contact_id: i64,
     /// The object's name, cut to what an event can hold.
-    pub title: String,
+    pub(crate) title: String,
     /// The incident's present severity.
-    pub severity: String,
+    pub(crate) severity: String,
 }
 
 /// The SQL of [`Session::notified`].
@@ -97,7 +97,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says, here and below.
-    pub async fn notified(&self, history_ids: &[i64]) -> Result<Vec<NotifiedRow>, Error> {
+    pub(crate) async fn notified(&self, history_ids: &[i64]) -> Result<Vec<NotifiedRow>, Error> {
         let rows = self
             .client
             .query(&self.statements.notified, &[&history_ids])
@@ -123,7 +123,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn recipients(&self, incident_ids: &[i64]) -> Result<Vec<Recipient>, Error> {
+    pub(crate) async fn recipients(&self, incident_ids: &[i64]) -> Result<Vec<Recipient>, Error> {
         let rows = self
             .client
             .query(&self.statements.recipients, &[&incident_ids])

@@ -7,8 +7,8 @@ mod questions;
 pub(super) mod replay;
 pub(super) mod sign_ins;
 
-pub use events::{NotifiedRow, Recipient};
-pub use replay::{Bounds, Missed};
+pub(crate) use events::{NotifiedRow, Recipient};
+pub(crate) use replay::{Bounds, Missed};
 
 use crate::model::event::TEXT_LIMIT;
 

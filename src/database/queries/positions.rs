@@ -29,7 +29,11 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn start(&self, contact_id: i64, settled: i64) -> Result<(Position, i64), Error> {
+    pub(crate) async fn start(
+        &self,
+        contact_id: i64,
+        settled: i64,
+    ) -> Result<(Position, i64), Error> {
         let row = self
             .client
             .query_one(&self.statements.start, &[&contact_id, &settled])
@@ -43,7 +47,10 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn store_positions(&self, positions: &[(BrowserKey, Position)]) -> Result<(), Error> {
+    pub(crate) async fn store_positions(
+        &self,
+        positions: &[(BrowserKey, Position)],
+    ) -> Result<(), Error> {
         let keys: Vec<&[u8]> = positions.iter().map(|(key, _)| key.as_bytes()).collect();
         let floors: Vec<i64> = positions
             .iter()
@@ -75,7 +82,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn positions(
+    pub(crate) async fn positions(
         &self,
         browsers: &[BrowserKey],
     ) -> Result<HashMap<BrowserKey, Position>, Error> {
@@ -104,7 +111,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn existing(
+    pub(crate) async fn existing(
         &self,
         history_ids: &[i64],
     ) -> Result<(HashSet<(i64, i64, i64)>, i64), Error> {

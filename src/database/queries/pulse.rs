@@ -44,7 +44,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn tide(&self) -> Result<Tide, Error> {
+    pub(crate) async fn tide(&self) -> Result<Tide, Error> {
         let row = self.client.query_one(&self.statements.tide, &[]).await?;
         // Full transaction ids have 64 bits, of which the first is never set.
         let transaction = |index| {
@@ -64,7 +64,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn timeline(&self) -> Result<Option<Timeline>, Error> {
+    pub(crate) async fn timeline(&self) -> Result<Option<Timeline>, Error> {
         let row = self
             .client
             .query_one(&self.statements.timeline, &[])
@@ -77,7 +77,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn send_pulse(&self, token: &Token) -> Result<(), Error> {
+    pub(crate) async fn send_pulse(&self, token: &Token) -> Result<(), Error> {
         self.client
             .execute(
                 "SELECT pg_notify($1, $2)",
@@ -93,7 +93,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn diagnose_deafness(&self) -> Result<bool, Error> {
+    pub(crate) async fn diagnose_deafness(&self) -> Result<bool, Error> {
         let row: Row = self
             .client
             .query_one(

@@ -12,7 +12,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn listening(&self) -> Result<i64, Error> {
+    pub(crate) async fn listening(&self) -> Result<i64, Error> {
         let name = DatabaseSession::Listener.application_name();
         let row = self
             .client
@@ -30,7 +30,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn ask(&self, token: &Token, question: &[i64]) -> Result<(), Error> {
+    pub(crate) async fn ask(&self, token: &Token, question: &[i64]) -> Result<(), Error> {
         // NOTIFY waits for the commit, so the row is there when they look.
         self.client
             .execute(
@@ -54,7 +54,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn asked(&self, token: &Token) -> Result<Option<Vec<i64>>, Error> {
+    pub(crate) async fn asked(&self, token: &Token) -> Result<Option<Vec<i64>>, Error> {
         let row = self
             .client
             .query_opt(
@@ -70,7 +70,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn answer(&self, token: &Token, answer: &[i64]) -> Result<(), Error> {
+    pub(crate) async fn answer(&self, token: &Token, answer: &[i64]) -> Result<(), Error> {
         self.client
             .execute(
                 "UPDATE icinga_desktop.browser_position SET above = above || $2::int8[]
@@ -86,7 +86,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn forget_question(&self, token: &Token) -> Result<(), Error> {
+    pub(crate) async fn forget_question(&self, token: &Token) -> Result<(), Error> {
         self.client
             .execute(
                 "DELETE FROM icinga_desktop.browser_position WHERE browser = $1 AND floor = -1",

@@ -9,26 +9,26 @@ use crate::model::position::Position;
 
 /// An incident that a browser missed.
 #[derive(Debug)]
-pub struct Missed {
+pub(crate) struct Missed {
     /// All rows that notified the contact about it, the newest first.
-    pub history_ids: Vec<i64>,
+    pub(crate) history_ids: Vec<i64>,
     /// The incident.
-    pub incident_id: i64,
+    pub(crate) incident_id: i64,
     /// The newest row's time, in milliseconds since the epoch.
-    pub time_ms: i64,
+    pub(crate) time_ms: i64,
     /// The incident's present severity.
-    pub severity: String,
+    pub(crate) severity: String,
     /// Its texts, cut to what an event can hold; `None` if the incident is beyond the bounds.
-    pub texts: Option<(String, Option<String>)>,
+    pub(crate) texts: Option<(String, Option<String>)>,
 }
 
 /// How much a replay tells.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Incidents whose newest row is older, in milliseconds since the epoch, are beyond them.
-    pub since_ms: i64,
+    pub(crate) since_ms: i64,
     /// As are all but this many of the newest incidents.
-    pub incidents: i64,
+    pub(crate) incidents: i64,
 }
 
 /// The SQL of [`Session::missed`].
@@ -58,7 +58,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn missed(
+    pub(crate) async fn missed(
         &self,
         contact_id: i64,
         position: &Position,

@@ -29,9 +29,9 @@ pub struct SessionRow {
     /// No newer session of the same user and user agent exists.
     pub newest: bool,
     /// The user's contact, unless there is none or it was deleted.
-    pub contact_id: Option<i64>,
+    pub(crate) contact_id: Option<i64>,
     /// What the browser need not be told of, if that was ever stored.
-    pub position: Option<Position>,
+    pub(crate) position: Option<Position>,
 }
 
 /// The SQL of [`Session::browser_session`].
@@ -75,7 +75,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn user_agent(&self, session_id: &str) -> Result<Option<String>, Error> {
+    pub(crate) async fn user_agent(&self, session_id: &str) -> Result<Option<String>, Error> {
         let statement = "SELECT user_agent FROM browser_session WHERE php_session_id = $1";
         let row = self
             .client
@@ -119,7 +119,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn valid_browsers(
+    pub(crate) async fn valid_browsers(
         &self,
         contact_ids: &[i64],
     ) -> Result<HashSet<(i64, BrowserKey, AgentKey)>, Error> {
@@ -187,7 +187,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub async fn contact(&self, username: &str) -> Result<Option<i64>, Error> {
+    pub(crate) async fn contact(&self, username: &str) -> Result<Option<i64>, Error> {
         let row = self
             .client
             .query_opt(

@@ -1,0 +1,127 @@
+//! The order of the house: a stage imports only what comes after it, so that data moves in one direction and no two
+//! stages know each other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The stages, in the order of the data. Those of one line do not import each other, but for the last one's, which hold
+/// plain values.
+const ORDER: [&[&str]; 8] = [
+    &["main"],
+    &["cli", "lifecycle"],
+    &["commands", "listen", "http"],
+    &["ask", "resolve", "deliver", "auth"],
+    &["hub"],
+    &["database", "net"],
+    &["observe"],
+    &["config", "model", "systemd"],
+];
+
+/// Where a stage stands.
+///
+/// # Panics
+///
+/// If it is not in [`ORDER`].
+fn place(stage: &str) -> usize {
+    let place = ORDER.iter().position(|line| line.contains(&stage));
+    place.unwrap_or_else(|| panic!("{stage} has no place in ORDER"))
+}
+
+/// The stage that a file of `src/` belongs to.
+fn stage(file: &Path) -> String {
+    let first = file.iter().next().expect("not empty");
+    first.to_str().expect("UTF-8").replace(".rs", "")
+}
+
+/// The stages that a source names: what stands behind `crate::`, outside of comments.
+fn imports(source: &str) -> Vec<(usize, &str)> {
+    let mut imports = Vec::new();
+    for (index, line) in source.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or_default();
+        for path in code.split("crate::").skip(1) {
+            let end = path.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            imports.push((index + 1, &path[..end.unwrap_or(path.len())]));
+        }
+    }
+    imports
+}
+
+/// What is wrong with a file's imports, a line each.
+fn violations(file: &Path, source: &str) -> Vec<String> {
+    let from = stage(file);
+    let allowed = |to: &str| {
+        let plain = ["config", "model"];
+        from == to
+            || place(&from) < place(to)
+            || (plain.contains(&from.as_str()) && plain.contains(&to))
+    };
+    let wrong = imports(source).into_iter().filter(|(_, to)| !allowed(to));
+    wrong
+        .map(|(line, to)| {
+            format!(
+                "src/{}:{line}: {from} imports {to}, which does not come after it",
+                file.display()
+            )
+        })
+        .collect()
+}
+
+/// Every source file, relative to `src`.
+fn sources(src: &Path, directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(src, &path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path.strip_prefix(src).expect("below it").to_owned());
+        }
+    }
+}
+
+#[test]
+fn a_stage_imports_only_what_comes_after_it() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &src, &mut files);
+    files.retain(|file| file != Path::new("lib.rs"));
+    assert!(files.len() > 50, "{files:?}");
+    let read = |file: &PathBuf| fs::read_to_string(src.join(file)).expect("a source");
+    let wrong: Vec<_> = (files.iter())
+        .flat_map(|file| violations(file, &read(file)))
+        .collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_import_against_the_order_is_named() {
+    let violations = |file: &str, source| violations(Path::new(file), source);
+    assert_eq!(
+        violations(
+            "hub/registry.rs",
+            "use crate::net;\nuse crate::http::serve;\n"
+        ),
+        ["src/hub/registry.rs:2: hub imports http, which does not come after it"]
+    );
+    for (file, source) in [
+        ("http/subscribe.rs", "use crate::listen::Listener;"),
+        ("model/event.rs", "let x = crate::systemd::ready();"),
+        ("systemd.rs", "use crate::config::Config;"),
+        (
+            "observe/metrics.rs",
+            "pub(crate) use crate::database::Queries;",
+        ),
+    ] {
+        assert_eq!(violations(file, source).len(), 1, "{file}: {source}");
+    }
+    for (file, source) in [
+        (
+            "hub/registry.rs",
+            "use crate::hub::memory; // not crate::http",
+        ),
+        ("config/daemon.rs", "use crate::model::event;"),
+        ("main.rs", "use crate::cli::Cli;"),
+        ("database/session.rs", "pub(in crate::database) fn f()"),
+    ] {
+        assert!(violations(file, source).is_empty(), "{file}: {source}");
+    }
+}
