@@ -1,7 +1,6 @@
 //! How the database connection is encrypted and whom it trusts: `use_ssl` and `ssl_*` of the resource, or libpq's
 //! environment and files.
 
-use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 
@@ -9,7 +8,8 @@ use super::Error;
 use super::setting::{Place, Section, Setting};
 
 /// libpq's words for how much TLS is wanted (PostgreSQL documentation, "SSL Mode Descriptions").
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "kebab-case")]
 pub enum SslMode {
     /// Never.
     Disable,
@@ -23,35 +23,6 @@ pub enum SslMode {
     VerifyCa,
     /// As `VerifyCa`, and the certificate names the host.
     VerifyFull,
-}
-
-impl SslMode {
-    const ALL: [Self; 6] = [
-        Self::Disable,
-        Self::Allow,
-        Self::Prefer,
-        Self::Require,
-        Self::VerifyCa,
-        Self::VerifyFull,
-    ];
-
-    /// libpq's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Allow => "allow",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
-    }
-}
-
-impl fmt::Display for SslMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// A certificate that the daemon shows to the server, with its key; PEM files that could be read at start.
@@ -123,12 +94,9 @@ fn from_resource(section: &Section<'_>) -> Result<Tls, Error> {
 fn from_environment(section: &Section<'_>) -> Result<Tls, Error> {
     let mode = match section.variable("PGSSLMODE") {
         None => None,
-        Some(word) => match SslMode::ALL
-            .into_iter()
-            .find(|mode| mode.as_str() == word.value)
-        {
-            Some(mode) => Some((mode, word.place)),
-            None => return Err(Error::SslMode(word.place)),
+        Some(word) => match word.value.parse() {
+            Ok(mode) => Some((mode, word.place)),
+            Err(_) => return Err(Error::SslMode(word.place)),
         },
     };
     let root = section.variable("PGSSLROOTCERT");

@@ -89,7 +89,7 @@ impl Keeper {
         loop {
             match self.connect().await {
                 Ok((session, closed)) => {
-                    info!("database: {} session connected", self.purpose.as_str());
+                    info!("database: {} session connected", self.purpose);
                     // Said once: this is the session that would store them.
                     if self.purpose == DatabaseSession::SignIn && !session.stores_positions {
                         warn!(
@@ -108,7 +108,7 @@ impl Keeper {
                     self.metrics.reconnect(self.purpose);
                     warn!(
                         "database: {} session lost: {reason}; connecting again",
-                        self.purpose.as_str()
+                        self.purpose
                     );
                 }
                 Err(ConnectError::Installation(error)) if !was_up && error.is_permanent() => {
@@ -118,7 +118,7 @@ impl Keeper {
                     let delay = backoff.next_delay();
                     error!(
                         "database: no {} session: {error}; next attempt in {delay:.1?}",
-                        self.purpose.as_str()
+                        self.purpose
                     );
                     tokio::time::sleep(delay).await;
                 }
@@ -129,7 +129,7 @@ impl Keeper {
     async fn connect(
         &self,
     ) -> Result<(Session, impl Future<Output = String> + use<>), ConnectError> {
-        let (client, connection) = self.connector.connect(self.purpose.as_str()).await?;
+        let (client, connection) = self.connector.connect(self.purpose.into()).await?;
         // A set of one, because it ends its task when it is dropped.
         let mut closed = JoinSet::new();
         let _ = closed.spawn(connection);

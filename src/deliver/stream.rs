@@ -311,7 +311,7 @@ mod tests {
         let (mut theirs, ours) = (theirs.unwrap(), accepted.unwrap().0);
         // Not the megabytes that the kernel would make room for.
         SockRef::from(&ours).set_send_buffer_size(10_000).unwrap();
-        let mut stream = Stream::new(Socket::Tcp(ours), event::KEEP_ALIVE, place);
+        let mut stream = Stream::new(Socket::Left(ours), event::KEEP_ALIVE, place);
         let latency = Histogram::new([1.0]);
         for number in 1..=1000 {
             stream.write(event(number));

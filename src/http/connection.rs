@@ -1,8 +1,8 @@
 //! One connection, until it closes or becomes a stream.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::Request;
@@ -12,6 +12,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use log::debug;
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use warp::Filter;
 use warp::http::header::{CONNECTION, HeaderValue};
@@ -57,7 +58,7 @@ where
             {
                 None => Ok::<_, Infallible>(response),
                 Some(place) => {
-                    if let Some(sender) = sender.lock().ok().and_then(|mut sender| sender.take()) {
+                    if let Some(sender) = sender.lock().take() {
                         let _ = sender.send((response.into_parts().0, place));
                     }
                     // hyper must not answer: the connection is taken from it now.

@@ -1,6 +1,8 @@
 //! The way of a place from the handler to the connection that becomes a stream.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::hub::Place;
 
@@ -15,6 +17,6 @@ impl HandOver {
     }
 
     pub(super) fn take(&self) -> Option<Place> {
-        self.0.lock().ok()?.take()
+        self.0.lock().take()
     }
 }

@@ -1,10 +1,11 @@
 //! The one route: `GET <base>/notifications/v1/subscribe`, and what else a request may be answered.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, warn};
+use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -140,7 +141,7 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
         Ok(Ok(sign_in)) => sign_in,
         Ok(Err(refusal)) => return refuse(state, refusal),
         Err(reason) => {
-            match state.away.lock().ok().and_then(|mut away| away.take()) {
+            match state.away.lock().take() {
                 Some(more) => warn!("browsers are told to come back: {reason}{more}"),
                 None => debug!("a browser was told to come back: {reason}"),
             }
@@ -151,7 +152,7 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
         Ok(entered) => entered,
         Err(Full::Stopping) => return unavailable(state, Postponed::Stopping),
         Err(Full::Daemon) => {
-            if let Some(more) = state.full.lock().ok().and_then(|mut full| full.take()) {
+            if let Some(more) = state.full.lock().take() {
                 warn!(
                     "a browser was told to come back: all places for streams are taken{more}; \
                      raise the limit on open files (with systemd: LimitNOFILE=)"

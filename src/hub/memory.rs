@@ -1,8 +1,10 @@
 //! What a browser was told, for as long as the process remembers it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::model::event::Event;
 use crate::model::position::Position;
@@ -45,8 +47,7 @@ impl Memory {
 
     /// Locks it, for a few statements without an await.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Remembered> {
-        // Every statement under this lock leaves it valid, so a panic elsewhere need not spread.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

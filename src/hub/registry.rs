@@ -12,11 +12,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use futures::channel::mpsc;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, oneshot};
 
 use super::memory::Memory;
@@ -150,8 +151,7 @@ impl Hub {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        // As in `Memory::lock`.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
     /// Whether a browser was here before, as far as this process remembers.

@@ -1,6 +1,8 @@
 //! The beat that is on its way.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::model::notification::Token;
 use crate::model::timeline::Tide;
@@ -16,20 +18,16 @@ impl Expected {
     /// Expects beat `number` of the `tide` from now on, and no other. Returns the mark to send.
     pub(super) fn expect(&self, number: u64, tide: Tide) -> Token {
         let token = Token(rand::random());
-        *self.lock() = Some((token, number, tide));
+        *self.0.lock() = Some((token, number, tide));
         token
     }
 
     /// Which beat this is, if it is the expected one.
     pub(crate) fn take(&self, token: &Token) -> Option<(u64, Tide)> {
-        self.lock()
+        self.0
+            .lock()
             .take_if(|(expected, ..)| expected == token)
             .map(|(_, number, tide)| (number, tide))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<(Token, u64, Tide)>> {
-        // Whoever panicked with it left it valid.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -98,7 +98,7 @@ impl Listener {
     async fn listen(&mut self, backoff: &mut Backoff) -> Result<Infallible, String> {
         let (client, mut connection) = self
             .connector
-            .connect(DatabaseSession::Listener.as_str())
+            .connect(DatabaseSession::Listener.into())
             .await
             .map_err(|error| error.to_string())?;
         let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));

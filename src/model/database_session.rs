@@ -4,7 +4,10 @@
 pub(crate) const APPLICATION_PREFIX: &str = "icinga-desktop-bridge ";
 
 /// The sessions with the database, as a label calls them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "kebab-case")]
 pub(crate) enum DatabaseSession {
     /// The one that listens.
     Listener,
@@ -15,20 +18,8 @@ pub(crate) enum DatabaseSession {
 }
 
 impl DatabaseSession {
-    /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Listener, Self::Query, Self::SignIn];
-
     /// What `pg_stat_activity` calls it.
     pub(crate) fn application_name(self) -> String {
-        format!("{}{}", APPLICATION_PREFIX, self.as_str())
-    }
-
-    /// What the log calls it, too.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Listener => "listener",
-            Self::Query => "query",
-            Self::SignIn => "sign-in",
-        }
+        format!("{APPLICATION_PREFIX}{self}")
     }
 }

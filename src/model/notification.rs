@@ -20,8 +20,9 @@ pub const PULSE_CHANNEL: &str = "icinga_desktop_pulse";
 pub const ASK_CHANNEL: &str = "icinga_desktop_ask";
 
 /// An incident's severity: the words of the database's enum, in its order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 #[allow(missing_docs)] // the words are Icinga's
 pub enum Severity {
     Ok,
@@ -38,17 +39,7 @@ pub enum Severity {
 impl Severity {
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Notice => "notice",
-            Self::Warning => "warning",
-            Self::Err => "err",
-            Self::Crit => "crit",
-            Self::Alert => "alert",
-            Self::Emerg => "emerg",
-        }
+        self.into()
     }
 }
 
@@ -91,48 +82,23 @@ pub struct SessionChange {
 }
 
 /// A random number: a mark that nobody can guess.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token(pub [u8; 32]);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Token(#[serde(with = "const_hex")] pub [u8; 32]);
 
 /// A payload of [`PULSE_CHANNEL`] or [`ASK_CHANNEL`]. It holds nothing else, because everybody can send and hear it: what a
 /// beat stands for stays with its sender, and a question stands in the database, where only those may write who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Marked {
     /// The mark, in hexadecimal.
-    #[serde(deserialize_with = "hexadecimal")]
     pub token: Token,
 }
 
 impl Marked {
     /// The payload.
     pub fn payload(&self) -> String {
-        let digits: String = self
-            .token
-            .0
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digits = const_hex::encode(self.token.0);
         format!(r#"{{"token":"{digits}"}}"#)
     }
-}
-
-fn hexadecimal<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Token, D::Error> {
-    let text = Cow::<'de, str>::deserialize(deserializer)?;
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok())
-    };
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes: Option<Vec<u8>> = pairs
-        .iter()
-        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
-        .collect();
-    bytes
-        .filter(|_| rest.is_empty())
-        .and_then(|bytes| bytes.try_into().ok())
-        .map(Token)
-        .ok_or_else(|| serde::de::Error::custom("not a token"))
 }
 
 /// Transactions travel as text: JSON's numbers would lose the upper ones.

@@ -1,7 +1,5 @@
 //! What a request turns out to be: a browser that is signed in, or one that is refused.
 
-use std::fmt;
-
 use super::browser::{AgentKey, BrowserKey};
 use super::position::Position;
 
@@ -19,31 +17,27 @@ pub(crate) struct SignIn {
 }
 
 /// Why a request is not let in. All of them look alike to the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Refusal {
     /// No session cookie.
+    #[error("no session cookie")]
     NoCookie,
     /// The cookie cannot be a session id, or the user agent cannot have signed in.
+    #[error("malformed session id or user agent")]
     Malformed,
     /// No session of that id: never was, or signed out.
+    #[error("unknown session (never signed in, or signed out)")]
     UnknownSession,
     /// Another browser signed in with this session.
+    #[error("the session was signed in by another browser")]
     UserAgent,
     /// The same browser signed in again since.
+    #[error("the same browser signed in again since")]
     Superseded,
     /// The user is no contact of Icinga Notifications.
+    #[error("the user has no contact in Icinga Notifications")]
     NoContact,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoCookie => "no session cookie",
-            Self::Malformed => "malformed session id or user agent",
-            Self::UnknownSession => "unknown session (never signed in, or signed out)",
-            Self::UserAgent => "the session was signed in by another browser",
-            Self::Superseded => "the same browser signed in again since",
-            Self::NoContact => "the user has no contact in Icinga Notifications",
-        })
-    }
 }

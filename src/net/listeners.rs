@@ -11,8 +11,9 @@ use futures::future;
 use log::{debug, error, info, warn};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio_util::either::Either;
 
-use super::socket::Socket;
+use super::Socket;
 use crate::config::{Daemon, Host};
 use crate::observe::Throttle;
 use crate::systemd::{self, Passed};
@@ -202,9 +203,9 @@ impl Accepting {
                 if let Err(error) = configure(SockRef::from(&stream)) {
                     debug!("a connection could not be configured: {error}");
                 }
-                Ok(Socket::Tcp(stream))
+                Ok(Either::Left(stream))
             }
-            Self::Unix(socket) => Ok(Socket::Unix(socket.accept().await?.0)),
+            Self::Unix(socket) => Ok(Either::Right(socket.accept().await?.0)),
         }
     }
 

@@ -1,7 +1,12 @@
-//! Sockets: where connections come from.
+//! Sockets: where connections come from, and what an accepted one is.
 
 mod listeners;
-mod socket;
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::either::Either;
 
 pub(crate) use listeners::Listeners;
-pub(crate) use socket::Socket;
+
+/// An accepted connection, TCP or Unix: the one type that passes from the accept loop through hyper to
+/// the browser's task.
+pub(crate) type Socket = Either<TcpStream, UnixStream>;

@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use strum::VariantArray;
 
 use crate::model::database_session::DatabaseSession;
 use crate::model::sign_in::Refusal;
@@ -82,7 +83,8 @@ pub(crate) struct Inner {
 }
 
 /// Why a browser was told to come back although nothing is wrong with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub(crate) enum Postponed {
     /// The database did not answer.
     Database,
@@ -92,41 +94,8 @@ pub(crate) enum Postponed {
     Stopping,
 }
 
-impl Postponed {
-    const ALL: [Self; 3] = [Self::Database, Self::Full, Self::Stopping];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Database => "database",
-            Self::Full => "full",
-            Self::Stopping => "stopping",
-        }
-    }
-}
-
-/// Why a request was answered 204: the reasons of [`Refusal`], and one more stream than a browser may have.
-const REFUSED: [&str; 7] = [
-    "no_cookie",
-    "malformed",
-    "unknown_session",
-    "user_agent",
-    "superseded",
-    "no_contact",
-    THIRD_STREAM,
-];
-
+/// A reason for a 204 beside those of [`Refusal`]: one more stream than a browser may have.
 const THIRD_STREAM: &str = "third_stream";
-
-fn refusal_label(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::NoCookie => "no_cookie",
-        Refusal::Malformed => "malformed",
-        Refusal::UnknownSession => "unknown_session",
-        Refusal::UserAgent => "user_agent",
-        Refusal::Superseded => "superseded",
-        Refusal::NoContact => "no_contact",
-    }
-}
 
 /// What is known elsewhere, at the moment of reading.
 #[derive(Debug, Clone, Copy)]
@@ -141,17 +110,24 @@ pub(crate) struct Gauges {
     pub(crate) database: [bool; 3],
 }
 
+/// The words of an enum, as values of a label.
+fn values<T: VariantArray + Copy + Into<&'static str>>() -> impl Iterator<Item = &'static str> {
+    T::VARIANTS.iter().copied().map(Into::into)
+}
+
+/// Counters for these values of a label. They are shown as 0 from the start: a rate cannot be taken of what appears with its
+/// first count.
+fn labelled(label: &'static str, values: impl Iterator<Item = &'static str>) -> Labelled {
+    let family = Labelled::default();
+    for value in values {
+        drop(family.get_or_create(&[(label, value)]));
+    }
+    family
+}
+
 impl Default for Inner {
     fn default() -> Self {
-        let labelled = |label, values: &[&'static str]| {
-            let family = Labelled::default();
-            for value in values {
-                // Shown as 0 from the start: a rate cannot be taken of what appears with its first count.
-                drop(family.get_or_create(&[(label, *value)]));
-            }
-            family
-        };
-        let outcomes = labelled("outcome", &[]);
+        let outcomes = Labelled::default();
         // Taken out once, so that counting an event is an addition and no look-up.
         let outcome = |name| outcomes.get_or_create_owned(&[("outcome", name)]);
         Self {
@@ -168,12 +144,9 @@ impl Default for Inner {
             lags: Counter::default(),
             replays: Counter::default(),
             revoked: Counter::default(),
-            refused: labelled("reason", &REFUSED),
-            postponed: labelled("reason", &Postponed::ALL.map(Postponed::label)),
-            reconnects: labelled(
-                "session",
-                &DatabaseSession::ALL.map(DatabaseSession::as_str),
-            ),
+            refused: labelled("reason", values::<Refusal>().chain([THIRD_STREAM])),
+            postponed: labelled("reason", values::<Postponed>()),
+            reconnects: labelled("session", values::<DatabaseSession>()),
             outcomes,
         }
     }
@@ -182,8 +155,9 @@ impl Default for Inner {
 impl Inner {
     /// Counts a request that was not let in.
     pub(crate) fn refuse(&self, refusal: Refusal) {
-        let reason = refusal_label(refusal);
-        self.refused.get_or_create(&[("reason", reason)]).inc();
+        self.refused
+            .get_or_create(&[("reason", refusal.into())])
+            .inc();
     }
 
     /// Counts a stream more than a browser may have.
@@ -196,14 +170,14 @@ impl Inner {
     /// Counts a browser that was told to come back.
     pub(crate) fn postpone(&self, why: Postponed) {
         self.postponed
-            .get_or_create(&[("reason", why.label())])
+            .get_or_create(&[("reason", why.into())])
             .inc();
     }
 
     /// Counts a session with the database that was lost.
     pub(crate) fn reconnect(&self, session: DatabaseSession) {
         self.reconnects
-            .get_or_create(&[("session", session.as_str())])
+            .get_or_create(&[("session", session.into())])
             .inc();
     }
 
@@ -243,8 +217,8 @@ impl Inner {
             ConstGauge::new(gauges.users as u64),
         );
         let up = Family::<[(&str, &str); 1], prometheus_client::metrics::gauge::Gauge>::default();
-        for (session, is_up) in DatabaseSession::ALL.into_iter().zip(gauges.database) {
-            up.get_or_create(&[("session", session.as_str())])
+        for (session, is_up) in DatabaseSession::VARIANTS.iter().zip(gauges.database) {
+            up.get_or_create(&[("session", session.into())])
                 .set(is_up.into());
         }
         registry.register(
@@ -331,27 +305,34 @@ mod tests {
     fn every_label_is_there_from_the_start_and_no_other_comes() {
         let metrics = Metrics::default();
         let before = rendered(&metrics).lines().count();
-        for refusal in [
-            Refusal::NoCookie,
-            Refusal::Malformed,
-            Refusal::UnknownSession,
-            Refusal::UserAgent,
-            Refusal::Superseded,
-            Refusal::NoContact,
-        ] {
-            metrics.refuse(refusal);
+        for refusal in Refusal::VARIANTS {
+            metrics.refuse(*refusal);
         }
         metrics.refuse_third_stream();
-        for why in Postponed::ALL {
-            metrics.postpone(why);
+        for why in Postponed::VARIANTS {
+            metrics.postpone(*why);
         }
-        for session in DatabaseSession::ALL {
-            metrics.reconnect(session);
+        for session in DatabaseSession::VARIANTS {
+            metrics.reconnect(*session);
         }
         let text = rendered(&metrics);
         assert_eq!(text.lines().count(), before, "{text}");
-        for reason in REFUSED {
-            let line = format!("icinga_desktop_refused_total{{reason=\"{reason}\"}} 1");
+        for counter in [
+            "refused_total{reason=\"no_cookie\"}",
+            "refused_total{reason=\"malformed\"}",
+            "refused_total{reason=\"unknown_session\"}",
+            "refused_total{reason=\"user_agent\"}",
+            "refused_total{reason=\"superseded\"}",
+            "refused_total{reason=\"no_contact\"}",
+            "refused_total{reason=\"third_stream\"}",
+            "postponed_total{reason=\"database\"}",
+            "postponed_total{reason=\"full\"}",
+            "postponed_total{reason=\"stopping\"}",
+            "database_reconnects_total{session=\"listener\"}",
+            "database_reconnects_total{session=\"query\"}",
+            "database_reconnects_total{session=\"sign-in\"}",
+        ] {
+            let line = format!("icinga_desktop_{counter} 1");
             assert!(text.lines().any(|l| l == line), "{line}: {text}");
         }
     }

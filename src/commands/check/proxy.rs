@@ -12,10 +12,10 @@ use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, LOCATION};
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use openssl::ssl::{SslConnector, SslMethod};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
+use tokio_util::either::Either;
 
 use super::address::Address;
 use super::report::Problem;
@@ -34,13 +34,11 @@ pub(super) const FIRST: Duration = Duration::from_secs(5);
 /// How long connecting may take, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Any connection.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+/// A connection to the proxy, encrypted or not.
+pub(super) type Connection = Either<TcpStream, SslStream<TcpStream>>;
 
 /// A connection to the proxy, and what can be said about it.
-pub(super) async fn connect(address: &Address) -> Result<(Box<dyn Io>, String), Problem> {
+pub(super) async fn connect(address: &Address) -> Result<(Connection, String), Problem> {
     let (host, port) = (address.host(), address.port());
     let to = format!("{host} port {port}");
     let connecting = async {
@@ -49,7 +47,7 @@ pub(super) async fn connect(address: &Address) -> Result<(Box<dyn Io>, String), 
             .map_err(|error| format!("cannot connect to {to}: {error}"))?;
         if !address.is_encrypted() {
             let how = format!("{to}, not encrypted: session ids can be read on the way");
-            return Ok((Box::new(socket) as Box<dyn Io>, how));
+            return Ok((Either::Left(socket), how));
         }
         let (stream, version) = encrypt(socket, host).await.map_err(|error| {
             format!(
@@ -58,7 +56,7 @@ pub(super) async fn connect(address: &Address) -> Result<(Box<dyn Io>, String), 
             )
         })?;
         let how = format!("{to}, {version}, valid certificate");
-        Ok((Box::new(stream) as Box<dyn Io>, how))
+        Ok((Either::Right(stream), how))
     };
     timeout(CONNECT, connecting)
         .await
@@ -105,7 +103,7 @@ async fn encrypt(
 
 /// Asks for the stream. Any answer but a stream is a problem.
 pub(super) async fn ask(
-    socket: Box<dyn Io>,
+    socket: Connection,
     address: &Address,
     headers: HeaderMap,
 ) -> Result<Response<Incoming>, Problem> {
