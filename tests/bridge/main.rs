@@ -1,13 +1,14 @@
 //! The real binary between a real PostgreSQL and its subscribers.
 
-mod admin;
 #[path = "../common/mod.rs"]
 mod common;
-mod connection;
 mod delivery;
 mod faults;
+mod health;
 mod hostile;
 mod http;
+mod metrics;
+mod monitoring;
 mod replay;
 mod service;
 mod sign_ins;

@@ -1,4 +1,4 @@
-//! The manual tells the truth: its options, keys and links exist, and none is missing. Metrics are in `tests/bridge/admin.rs`.
+//! The manual tells the truth: its options, keys and links exist, and none is missing. Metrics are in `tests/bridge/monitoring.rs`.
 
 use std::collections::BTreeSet;
 use std::fs;

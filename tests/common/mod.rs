@@ -4,8 +4,10 @@
     reason = "each test binary compiles all of this and uses a part"
 )]
 
+pub(crate) mod admin;
 pub(crate) mod apache;
 pub(crate) mod chromium;
+pub(crate) mod command;
 pub(crate) mod daemon;
 pub(crate) mod eventsource;
 pub(crate) mod guarded;

@@ -1,5 +1,11 @@
-//! What holds for any input, of the parts that need neither a database nor a socket.
+//! What holds for any input, of the parts that need neither a database nor a socket: arbitrary input against naive models.
 
+mod credentials;
+mod event;
+mod fold;
 mod house;
 mod ini;
-mod pure;
+mod notification;
+mod position;
+mod settling;
+mod values;

@@ -2,5 +2,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod incidents;
+mod indexes;
 mod install;
+mod rights;
+mod sign_ins;
+mod support;
+mod uninstall;
+mod upgrade;
 mod writer;

@@ -1,0 +1,140 @@
+//! A database of one test, and how to reach it.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, Client, NoTls};
+
+use super::endpoint::Endpoint;
+use super::psql::Psql;
+use super::session::{SENTINEL, Session};
+use super::{SUPERUSER, without_pg_environment};
+
+/// A database of one test.
+pub(crate) struct Database {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) name: String,
+}
+
+impl Database {
+    /// The database's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directory with the server's Unix socket, where every role is trusted.
+    pub(crate) fn socket_directory(&self) -> &Path {
+        &self.endpoint.directory
+    }
+
+    /// The server's port, on 127.0.0.1 and of the socket.
+    pub(crate) fn port(&self) -> u16 {
+        self.endpoint.port()
+    }
+
+    /// A command that runs `program` as the user that the server runs as.
+    pub(crate) fn server_command(&self, program: &str) -> Command {
+        self.endpoint.server_command(program)
+    }
+
+    /// Creates a role that may log in and nothing else; its name begins with the database's, as roles are cluster-wide.
+    pub(crate) fn role(&self, hint: &str) -> String {
+        let role = format!("{}_{hint}", self.name);
+        self.psql()
+            .command(&format!("CREATE ROLE \"{role}\" LOGIN"))
+            .success();
+        role
+    }
+
+    /// Connects as the superuser.
+    pub(crate) async fn connect(&self) -> Session {
+        self.connect_as(SUPERUSER).await
+    }
+
+    /// Connects as a role, over the socket.
+    pub(crate) async fn connect_as(&self, role: &str) -> Session {
+        let connected = tokio_postgres::Config::new()
+            .host_path(&self.endpoint.directory)
+            .port(self.port())
+            .user(role)
+            .dbname(&self.name)
+            .connect(NoTls)
+            .await;
+        let (client, mut connection) = connected.unwrap_or_else(|error| {
+            panic!("{role} cannot connect to {}: {error:?}", self.name);
+        });
+        let (heard, notifications) = mpsc::unbounded_channel();
+        let (noticed, notices) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut messages = futures::stream::poll_fn(|context| connection.poll_message(context));
+            // An error ends the session; the client's next statement reports it.
+            while let Some(Ok(message)) = messages.next().await {
+                match message {
+                    AsyncMessage::Notification(notification) => {
+                        let channel = notification.channel().to_owned();
+                        let payload = notification.payload().to_owned();
+                        let _ = heard.send((channel, payload));
+                    }
+                    AsyncMessage::Notice(notice) => {
+                        let _ = noticed
+                            .send((notice.severity().to_owned(), notice.message().to_owned()));
+                    }
+                    _ => {}
+                }
+            }
+        });
+        Session {
+            client,
+            notifications,
+            notices,
+        }
+    }
+
+    /// Connects as the superuser, if the server lets us.
+    pub(crate) async fn try_connect(&self) -> Option<Client> {
+        let (client, connection) = tokio_postgres::Config::new()
+            .host_path(&self.endpoint.directory)
+            .port(self.port())
+            .user(SUPERUSER)
+            .dbname(&self.name)
+            .connect(NoTls)
+            .await
+            .ok()?;
+        tokio::spawn(connection);
+        Some(client)
+    }
+
+    /// Connects as the superuser and listens to the channels.
+    pub(crate) async fn listen(&self, channels: &[&str]) -> Session {
+        let session = self.connect().await;
+        for channel in channels {
+            session.run(&format!("LISTEN \"{channel}\"")).await;
+        }
+        session.run(&format!("LISTEN {SENTINEL}")).await;
+        session
+    }
+
+    /// Prepares a run of the real psql, as the superuser unless told otherwise.
+    pub(crate) fn psql(&self) -> Psql {
+        let beside_server = self.endpoint.programs.join("psql");
+        let mut command = Command::new(if beside_server.exists() {
+            beside_server.as_os_str()
+        } else {
+            OsStr::new("psql")
+        });
+        without_pg_environment(&mut command);
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdin(Stdio::null())
+            .env("PGHOST", &self.endpoint.directory)
+            .env("PGPORT", self.port().to_string())
+            .env("PGDATABASE", &self.name)
+            .env("PGUSER", SUPERUSER)
+            .args(["--no-psqlrc", "--set=ON_ERROR_STOP=1"]);
+        Psql { command }
+    }
+}

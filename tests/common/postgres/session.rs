@@ -1,0 +1,91 @@
+//! A connection to a database, with what the server sent unasked.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_postgres::Client;
+
+/// How long something that must happen may take on a busy machine, before the test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The channel by which a session finds out that it has heard everything.
+pub(super) const SENTINEL: &str = "test_sentinel";
+
+/// A connection to a database, with what the server sent unasked.
+pub(crate) struct Session {
+    pub(super) client: Client,
+    pub(super) notifications: mpsc::UnboundedReceiver<(String, String)>,
+    pub(super) notices: mpsc::UnboundedReceiver<(String, String)>,
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Session {
+    /// Runs statements that must succeed.
+    pub(crate) async fn run(&self, sql: &str) {
+        if let Err(error) = self.batch_execute(sql).await {
+            panic!("{sql}: {error:?}");
+        }
+    }
+
+    /// The single value of a query, which must be text.
+    pub(crate) async fn text(&self, sql: &str) -> String {
+        match self.query_one(sql, &[]).await {
+            Ok(row) => row.get(0),
+            Err(error) => panic!("{sql}: {error:?}"),
+        }
+    }
+
+    /// Runs statements that must fail, and returns the server's message.
+    pub(crate) async fn refusal(&self, sql: &str) -> String {
+        match self.batch_execute(sql).await {
+            Ok(()) => panic!("accepted: {sql}"),
+            Err(error) => error
+                .as_db_error()
+                .unwrap_or_else(|| panic!("{sql}: {error:?}"))
+                .message()
+                .to_owned(),
+        }
+    }
+
+    /// The next notification, (channel, payload), within a patient time.
+    pub(crate) async fn notification(&mut self) -> (String, String) {
+        tokio::time::timeout(PATIENCE, self.notifications.recv())
+            .await
+            .expect("a notification arrives in time")
+            .expect("the session lives")
+    }
+
+    /// Every (channel, payload) of what was committed so far and not yet read. Only after [`Database::listen`].
+    pub(crate) async fn heard(&mut self) -> Vec<(String, String)> {
+        // The queue is in order of commit, so what was committed before this comes before it.
+        self.run(&format!("NOTIFY {SENTINEL}")).await;
+        let mut heard = Vec::new();
+        loop {
+            let notification = self.notification().await;
+            if notification.0 == SENTINEL {
+                return heard;
+            }
+            heard.push(notification);
+        }
+    }
+
+    /// The WARNINGs that the statements so far have raised.
+    pub(crate) fn warnings(&mut self) -> Vec<String> {
+        // They precede the statement's completion, so they are here once that was awaited.
+        let mut warnings = Vec::new();
+        while let Ok((severity, message)) = self.notices.try_recv() {
+            if severity == "WARNING" {
+                warnings.push(message);
+            }
+        }
+        warnings
+    }
+}

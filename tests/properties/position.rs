@@ -1,0 +1,112 @@
+//! Positions, against a plain set of everything that was done.
+
+use std::collections::BTreeSet;
+
+use icinga_desktop_bridge::model::position::Position;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::values::number;
+
+/// How many ids above the floor a position remembers.
+const MAX_ABOVE: usize = 4000;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Extend(Vec<i64>),
+    Settle(i64),
+    Merge(i64, Vec<i64>),
+}
+
+fn step(ids: std::ops::Range<i64>) -> impl Strategy<Value = Step> {
+    let id = prop_oneof![20 => ids, 1 => Just(i64::MIN)];
+    prop_oneof![
+        vec(id.clone(), 0..8).prop_map(Step::Extend),
+        id.clone().prop_map(Step::Settle),
+        (id.clone(), vec(id, 0..8)).prop_map(|(floor, above)| Step::Merge(floor, above)),
+    ]
+}
+
+/// The same with a plain set: every id that was called done, and the highest that was settled.
+#[derive(Default)]
+struct Model {
+    done: BTreeSet<i64>,
+    settled: i64,
+}
+
+impl Model {
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Extend(ids) => self.done.extend(ids),
+            Step::Settle(settled) => self.settled = self.settled.max(*settled),
+            Step::Merge(floor, above) => {
+                self.settled = self.settled.max(*floor);
+                self.done.extend(above);
+            }
+        }
+    }
+}
+
+fn take(position: &mut Position, step: &Step) {
+    match step {
+        Step::Extend(ids) => position.extend(ids.iter().copied()),
+        Step::Settle(settled) => position.settle(*settled),
+        Step::Merge(floor, above) => position.merge(&Position::new(*floor, above.iter().copied())),
+    }
+}
+
+proptest! {
+    #[test]
+    fn it_contains_what_is_done_or_settled_and_nothing_else(steps in vec(step(-5..60), 0..30)) {
+        let (mut position, mut model) = (Position::default(), Model::default());
+        for step in &steps {
+            take(&mut position, step);
+            model.take(step);
+            for id in -6..61 {
+                let expected = id <= model.settled || model.done.contains(&id);
+                prop_assert_eq!(position.contains(id), expected, "{} after {:?}", id, step);
+            }
+            prop_assert_eq!(position.floor(), model.settled);
+        }
+        // What is stored is enough to have the same again.
+        prop_assert_eq!(&Position::new(position.floor(), position.above()), &position);
+    }
+
+    #[test]
+    fn beyond_the_cap_only_the_oldest_gaps_are_given_up(
+        runs in vec((1..5000_i64, 0..400_usize, 1..4_usize), 1..8), steps in vec(step(0..5000), 0..6)
+    ) {
+        let (mut position, mut model) = (Position::default(), Model::default());
+        let runs = runs.into_iter().map(|(start, count, stride)| {
+            Step::Extend((start..).step_by(stride).take(count).collect())
+        });
+        for step in runs.chain(steps) {
+            take(&mut position, &step);
+            model.take(&step);
+            for id in &model.done {
+                prop_assert!(position.contains(*id), "{} is forgotten", id);
+            }
+            prop_assert!(position.above().count() <= MAX_ABOVE);
+            // The floor is where it was settled, or, beyond the cap, a done id under a full memory.
+            prop_assert!(position.floor() >= model.settled);
+            for id in position.above() {
+                prop_assert!(id > position.floor() && model.done.contains(&id));
+            }
+            if position.floor() > model.settled {
+                prop_assert!(model.done.contains(&position.floor()));
+                let above = model.done.range(position.floor() + 1..).count();
+                prop_assert!(above >= MAX_ABOVE || position.above().count() == above);
+            }
+        }
+    }
+
+    #[test]
+    fn extremes_do_no_harm(ids in vec(number(), 0..10), settled in number(), other in number()) {
+        let mut position = Position::new(settled, ids.iter().copied());
+        position.merge(&Position::new(other, ids.iter().copied()));
+        position.settle(settled);
+        for id in ids.iter().chain([&settled, &other]) {
+            prop_assert!(position.contains(*id));
+        }
+    }
+}

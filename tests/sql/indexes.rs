@@ -1,0 +1,213 @@
+//! The indexes that `install.sql` builds: without a lock, again where they are invalid, and of use.
+
+use std::time::Duration;
+
+use icinga_desktop_bridge::database::{self, installation};
+
+use crate::common::icinga::{Event, Icinga, Shape};
+use crate::common::postgres::Database;
+
+use super::support::{INSTALL, installed, ours};
+
+#[tokio::test]
+async fn an_index_that_an_interrupted_run_left_invalid_is_rebuilt() {
+    let database = installed(Shape::V1_0, "invalid");
+    let session = database.connect().await;
+    let before = ours(&session).await;
+    let icinga = Icinga::new(database.connect().await, Shape::V1_0);
+    let incident = icinga.incident("db1!disk", "crit").await;
+    icinga
+        .by_hand(&format!(
+            "INSERT INTO incident_history (incident_id, time, type) VALUES ({incident}, 0, 'muted'), ({incident}, 0, 'muted')"
+        ))
+        .await;
+    for name in ["anna", "bert"] {
+        icinga.sign_in(name, "Firefox").await;
+    }
+    for (index, duplicates, definition) in [
+        (
+            "idx_icinga_desktop_notified",
+            "incident_history (type)",
+            "CREATE INDEX idx_icinga_desktop_notified ON public.incident_history USING btree (contact_id, id) \
+             WHERE (type = 'notified'::history_type)",
+        ),
+        (
+            "idx_icinga_desktop_session",
+            "browser_session (user_agent)",
+            "CREATE INDEX idx_icinga_desktop_session ON public.browser_session USING hash (username)",
+        ),
+    ] {
+        session.run(&format!("DROP INDEX {index}")).await;
+        // What the server leaves when building concurrently fails, here on duplicates.
+        let message = session
+            .refusal(&format!(
+                "CREATE UNIQUE INDEX CONCURRENTLY {index} ON {duplicates}"
+            ))
+            .await;
+        assert!(
+            message.contains("could not create unique index"),
+            "{message}"
+        );
+        assert_eq!(ours(&session).await.matches("valid f").count(), 1);
+
+        let output = database.psql().file(INSTALL).success();
+        assert_eq!(output.stderr, "");
+        let rebuilt = session
+            .text(&format!("SELECT pg_get_indexdef('{index}'::regclass)"))
+            .await;
+        assert_eq!(rebuilt, definition);
+    }
+    let after = ours(&session).await;
+    assert_eq!(after.matches("valid t").count(), 2, "{after}");
+    // Only the indexes are others.
+    assert_eq!(
+        after.lines().filter(|line| before.contains(line)).count(),
+        8,
+        "{before}\n\n{after}"
+    );
+}
+
+#[tokio::test]
+async fn indexes_that_another_run_is_building_are_left_to_it() {
+    let database = installed(Shape::V1_0, "building");
+    let other = database.connect().await;
+    other
+        .run("DROP INDEX idx_icinga_desktop_notified, idx_icinga_desktop_session")
+        .await;
+    other
+        .run("SELECT pg_advisory_lock(hashtextextended('icinga_desktop.index', 0))")
+        .await;
+    let output = database.psql().file(INSTALL).success();
+    assert!(
+        output.stdout.contains("another run is just building them"),
+        "{}",
+        output.stdout
+    );
+    assert!(!ours(&other).await.contains("valid"));
+}
+
+#[tokio::test]
+async fn writers_go_on_while_an_index_is_being_built() {
+    let mut database = installed(Shape::V1_0, "go_on");
+    let session = database.connect().await;
+    let mut writer = Icinga::new(database.connect().await, Shape::V1_0);
+    let anna = writer.contact("anna").await;
+    writer.session().run("SET lock_timeout = '1s'").await;
+    for (index, table) in [
+        ("idx_icinga_desktop_notified", "incident_history"),
+        ("idx_icinga_desktop_session", "browser_session"),
+    ] {
+        session.run(&format!("DROP INDEX {index}")).await;
+        // Building waits for it, as for every transaction that has written and is not over.
+        let long = database.connect().await;
+        long.run(&format!("BEGIN; LOCK TABLE {table} IN ROW EXCLUSIVE MODE"))
+            .await;
+        let run = tokio::task::spawn_blocking(move || {
+            database.psql().file(INSTALL).success();
+            database
+        });
+        let builds = format!(
+            "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() \
+             AND query LIKE 'CREATE INDEX CONCURRENTLY {index} %' AND wait_event_type = 'Lock'"
+        );
+        tokio::time::timeout(Duration::from_secs(20), async {
+            while session.text(&builds).await != "1" {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .expect("the index is being built");
+
+        let browser = writer.sign_in("anna", "Firefox").await;
+        let event = Event {
+            object: "db1!disk",
+            severity: Some("crit"),
+            notified: &[(anna, 1, "pending")],
+            ..Event::default()
+        };
+        writer.event(event).await;
+        writer.sign_out(&browser).await;
+        assert_eq!(session.text(&builds).await, "1", "it still waits");
+
+        long.run("ROLLBACK").await;
+        database = run.await.expect("the installation succeeds");
+        let installed = ours(&session).await;
+        assert_eq!(installed.matches("valid t").count(), 2, "{installed}");
+    }
+}
+
+/// Waits until the server has counted at least `rows` rows of `browser_session` as read, and returns how many it has.
+/// Counters come in after the session that they are of, and those of an index by themselves.
+async fn rows_read(database: &Database, rows: i64) -> i64 {
+    // A session for each look, because one may see the counters as they were when it first looked.
+    let looking = async {
+        loop {
+            let read = database
+                .connect()
+                .await
+                .text(
+                    "SELECT (seq_tup_read + idx_tup_fetch)::text FROM pg_stat_user_tables \
+                     WHERE relname = 'browser_session'",
+                )
+                .await;
+            let read: i64 = read.parse().expect("a number");
+            if read >= rows {
+                return read;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), looking)
+        .await
+        .expect("the counters come in")
+}
+
+#[tokio::test]
+async fn with_its_index_a_sign_in_reads_only_the_sessions_of_its_user() {
+    const SESSIONS: i64 = 10_000;
+    const SIGN_INS: i64 = 50;
+    let database = installed(Shape::V1_0, "sign_in_index");
+    let session = database.connect().await;
+    session
+        .run(&format!(
+            "ALTER TABLE browser_session SET (autovacuum_enabled = off);
+             BEGIN;
+             -- Ten thousand announcements are not what this is about.
+             SET LOCAL session_replication_role = replica;
+             INSERT INTO browser_session SELECT lpad(n::text, 26, '0'), 'user' || n, 'Firefox', n
+               FROM generate_series(1, {SESSIONS}) AS n;
+             COMMIT; ANALYZE browser_session"
+        ))
+        .await;
+
+    let mut before = rows_read(&database, 0).await;
+    for indexed in [true, false] {
+        if !indexed {
+            session.run("DROP INDEX idx_icinga_desktop_session").await;
+        }
+        let client = database.try_connect().await.expect("the server runs");
+        let installation = installation::inspect(&client).await.expect("complete");
+        let daemon = database::Session::prepare(client, &installation)
+            .await
+            .expect("prepared");
+        for n in 1..=SIGN_INS {
+            let row = daemon
+                .browser_session(&format!("{n:026}"), "Firefox")
+                .await
+                .expect("an answer")
+                .expect("a session");
+            assert!(row.agent_matches && row.newest, "{row:?}");
+        }
+        // Its counters are complete once it has ended.
+        drop(daemon);
+        if indexed {
+            // The session by its id, and by its user.
+            let after = rows_read(&database, before + 2 * SIGN_INS).await;
+            assert_eq!(after - before, 2 * SIGN_INS);
+            before = after;
+        } else {
+            // The counters would show it: all the newer ones of everybody.
+            rows_read(&database, before + SIGN_INS * SESSIONS / 2).await;
+        }
+    }
+}

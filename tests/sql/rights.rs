@@ -1,0 +1,162 @@
+//! `grants.sql`: the rights of the daemon's role, no more than it needs.
+
+use crate::common::icinga::Shape;
+use crate::common::postgres::Cluster;
+
+use super::support::{GRANTS, INSTALL, catalog, database_of, installed};
+
+#[tokio::test]
+async fn a_role_gets_what_the_daemon_reads_and_nothing_else() {
+    let database = installed(Shape::V1_0, "grants");
+    let role = database.role("Its own role");
+    let quoted = format!("\"{role}\"");
+    let session = database.connect().await;
+    session.run("CREATE TABLE channel (id bigint)").await;
+    let before = catalog(&session).await;
+    for _ in 0..2 {
+        let output = database
+            .psql()
+            .variable("role", &role)
+            .file(GRANTS)
+            .success();
+        assert_eq!(
+            output.stdout,
+            format!("Role {quoted} may now do what icinga-desktop-bridge needs.\n")
+        );
+        assert_eq!(output.stderr, "");
+    }
+
+    let granted = session
+        .text(&format!(
+            "SELECT string_agg(format('%s %s', privilege_type, what), E'\\n' ORDER BY what, privilege_type) FROM (
+               SELECT 'schema ' || nspname, nspacl FROM pg_namespace
+               UNION ALL SELECT 'function ' || proname, proacl FROM pg_proc
+               UNION ALL SELECT 'table ' || relname, relacl FROM pg_class
+               UNION ALL SELECT format('column %s.%s', attrelid::regclass, attname), attacl FROM pg_attribute
+               UNION ALL SELECT 'database', datacl FROM pg_database WHERE datname = current_database()
+             ) AS o (what, acl), aclexplode(acl) WHERE grantee = '{quoted}'::regrole"
+        ))
+        .await;
+    assert_eq!(
+        granted,
+        "UPDATE column browser_session.authenticated_at\n\
+         SELECT column contact.deleted\n\
+         SELECT column contact.id\n\
+         SELECT column contact.username\n\
+         EXECUTE function version\n\
+         USAGE schema icinga_desktop\n\
+         DELETE table browser_position\n\
+         INSERT table browser_position\n\
+         SELECT table browser_position\n\
+         UPDATE table browser_position\n\
+         DELETE table browser_session\n\
+         SELECT table browser_session\n\
+         SELECT table contactgroup_member\n\
+         SELECT table incident\n\
+         SELECT table incident_contact\n\
+         SELECT table incident_history\n\
+         SELECT table object"
+    );
+
+    let daemon = database.connect_as(&role).await;
+    daemon
+        .run(
+            "LISTEN icinga_desktop_incident; SELECT icinga_desktop.version(); SELECT id, username, deleted FROM contact;
+             SELECT * FROM browser_session, contactgroup_member, incident, incident_contact, incident_history, object",
+        )
+        .await;
+    for denied in [
+        "SELECT full_name FROM contact",
+        "SELECT * FROM channel",
+        "UPDATE incident SET severity = 'ok'",
+        "INSERT INTO object VALUES ('', 1, '')",
+        "UPDATE browser_session SET username = 'me'",
+        "INSERT INTO browser_session VALUES ('x', 'me', 'x', 0)",
+        "UPDATE contact SET username = 'me'",
+        "INSERT INTO contact (id) VALUES (1)",
+        "DELETE FROM incident_contact",
+        "TRUNCATE incident_history",
+        "SELECT nextval('incident_history_id_seq')",
+        "CREATE TABLE icinga_desktop.mine ()",
+    ] {
+        let message = daemon.refusal(denied).await;
+        assert!(
+            message.starts_with("permission denied"),
+            "{denied}: {message}"
+        );
+    }
+
+    session.run(&format!("DROP OWNED BY {quoted}")).await;
+    let after = catalog(&session).await;
+    assert!(!after.contains(&role), "{after}");
+    assert_eq!(after.lines().count(), before.lines().count());
+}
+
+#[tokio::test]
+async fn grants_reach_a_schema_that_the_role_cannot_enter_by_itself() {
+    let database = Cluster::shared().database("grants_schema");
+    let (owner, role) = (database.role("icinga"), database.role("daemon"));
+    database
+        .psql()
+        .command(&format!(
+            "GRANT CREATE ON DATABASE {} TO {owner}; CREATE SCHEMA icinga AUTHORIZATION {owner}",
+            database.name()
+        ))
+        .success();
+    database
+        .psql()
+        .role(&owner)
+        .search_path("icinga")
+        .file(Shape::V0_1.fixture())
+        .success();
+    database.psql().role(&owner).file(INSTALL).success();
+    database
+        .psql()
+        .role(&owner)
+        .variable("role", &role)
+        .file(GRANTS)
+        .success();
+    let daemon = database.connect_as(&role).await;
+    daemon
+        .run("SELECT mute_reason FROM icinga.object; SELECT icinga_desktop.version()")
+        .await;
+}
+
+#[tokio::test]
+async fn grants_say_what_is_missing() {
+    let database = database_of(Shape::V1_0, "grants_missing");
+    let stranger = database.role("stranger");
+
+    let error = database.psql().file(GRANTS).failure();
+    assert!(error.contains("no role was named"), "{error}");
+    assert!(error.contains("-v role=NAME"), "{error}");
+
+    let error = database
+        .psql()
+        .variable("role", "Nobody's")
+        .file(GRANTS)
+        .failure();
+    assert!(
+        error.contains(r#"role "Nobody's" does not exist"#),
+        "{error}"
+    );
+
+    let error = database
+        .psql()
+        .variable("role", &stranger)
+        .file(GRANTS)
+        .failure();
+    assert!(
+        error.contains("icinga_desktop is not installed in database"),
+        "{error}"
+    );
+
+    database.psql().file(INSTALL).success();
+    let error = database
+        .psql()
+        .role(&stranger)
+        .variable("role", &stranger)
+        .file(GRANTS)
+        .failure();
+    assert!(error.contains("permission denied"), "{error}");
+}
