@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
         };
     }
     if let Some(id) = last_event_id(&headers) {
-        assert!(id > 0);
+        assert!(id.0 > 0);
     }
     if let Ok(credentials) = Credentials::read(&headers) {
         assert_eq!(format!("{credentials:?}"), "Credentials(***)");

@@ -2,15 +2,16 @@
 #![no_main]
 
 use icinga_desktop_bridge::model::event::{Content, Event, TEXT_LIMIT};
+use icinga_desktop_bridge::model::ids::{HistoryId, IncidentId};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (i64, i64, Vec<i64>, &str, &str, Option<&str>)| {
     let (time_ms, incident_id, history_ids, severity, title, message) = input;
     let id = history_ids.first().copied();
     let event = Event::render(Content {
-        history_ids,
+        history_ids: history_ids.into_iter().map(HistoryId).collect(),
         time_ms,
-        incident_id,
+        incident_id: IncidentId(incident_id),
         severity,
         title,
         message,

@@ -12,6 +12,7 @@ use super::question::{Answer, Question, decode};
 use crate::database::{Queries, Session, describe};
 use crate::hub::Hub;
 use crate::model::event::{Content, Event};
+use crate::model::ids::{ContactId, IncidentId};
 use crate::model::notification::{ASK_CHANNEL, Token};
 use crate::observe::Throttle;
 
@@ -85,7 +86,7 @@ impl Answerer {
         }
     }
 
-    async fn test(&self, contact_id: i64) -> Answer {
+    async fn test(&self, contact_id: ContactId) -> Answer {
         let tests = self.hub.test(contact_id, &Arc::new(test_event()));
         let browsers = tests.len();
         let outcomes =
@@ -132,7 +133,7 @@ fn test_event() -> Event {
     Event::render(Content {
         history_ids: Vec::new(),
         time_ms: jiff::Timestamp::now().as_millisecond(),
-        incident_id: 0,
+        incident_id: IncidentId(0),
         severity: "ok",
         title: "Test notification from icinga-desktop-bridge",
         message: Some("Desktop notifications of Icinga Notifications reach this browser."),

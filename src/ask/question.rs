@@ -1,12 +1,14 @@
 //! Questions, answers, and the numbers that they are stored as.
 
+use crate::model::ids::ContactId;
+
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Question {
     /// Show the contact's browsers a test notification: who gets it?
     Test {
         /// The contact.
-        contact_id: i64,
+        contact_id: ContactId,
     },
     /// Which browsers are with you?
     RollCall,
@@ -15,7 +17,7 @@ pub(crate) enum Question {
 impl Question {
     pub(super) fn encode(self) -> [i64; 1] {
         match self {
-            Self::Test { contact_id } => [contact_id],
+            Self::Test { contact_id } => [contact_id.0],
             // No contact has that id.
             Self::RollCall => [0],
         }
@@ -67,7 +69,9 @@ pub(super) fn decode(values: &[i64]) -> Option<(Question, Vec<Answer>)> {
     let (first, mut rest) = values.split_first()?;
     let question = match *first {
         0 => Question::RollCall,
-        contact_id => Question::Test { contact_id },
+        contact_id => Question::Test {
+            contact_id: ContactId(contact_id),
+        },
     };
     let mut answers = Vec::new();
     while !rest.is_empty() {
@@ -98,7 +102,12 @@ mod tests {
             answer(i64::MAX, &[1, -2, 3]),
             answer(0, &[9]),
         ];
-        for question in [Question::RollCall, Question::Test { contact_id: 7 }] {
+        for question in [
+            Question::RollCall,
+            Question::Test {
+                contact_id: ContactId(7),
+            },
+        ] {
             let mut stored = question.encode().to_vec();
             for answer in &answers {
                 stored.extend(answer.encode());

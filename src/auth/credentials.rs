@@ -12,6 +12,7 @@ use warp::http::header::{COOKIE, USER_AGENT};
 
 use crate::database::Session;
 use crate::model::browser::{AgentKey, BrowserKey};
+use crate::model::ids::HistoryId;
 use crate::model::sign_in::{Refusal, SignIn};
 
 /// The cookie that holds Icinga Web's session id.
@@ -97,9 +98,9 @@ impl Credentials {
 
 /// The id of the last event that the client has seen. Service workers do not send it, so it is seldom
 /// here. Read as text, because what cannot be an id is no reason to refuse the client.
-pub fn last_event_id(headers: &HeaderMap) -> Option<i64> {
+pub fn last_event_id(headers: &HeaderMap) -> Option<HistoryId> {
     let text = headers.get("last-event-id")?.to_str().ok()?;
-    text.parse().ok().filter(|id| *id > 0)
+    text.parse().ok().filter(|id| *id > 0).map(HistoryId)
 }
 
 /// The session id of the first cookie of that name, as PHP takes it.
@@ -247,7 +248,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert("last-event-id", HeaderValue::from_static(value));
-            assert_eq!(last_event_id(&headers), id, "{value}");
+            assert_eq!(last_event_id(&headers), id.map(HistoryId), "{value}");
         }
         assert_eq!(last_event_id(&HeaderMap::new()), None);
     }

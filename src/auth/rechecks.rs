@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use log::debug;
 use tokio::sync::mpsc;
 
+use crate::model::ids::ContactId;
+
 /// How many changed sign-ins may wait to be checked.
 pub(super) const QUEUE: usize = 4096;
 
@@ -13,7 +15,7 @@ pub(super) const QUEUE: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recheck {
     /// This contact's.
-    Contact(i64),
+    Contact(ContactId),
     /// Everybody's.
     All,
 }

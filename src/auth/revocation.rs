@@ -15,6 +15,7 @@ use super::rechecks::{QUEUE, Recheck};
 use crate::database::installation::GRANT;
 use crate::database::{Queries, Session, describe};
 use crate::hub::Hub;
+use crate::model::ids::ContactId;
 use crate::observe::metrics::Metrics;
 
 /// Time between two checks of everybody: how long a stream may outlive its sign-in if a trigger is
@@ -94,11 +95,11 @@ impl SignIns {
     }
 
     /// The contacts among `changed` that have streams here.
-    fn contacts(&self, changed: &[Recheck]) -> Vec<i64> {
+    fn contacts(&self, changed: &[Recheck]) -> Vec<ContactId> {
         if changed.contains(&Recheck::All) {
             return self.hub.contacts();
         }
-        let contacts: HashSet<i64> = changed
+        let contacts: HashSet<ContactId> = changed
             .iter()
             .filter_map(|recheck| match recheck {
                 Recheck::Contact(contact_id) => Some(*contact_id),
@@ -112,7 +113,7 @@ impl SignIns {
     async fn check(
         &self,
         session: &Session,
-        contacts: &[i64],
+        contacts: &[ContactId],
     ) -> Result<(), tokio_postgres::Error> {
         // Looked up before the database is asked: who signs in after that is not among them, and not
         // taken for signed out.

@@ -16,5 +16,5 @@ pub(crate) use connect::SETUP_PATIENCE;
 pub use connect::{Connector, PgConnection};
 pub(crate) use error::{Error, NO_POOLER, NOT_A_STANDBY, describe};
 pub(crate) use keeper::{Keeper, Queries};
-pub(crate) use queries::{Bounds, Missed, NotifiedRow, Recipient};
+pub(crate) use queries::{Bounds, Missed, NotifiedRow, Recipient, RowIdentity};
 pub use session::Session;

@@ -8,6 +8,7 @@ use tokio_postgres::{Client, Error};
 use super::installation::Installation;
 use super::queries::{Bounds, events, positions, pulse, replay, sign_ins};
 use super::session::{Session, Statements};
+use crate::model::ids::{ContactId, HistoryId};
 use crate::model::position::Position;
 
 /// After which time PostgreSQL gives a statement up: far longer than any takes, and short enough for
@@ -49,13 +50,13 @@ impl Session {
             session.notified(&[]),
             session.recipients(&[]),
             session.browser_session("", ""),
-            session.start(0, 0),
+            session.start(ContactId(0), HistoryId(0)),
             session.valid_browsers(&[]),
         )
         .await?;
         session
             .missed(
-                0,
+                ContactId(0),
                 &Position::default(),
                 &[],
                 Bounds {

@@ -23,6 +23,7 @@ use crate::deliver::{Replay, Replayer, Running};
 use crate::hub::{Command, Handed, Hub, Mailbox, Memory, Message};
 use crate::model::browser::BrowserKey;
 use crate::model::event::{self, Event};
+use crate::model::ids::{ContactId, HistoryId};
 use crate::observe::metrics::Metrics;
 
 /// What may wait for a browser, in bytes: 300 events of a usual size fit, and one browser that does not
@@ -111,7 +112,7 @@ pub(crate) async fn run(mailbox: Mailbox, shared: Shared) {
 }
 
 struct Browser {
-    contact_id: i64,
+    contact_id: ContactId,
     key: BrowserKey,
     memory: Memory,
     shared: Shared,
@@ -293,7 +294,7 @@ impl Browser {
 
     fn is_known(&self, event: &Event) -> bool {
         let memory = self.memory.lock();
-        let known = |id: &i64| {
+        let known = |id: &HistoryId| {
             memory.position.contains(*id) || self.pending().any(|e| e.history_ids.contains(id))
         };
         event.history_ids.iter().any(known)

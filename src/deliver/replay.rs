@@ -13,6 +13,7 @@ use crate::config::{Limits, Tuning};
 use crate::database::describe;
 use crate::database::{Bounds, Missed, Queries};
 use crate::model::event::{Content, Event};
+use crate::model::ids::{ContactId, HistoryId};
 use crate::model::position::Position;
 
 /// Replays that may be under way at a time: a gap concerns every browser at once, and live events
@@ -57,7 +58,12 @@ impl Replayer {
     }
 
     /// Everything beyond `position` and `known`, a chunk of it.
-    pub(crate) fn complete(&self, contact_id: i64, position: Position, known: Vec<i64>) -> Running {
+    pub(crate) fn complete(
+        &self,
+        contact_id: ContactId,
+        position: Position,
+        known: Vec<HistoryId>,
+    ) -> Running {
         self.start(contact_id, position, known, None)
     }
 
@@ -65,9 +71,9 @@ impl Replayer {
     /// summary of the rest.
     pub(crate) fn returning(
         &self,
-        contact_id: i64,
+        contact_id: ContactId,
         position: Position,
-        known: Vec<i64>,
+        known: Vec<HistoryId>,
     ) -> Running {
         let limits = self.tuning.borrow().replay;
         self.start(contact_id, position, known, Some(limits))
@@ -75,9 +81,9 @@ impl Replayer {
 
     fn start(
         &self,
-        contact_id: i64,
+        contact_id: ContactId,
         position: Position,
-        known: Vec<i64>,
+        known: Vec<HistoryId>,
         limits: Option<Limits>,
     ) -> Running {
         let mut replayer = self.clone();
@@ -93,9 +99,9 @@ impl Replayer {
 
     async fn read(
         &mut self,
-        contact_id: i64,
+        contact_id: ContactId,
         position: &Position,
-        known: &[i64],
+        known: &[HistoryId],
         limits: Option<Limits>,
     ) -> Option<Replay> {
         let session = self.queries.session().await?;
@@ -197,11 +203,12 @@ fn summary(left_out: &[Missed]) -> Option<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ids::IncidentId;
 
     fn missed(incident_id: i64, history_ids: &[i64], told: bool) -> Missed {
         Missed {
-            history_ids: history_ids.to_vec(),
-            incident_id,
+            history_ids: history_ids.iter().copied().map(HistoryId).collect(),
+            incident_id: IncidentId(incident_id),
             time_ms: 0,
             severity: "crit".to_owned(),
             texts: told.then(|| ("title".to_owned(), None)),
@@ -221,9 +228,9 @@ mod tests {
             text.contains("2 more incidents changed while you were away"),
             "{text}"
         );
-        assert_eq!(events[0].incident_id, 2);
-        assert_eq!(events[0].history_ids, [20, 10, 5]);
-        assert_eq!(events[1].history_ids, [30, 7]);
+        assert_eq!(events[0].incident_id, IncidentId(2));
+        assert_eq!(events[0].history_ids, [20, 10, 5].map(HistoryId));
+        assert_eq!(events[1].history_ids, [30, 7].map(HistoryId));
     }
 
     #[test]

@@ -282,13 +282,14 @@ mod tests {
     use crate::hub::Hub;
     use crate::model::browser::{AgentKey, BrowserKey};
     use crate::model::event::Content;
+    use crate::model::ids::{ContactId, HistoryId, IncidentId};
     use crate::model::sign_in::SignIn;
 
     fn event(number: i64) -> Arc<Event> {
         Arc::new(Event::render(Content {
-            history_ids: vec![number],
+            history_ids: vec![HistoryId(number)],
             time_ms: 0,
-            incident_id: number,
+            incident_id: IncidentId(number),
             severity: "crit",
             title: "title",
             message: Some(&"x".repeat(4000)),
@@ -299,7 +300,7 @@ mod tests {
     async fn a_revoked_stream_ends_behind_the_block_that_was_begun() {
         let hub = Hub::new(1);
         let sign_in = SignIn {
-            contact_id: 7,
+            contact_id: ContactId(7),
             browser: BrowserKey::new("a"),
             agent: AgentKey::new(""),
             position: None,

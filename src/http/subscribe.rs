@@ -22,6 +22,7 @@ use crate::database::{Queries, Session, describe};
 use crate::deliver::{Replayer, browser};
 use crate::hub::{Full, Hub, Mailbox, Place};
 use crate::model::event;
+use crate::model::ids::HistoryId;
 use crate::model::position::Position;
 use crate::model::sign_in::{Refusal, SignIn};
 use crate::observe::Throttle;
@@ -190,7 +191,7 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
 async fn sign_in(
     state: &State,
     credentials: &Credentials,
-    last_event_id: Option<i64>,
+    last_event_id: Option<HistoryId>,
 ) -> Result<Result<SignIn, Refusal>, String> {
     let session = state.queries.current().ok_or("the database is away")?;
     let hub = state.browsers.hub.clone();
@@ -222,7 +223,7 @@ async fn ask(
     session: &Session,
     hub: &Hub,
     credentials: &Credentials,
-    last_event_id: Option<i64>,
+    last_event_id: Option<HistoryId>,
 ) -> Result<Result<SignIn, Refusal>, tokio_postgres::Error> {
     let mut sign_in = match credentials.sign_in(session).await? {
         Ok(sign_in) => sign_in,

@@ -7,6 +7,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::model::event::Event;
+use crate::model::ids::{HistoryId, IncidentId};
 use crate::model::position::Position;
 
 /// How many delivered rows a browser is remembered by beyond its position: as many as are delivered within the second or two
@@ -25,7 +26,7 @@ pub(crate) struct Remembered {
     pub(crate) position: Position,
     /// The rows of the last events that were delivered, and their incidents: by these a row is known again if its id may
     /// have been given to another one.
-    pub(crate) recent: VecDeque<(i64, i64)>,
+    pub(crate) recent: VecDeque<(HistoryId, IncidentId)>,
     /// Undelivered events that no history row stands for, so that no replay would find them.
     pub(crate) leftovers: Vec<Arc<Event>>,
     /// Whether `position` has changed since it was last stored.
@@ -74,11 +75,14 @@ mod tests {
     fn recent_rows_are_bounded() {
         let memory = Memory::new(Position::default());
         let summary = Event {
-            history_ids: (1..=100).collect(),
+            history_ids: (1..=100).map(HistoryId).collect(),
             ..Event::clone(&event(1))
         };
         memory.lock().delivered(&summary);
         assert_eq!(memory.lock().recent.len(), RECENT);
-        assert_eq!(memory.lock().recent.back(), Some(&(100, 1)));
+        assert_eq!(
+            memory.lock().recent.back(),
+            Some(&(HistoryId(100), IncidentId(1)))
+        );
     }
 }

@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::registry::{Hub, State};
-use crate::database::{Queries, Session, describe};
+use crate::database::{Queries, RowIdentity, Session, describe};
 use crate::model::browser::BrowserKey;
+use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
 use crate::model::timeline::Timeline;
 use crate::observe::Throttle;
@@ -34,13 +35,13 @@ const CHUNK: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Told {
     /// The contact.
-    pub(crate) contact_id: i64,
+    pub(crate) contact_id: ContactId,
     /// The browser.
     pub(crate) key: BrowserKey,
     /// As [`Remembered::position`].
     pub(crate) position: Position,
     /// As [`Remembered::recent`].
-    pub(crate) recent: VecDeque<(i64, i64)>,
+    pub(crate) recent: VecDeque<(HistoryId, IncidentId)>,
 }
 
 impl Hub {
@@ -254,7 +255,7 @@ async fn compare(
 ) -> Result<Vec<(Told, Position)>, tokio_postgres::Error> {
     let keys: Vec<_> = told.iter().map(|told| told.key).collect();
     let rows = told.iter().flat_map(|told| &told.recent);
-    let history_ids: Vec<i64> = rows.map(|(history_id, _)| *history_id).collect();
+    let history_ids: Vec<HistoryId> = rows.map(|(history_id, _)| *history_id).collect();
     let stored = session.positions(&keys).await?;
     let (existing, newest) = session.existing(&history_ids).await?;
     let compared = told.into_iter().map(|told| {
@@ -263,8 +264,12 @@ async fn compare(
             // The best that is known of one that was never stored.
             None => Position::new(told.position.floor().min(newest), []),
         };
-        let there = |(history_id, incident_id): &&(i64, i64)| {
-            existing.contains(&(*history_id, *incident_id, told.contact_id))
+        let there = |(history_id, incident_id): &&(HistoryId, IncidentId)| {
+            existing.contains(&RowIdentity {
+                history_id: *history_id,
+                incident_id: *incident_id,
+                contact_id: told.contact_id,
+            })
         };
         position.extend(told.recent.iter().filter(there).map(|(id, _)| *id));
         (told, position)
@@ -295,34 +300,36 @@ mod tests {
     #[test]
     fn another_timeline_takes_back_what_it_does_not_have() {
         let hub = Hub::new(100);
-        hub.settle(9, Some(&"1".into()));
-        assert_eq!(hub.settled(), 0, "not followed yet");
+        hub.settle(HistoryId(9), Some(&"1".into()));
+        assert_eq!(hub.settled().0, 0, "not followed yet");
         hub.follow("1".into(), Vec::new());
-        hub.settle(9, Some(&"1".into()));
-        assert_eq!(hub.settled(), 9);
+        hub.settle(HistoryId(9), Some(&"1".into()));
+        assert_eq!(hub.settled().0, 9);
 
         let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
         let mut mailbox = mailbox.unwrap();
-        let deliver = |history_id, incident_id| {
+        let deliver = |history_id, incident_id: i64| {
             let event = Event {
-                history_ids: vec![history_id],
+                history_ids: vec![HistoryId(history_id)],
                 ..Event::clone(&event(incident_id))
             };
             mailbox.memory.lock().delivered(&event);
         };
         deliver(20, 1);
         let told = hub.told();
-        assert_eq!(told[0].recent, [(20, 1)]);
+        assert_eq!(told[0].recent, [(HistoryId(20), IncidentId(1))]);
         // Between looking and following.
         deliver(15, 2);
-        let told = told.into_iter().map(|told| (told, Position::new(10, [])));
+        let told = told
+            .into_iter()
+            .map(|told| (told, Position::new(HistoryId(10), [])));
         hub.follow("2".into(), told.collect());
         let position = mailbox.memory.lock().position.clone();
-        assert_eq!(position, Position::new(10, [15]));
+        assert_eq!(position, Position::new(HistoryId(10), [15].map(HistoryId)));
         assert!(matches!(mailbox.messages.try_recv(), Ok(Message::Gap)));
-        assert_eq!(hub.settled(), 0);
-        hub.settle(30, Some(&"1".into()));
-        assert_eq!(hub.settled(), 0);
+        assert_eq!(hub.settled().0, 0);
+        hub.settle(HistoryId(30), Some(&"1".into()));
+        assert_eq!(hub.settled().0, 0);
     }
 
     #[test]
@@ -331,9 +338,9 @@ mod tests {
         let (_here, _) = hub.enter(&sign_in(7, "a")).unwrap();
         drop(hub.enter(&sign_in(7, "b")).unwrap());
         hub.forget(Duration::from_secs(60));
-        assert!(hub.remembers(7, BrowserKey::new("b")));
+        assert!(hub.remembers(ContactId(7), BrowserKey::new("b")));
         hub.forget(Duration::ZERO);
-        assert!(!hub.remembers(7, BrowserKey::new("b")));
-        assert!(hub.remembers(7, BrowserKey::new("a")));
+        assert!(!hub.remembers(ContactId(7), BrowserKey::new("b")));
+        assert!(hub.remembers(ContactId(7), BrowserKey::new("a")));
     }
 }

@@ -23,6 +23,7 @@ use tokio::sync::{broadcast, oneshot};
 use super::memory::Memory;
 use crate::model::browser::{AgentKey, BrowserKey};
 use crate::model::event::Event;
+use crate::model::ids::{ContactId, HistoryId};
 use crate::model::sign_in::SignIn;
 use crate::model::timeline::Timeline;
 use crate::net::Socket;
@@ -88,7 +89,7 @@ pub(crate) struct Mailbox {
     /// What the browser was told.
     pub(crate) memory: Memory,
     /// The contact.
-    pub(crate) contact_id: i64,
+    pub(crate) contact_id: ContactId,
     /// The browser.
     pub(crate) key: BrowserKey,
 }
@@ -117,9 +118,9 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) recipients: HashMap<i64, Recipient>,
+    pub(super) recipients: HashMap<ContactId, Recipient>,
     /// By contact, too: a session that is handed to another user must not remember for the first.
-    pub(super) memories: HashMap<(i64, BrowserKey), Memory>,
+    pub(super) memories: HashMap<(ContactId, BrowserKey), Memory>,
     streams: usize,
     stopping: bool,
     /// Whose ids all this speaks of.
@@ -155,7 +156,7 @@ impl Hub {
     }
 
     /// Whether a browser was here before, as far as this process remembers.
-    pub(crate) fn remembers(&self, contact_id: i64, key: BrowserKey) -> bool {
+    pub(crate) fn remembers(&self, contact_id: ContactId, key: BrowserKey) -> bool {
         self.state().memories.contains_key(&(contact_id, key))
     }
 
@@ -233,7 +234,7 @@ impl Hub {
     }
 
     /// Whether anybody would see an event of this contact.
-    pub(crate) fn has(&self, contact_id: i64) -> bool {
+    pub(crate) fn has(&self, contact_id: ContactId) -> bool {
         self.state().recipients.contains_key(&contact_id)
     }
 
@@ -243,7 +244,7 @@ impl Hub {
     }
 
     /// Gives a contact's browsers `events`. Returns whether there are any browsers.
-    pub(crate) fn publish(&self, contact_id: i64, events: Vec<Arc<Event>>) -> bool {
+    pub(crate) fn publish(&self, contact_id: ContactId, events: Vec<Arc<Event>>) -> bool {
         self.state()
             .recipients
             .get(&contact_id)
@@ -257,7 +258,11 @@ impl Hub {
 
     /// Gives each of a contact's browsers a test event, outside of the order of real ones. Returns for each
     /// of them what resolves when the event counts as delivered, or with an error if it cannot.
-    pub(crate) fn test(&self, contact_id: i64, event: &Arc<Event>) -> Vec<oneshot::Receiver<()>> {
+    pub(crate) fn test(
+        &self,
+        contact_id: ContactId,
+        event: &Arc<Event>,
+    ) -> Vec<oneshot::Receiver<()>> {
         let state = self.state();
         let Some(recipient) = state.recipients.get(&contact_id) else {
             return Vec::new();
@@ -298,14 +303,14 @@ impl Hub {
 
     /// Every history row up to this id is settled, and was published if it had to be: whoever has
     /// taken all messages need not look below it again.
-    pub(crate) fn settled(&self) -> i64 {
-        self.0.settled.load(Ordering::Acquire)
+    pub(crate) fn settled(&self) -> HistoryId {
+        HistoryId(self.0.settled.load(Ordering::Acquire))
     }
 
     /// Raises [`Hub::settled`], if the id is one of the `timeline` that the hub follows.
-    pub(crate) fn settle(&self, history_id: i64, timeline: Option<&Timeline>) {
+    pub(crate) fn settle(&self, history_id: HistoryId, timeline: Option<&Timeline>) {
         if self.state().timeline.as_ref() == timeline {
-            self.0.settled.fetch_max(history_id, Ordering::AcqRel);
+            self.0.settled.fetch_max(history_id.0, Ordering::AcqRel);
         }
     }
 
@@ -325,12 +330,12 @@ impl Hub {
     }
 
     /// Contacts with open streams.
-    pub(crate) fn contacts(&self) -> Vec<i64> {
+    pub(crate) fn contacts(&self) -> Vec<ContactId> {
         self.state().recipients.keys().copied().collect()
     }
 
     /// The browsers of a contact that have open streams, and with which user agent they signed in.
-    pub(crate) fn browsers(&self, contact_id: i64) -> Vec<(BrowserKey, AgentKey)> {
+    pub(crate) fn browsers(&self, contact_id: ContactId) -> Vec<(BrowserKey, AgentKey)> {
         self.state()
             .recipients
             .get(&contact_id)
@@ -344,7 +349,7 @@ impl Hub {
     }
 
     /// Ends a browser whose sign-in is not valid any more, and forgets it.
-    pub(crate) fn revoke(&self, contact_id: i64, key: BrowserKey) {
+    pub(crate) fn revoke(&self, contact_id: ContactId, key: BrowserKey) {
         let mut state = self.state();
         state.memories.remove(&(contact_id, key));
         let recipient = state.recipients.get(&contact_id);
@@ -367,13 +372,17 @@ impl Hub {
         }
     }
 
-    fn commands(&self, contact_id: i64, key: BrowserKey) -> Option<mpsc::UnboundedSender<Command>> {
+    fn commands(
+        &self,
+        contact_id: ContactId,
+        key: BrowserKey,
+    ) -> Option<mpsc::UnboundedSender<Command>> {
         let state = self.state();
         let browser = state.recipients.get(&contact_id)?.browsers.get(&key)?;
         Some(browser.commands.clone())
     }
 
-    fn leave(&self, contact_id: i64, key: BrowserKey) {
+    fn leave(&self, contact_id: ContactId, key: BrowserKey) {
         let mut guard = self.state();
         let state = &mut *guard;
         state.streams -= 1;
@@ -399,7 +408,7 @@ impl Hub {
 #[derive(Debug)]
 pub(crate) struct Place {
     hub: Hub,
-    contact_id: i64,
+    contact_id: ContactId,
     key: BrowserKey,
 }
 

@@ -34,10 +34,11 @@ impl Expected {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ids::HistoryId;
 
     fn tide(newest_id: i64, oldest_running: u64, first_future: u64) -> Tide {
         Tide {
-            newest_id,
+            newest_id: HistoryId(newest_id),
             oldest_running,
             first_future,
             timeline: None,

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::ids::{HistoryId, IncidentId};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -28,11 +29,11 @@ pub const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
 pub struct Content<'a> {
     /// The `incident_history` rows that it stands for, the one that it is named after first; none if only
     /// the incident itself changed.
-    pub history_ids: Vec<i64>,
+    pub history_ids: Vec<HistoryId>,
     /// Milliseconds since the epoch.
     pub time_ms: i64,
     /// The incident.
-    pub incident_id: i64,
+    pub incident_id: IncidentId,
     /// The severity as the database spells it.
     pub severity: &'a str,
     /// The object's name.
@@ -48,9 +49,9 @@ pub struct Event {
     /// of the contact, or of older changes that a replay leaves out. An event of an incident that changed
     /// without such a row has none, and no `id:` line either: an id there would move the client's position
     /// past rows it was never sent.
-    pub history_ids: Vec<i64>,
+    pub history_ids: Vec<HistoryId>,
     /// The incident.
-    pub incident_id: i64,
+    pub incident_id: IncidentId,
     /// The block on the wire, its empty line included.
     pub bytes: Bytes,
     /// When the notification of it was heard, if it is told because of one and for the first time: its latency
@@ -66,7 +67,7 @@ struct Data<'a> {
 
 #[derive(Serialize)]
 struct Payload<'a> {
-    incident_id: i64,
+    incident_id: IncidentId,
     severity: &'a str,
     title: Cow<'a, str>,
     message: Option<Cow<'a, str>>,
@@ -151,9 +152,9 @@ mod tests {
 
     fn content<'a>(title: &'a str, message: Option<&'a str>) -> Content<'a> {
         Content {
-            history_ids: vec![1234],
+            history_ids: vec![HistoryId(1234)],
             time_ms: 1_795_428_930_123,
-            incident_id: 42,
+            incident_id: IncidentId(42),
             severity: "crit",
             title,
             message,

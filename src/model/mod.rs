@@ -3,6 +3,7 @@
 pub mod browser;
 pub(crate) mod database_session;
 pub mod event;
+pub mod ids;
 pub mod notification;
 pub mod position;
 pub mod sign_in;

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::ids::{ContactId, HistoryId, IncidentId};
 use serde::Deserialize;
 
 /// The channel that announces notified contacts and changed incidents.
@@ -49,7 +50,7 @@ pub struct Notification {
     /// The transaction that wrote it; all payloads of one arrive together.
     pub tx: u64,
     /// The incident.
-    pub incident_id: i64,
+    pub incident_id: IncidentId,
     /// Which of the triggers sent it.
     pub kind: Kind,
 }
@@ -60,9 +61,9 @@ pub enum Kind {
     /// A `notified` history row was written (rule A of the design).
     Notified {
         /// The row.
-        history_id: i64,
+        history_id: HistoryId,
         /// Whom Icinga notifies.
-        contact_id: i64,
+        contact_id: ContactId,
         /// Whether the row's state was `pending` or `sent`. Other rows announce nothing, but say
         /// that Icinga has decided whom to notify.
         announced: bool,
@@ -78,7 +79,7 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct SessionChange {
     /// Whose sign-ins may have changed.
-    pub contact_id: i64,
+    pub contact_id: ContactId,
 }
 
 /// A random number: a mark that nobody can guess.
@@ -130,9 +131,9 @@ pub enum Malformed {
 struct Payload<'a> {
     #[serde(deserialize_with = "number")]
     tx: u64,
-    incident_id: i64,
-    history_id: Option<i64>,
-    contact_id: Option<i64>,
+    incident_id: IncidentId,
+    history_id: Option<HistoryId>,
+    contact_id: Option<ContactId>,
     #[serde(borrow)]
     state: Option<Cow<'a, str>>,
     severity: Option<Severity>,
@@ -191,10 +192,10 @@ mod tests {
             r#"{"tx":"7483","history_id":1234,"incident_id":42,"contact_id":7,"state":"pending"}"#;
         let expected = |announced| Notification {
             tx: 7483,
-            incident_id: 42,
+            incident_id: IncidentId(42),
             kind: Kind::Notified {
-                history_id: 1234,
-                contact_id: 7,
+                history_id: HistoryId(1234),
+                contact_id: ContactId(7),
                 announced,
             },
         };

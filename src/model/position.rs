@@ -5,6 +5,7 @@
 //! which all is done, and the ids above it that are done too. The floor only rises to ids that are
 //! settled: no transaction that could still bring a lower one is running (see [`crate::listen`]).
 
+use super::ids::HistoryId;
 use std::collections::BTreeSet;
 
 /// How many ids above the floor are remembered. Browsers are told oldest first, so if there are more, the
@@ -15,13 +16,13 @@ const MAX_ABOVE: usize = 4000;
 /// What a browser need not be told of any more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Position {
-    floor: i64,
-    above: BTreeSet<i64>,
+    floor: HistoryId,
+    above: BTreeSet<HistoryId>,
 }
 
 impl Position {
     /// A position as it was stored.
-    pub fn new(floor: i64, above: impl IntoIterator<Item = i64>) -> Self {
+    pub fn new(floor: HistoryId, above: impl IntoIterator<Item = HistoryId>) -> Self {
         let mut position = Self {
             floor,
             above: BTreeSet::new(),
@@ -31,22 +32,22 @@ impl Position {
     }
 
     /// Ids up to and including this one are done.
-    pub fn floor(&self) -> i64 {
+    pub fn floor(&self) -> HistoryId {
         self.floor
     }
 
     /// The done ids above the floor, ascending.
-    pub fn above(&self) -> impl Iterator<Item = i64> + '_ {
+    pub fn above(&self) -> impl Iterator<Item = HistoryId> + '_ {
         self.above.iter().copied()
     }
 
     /// Whether a row is done.
-    pub fn contains(&self, history_id: i64) -> bool {
+    pub fn contains(&self, history_id: HistoryId) -> bool {
         history_id <= self.floor || self.above.contains(&history_id)
     }
 
     /// Marks rows as done.
-    pub fn extend(&mut self, history_ids: impl IntoIterator<Item = i64>) {
+    pub fn extend(&mut self, history_ids: impl IntoIterator<Item = HistoryId>) {
         self.above
             .extend(history_ids.into_iter().filter(|id| *id > self.floor));
         while self.above.len() > MAX_ABOVE {
@@ -57,10 +58,12 @@ impl Position {
     }
 
     /// Raises the floor to `settled`.
-    pub fn settle(&mut self, settled: i64) {
+    pub fn settle(&mut self, settled: HistoryId) {
         if settled > self.floor {
             self.floor = settled;
-            self.above = self.above.split_off(&settled.saturating_add(1));
+            self.above = self
+                .above
+                .split_off(&HistoryId(settled.0.saturating_add(1)));
         }
     }
 
@@ -76,50 +79,54 @@ mod tests {
     use super::*;
 
     fn above(position: &Position) -> Vec<i64> {
-        position.above().collect()
+        position.above().map(|id| id.0).collect()
     }
 
     #[test]
     fn a_lower_id_that_comes_later_is_not_skipped() {
-        let mut position = Position::new(10, []);
-        position.extend([15]);
-        assert!(position.contains(10) && position.contains(15));
-        assert!(!position.contains(12));
-        position.extend([12]);
-        assert!(position.contains(12));
+        let mut position = Position::new(HistoryId(10), []);
+        position.extend([15].map(HistoryId));
+        assert!(position.contains(HistoryId(10)) && position.contains(HistoryId(15)));
+        assert!(!position.contains(HistoryId(12)));
+        position.extend([12].map(HistoryId));
+        assert!(position.contains(HistoryId(12)));
     }
 
     #[test]
     fn settling_raises_the_floor_and_forgets_what_is_below_it() {
-        let mut position = Position::new(10, [12, 15, 20]);
-        position.settle(15);
-        assert_eq!((position.floor(), above(&position)), (15, vec![20]));
-        position.settle(11);
-        assert_eq!(position.floor(), 15);
-        assert!(position.contains(13) && position.contains(20) && !position.contains(19));
+        let mut position = Position::new(HistoryId(10), [12, 15, 20].map(HistoryId));
+        position.settle(HistoryId(15));
+        assert_eq!((position.floor().0, above(&position)), (15, vec![20]));
+        position.settle(HistoryId(11));
+        assert_eq!(position.floor().0, 15);
+        assert!(
+            position.contains(HistoryId(13))
+                && position.contains(HistoryId(20))
+                && !position.contains(HistoryId(19))
+        );
     }
 
     #[test]
     fn what_is_below_the_floor_is_not_remembered_twice() {
-        let mut position = Position::new(10, [9, 10, 11]);
-        position.extend([3]);
+        let mut position = Position::new(HistoryId(10), [9, 10, 11].map(HistoryId));
+        position.extend([3].map(HistoryId));
         assert_eq!(above(&position), [11]);
     }
 
     #[test]
     fn merging_keeps_what_either_side_knows() {
-        let mut position = Position::new(10, [12, 30]);
-        position.merge(&Position::new(20, [25]));
-        assert_eq!((position.floor(), above(&position)), (20, vec![25, 30]));
+        let mut position = Position::new(HistoryId(10), [12, 30].map(HistoryId));
+        position.merge(&Position::new(HistoryId(20), [25].map(HistoryId)));
+        assert_eq!((position.floor().0, above(&position)), (20, vec![25, 30]));
     }
 
     #[test]
     fn the_number_of_remembered_ids_is_bounded() {
-        let mut position = Position::new(0, []);
-        position.extend((1..=6000).map(|id| id * 2));
+        let mut position = Position::new(HistoryId(0), []);
+        position.extend((1..=6000).map(|id| HistoryId(id * 2)));
         assert_eq!(position.above().count(), MAX_ABOVE);
-        assert_eq!(position.floor(), 4000);
-        position.settle(i64::MAX);
-        assert!(position.contains(i64::MAX));
+        assert_eq!(position.floor().0, 4000);
+        position.settle(HistoryId(i64::MAX));
+        assert!(position.contains(HistoryId(i64::MAX)));
     }
 }

@@ -1,13 +1,14 @@
 //! What a request turns out to be: a browser that is signed in, or one that is refused.
 
 use super::browser::{AgentKey, BrowserKey};
+use super::ids::ContactId;
 use super::position::Position;
 
 /// A browser that may have a contact's events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SignIn {
     /// The contact.
-    pub(crate) contact_id: i64,
+    pub(crate) contact_id: ContactId,
     /// The browser.
     pub(crate) browser: BrowserKey,
     /// Its user agent.

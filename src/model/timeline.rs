@@ -1,5 +1,7 @@
 //! Whose ids a database has, and how far it is.
 
+use super::ids::HistoryId;
+
 /// Which course of events the ids of a database belong to: the cluster, its timeline, and the database. A failover makes
 /// another one, and so does restoring a backup; what was committed then may be gone, and its ids be given to other rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +18,7 @@ impl From<&str> for Timeline {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tide {
     /// The newest visible `incident_history.id`.
-    pub newest_id: i64,
+    pub newest_id: HistoryId,
     /// The oldest transaction that was running.
     pub oldest_running: u64,
     /// The first transaction that had not begun.

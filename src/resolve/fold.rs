@@ -8,6 +8,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
+use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::notification::{Kind, Notification, Severity};
 
 /// Something to look up and to tell.
@@ -16,9 +17,9 @@ pub enum Announcement {
     /// History rows name the contact.
     Notified {
         /// The rows, one per channel; the first is the one to read.
-        history_ids: Vec<i64>,
+        history_ids: Vec<HistoryId>,
         /// The contact.
-        contact_id: i64,
+        contact_id: ContactId,
         /// The severity that the same transaction gave the incident, if it gave it just one.
         severity: Option<Severity>,
     },
@@ -26,14 +27,14 @@ pub enum Announcement {
     /// not tell it either.
     Covered {
         /// The row.
-        history_id: i64,
+        history_id: HistoryId,
         /// The contact.
-        contact_id: i64,
+        contact_id: ContactId,
     },
     /// The incident's recipients are to be told of its severity.
     Changed {
         /// The incident.
-        incident_id: i64,
+        incident_id: IncidentId,
         /// Its new severity, if the transaction gave it just one.
         severity: Option<Severity>,
     },
@@ -45,14 +46,14 @@ pub struct Fold {
     /// By backend and number: a forged notification comes from another backend.
     tx: Option<(i32, u64)>,
     /// Incidents for which a history row was seen: Icinga has decided whom to notify.
-    decided: HashSet<i64>,
+    decided: HashSet<IncidentId>,
     /// (incident, contact) named by a history row, so that a second channel of theirs adds no event.
-    named: HashSet<(i64, i64)>,
+    named: HashSet<(IncidentId, ContactId)>,
     /// `None` for an incident that was given several: PostgreSQL folds equal payloads of a transaction
     /// into the first, so the last one heard need not be the last one written.
-    severities: HashMap<i64, Option<Severity>>,
+    severities: HashMap<IncidentId, Option<Severity>>,
     /// Changed incidents, in order, until it is known whether history rows came with them.
-    held: Vec<i64>,
+    held: Vec<IncidentId>,
     open: Vec<Open>,
     ready: Vec<Announcement>,
 }
@@ -60,9 +61,9 @@ pub struct Fold {
 /// An announcement to which more may still be added.
 #[derive(Debug)]
 struct Open {
-    history_ids: Vec<i64>,
-    contact_id: i64,
-    incident_id: i64,
+    history_ids: Vec<HistoryId>,
+    contact_id: ContactId,
+    incident_id: IncidentId,
 }
 
 impl Fold {
@@ -122,7 +123,7 @@ impl Fold {
         std::mem::take(&mut self.ready)
     }
 
-    fn name(&mut self, history_id: i64, contact_id: i64, incident_id: i64) {
+    fn name(&mut self, history_id: HistoryId, contact_id: ContactId, incident_id: IncidentId) {
         if self.named.insert((incident_id, contact_id)) {
             self.open.push(Open {
                 history_ids: vec![history_id],
@@ -161,15 +162,15 @@ mod tests {
     const BACKEND: i32 = 4711;
 
     fn row(tx: u64, incident_id: i64, contact_id: i64, announced: bool) -> Notification {
-        let history_id = 1000 + contact_id;
+        let history_id = HistoryId(1000 + contact_id);
         let kind = Kind::Notified {
             history_id,
-            contact_id,
+            contact_id: ContactId(contact_id),
             announced,
         };
         Notification {
             tx,
-            incident_id,
+            incident_id: IncidentId(incident_id),
             kind,
         }
     }
@@ -177,15 +178,15 @@ mod tests {
     fn change(tx: u64, incident_id: i64, severity: Severity) -> Notification {
         Notification {
             tx,
-            incident_id,
+            incident_id: IncidentId(incident_id),
             kind: Kind::Changed { severity },
         }
     }
 
     fn notified(contact_id: i64, severity: Option<Severity>) -> Announcement {
         Announcement::Notified {
-            history_ids: vec![1000 + contact_id],
-            contact_id,
+            history_ids: vec![HistoryId(1000 + contact_id)],
+            contact_id: ContactId(contact_id),
             severity,
         }
     }
@@ -208,8 +209,8 @@ mod tests {
         ]);
         let crit = Some(Severity::Crit);
         let both = Announcement::Notified {
-            history_ids: vec![1007, 1007],
-            contact_id: 7,
+            history_ids: vec![HistoryId(1007); 2],
+            contact_id: ContactId(7),
             severity: crit,
         };
         assert_eq!(fold.take_ready(), [both, notified(8, crit)]);
@@ -218,8 +219,8 @@ mod tests {
         // A channel whose row comes in a later batch is no second event.
         fold.push(&row(1, 42, 8, true), BACKEND);
         let covered = Announcement::Covered {
-            history_id: 1008,
-            contact_id: 8,
+            history_id: HistoryId(1008),
+            contact_id: ContactId(8),
         };
         assert_eq!(fold.take_ready(), [covered]);
     }
@@ -245,7 +246,7 @@ mod tests {
     fn a_change_without_rows_waits_for_the_end_of_its_transaction() {
         let alone = change(1, 42, Severity::Ok);
         let announced = Announcement::Changed {
-            incident_id: 42,
+            incident_id: IncidentId(42),
             severity: Some(Severity::Ok),
         };
         let mut ended = fold(std::slice::from_ref(&alone));
@@ -281,7 +282,7 @@ mod tests {
             fold.push(&change(1, 42, Severity::Ok), BACKEND);
             fold.settled();
             let announced = Announcement::Changed {
-                incident_id: 42,
+                incident_id: IncidentId(42),
                 severity: Some(Severity::Ok),
             };
             assert_eq!(fold.take_ready().last(), Some(&announced));
@@ -297,7 +298,7 @@ mod tests {
         ]);
         fold.settled();
         let announced = Announcement::Changed {
-            incident_id: 42,
+            incident_id: IncidentId(42),
             severity: None,
         };
         assert_eq!(fold.take_ready(), [announced]);

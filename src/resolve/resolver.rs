@@ -19,6 +19,7 @@ use crate::database::describe;
 use crate::database::{NotifiedRow, Queries, Recipient, Session};
 use crate::hub::Hub;
 use crate::model::event::{Content, Event};
+use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Announcement, Fold};
 
@@ -138,7 +139,7 @@ impl Resolver {
     }
 
     /// The rows and incidents that somebody here would be told of.
-    fn wanted(&self, announcements: &[Announcement]) -> (Vec<i64>, Vec<i64>) {
+    fn wanted(&self, announcements: &[Announcement]) -> (Vec<HistoryId>, Vec<IncidentId>) {
         let (mut history_ids, mut incident_ids) = (Vec::new(), Vec::new());
         for announcement in announcements {
             match *announcement {
@@ -169,16 +170,16 @@ impl Resolver {
         recipients: Vec<Recipient>,
         heard: Option<Instant>,
     ) {
-        let rows: HashMap<i64, NotifiedRow> =
+        let rows: HashMap<HistoryId, NotifiedRow> =
             rows.into_iter().map(|row| (row.history_id, row)).collect();
-        let mut by_incident: HashMap<i64, Vec<Recipient>> = HashMap::new();
+        let mut by_incident: HashMap<IncidentId, Vec<Recipient>> = HashMap::new();
         for recipient in recipients {
             by_incident
                 .entry(recipient.incident_id)
                 .or_default()
                 .push(recipient);
         }
-        let mut contacts: HashMap<i64, Vec<Arc<Event>>> = HashMap::new();
+        let mut contacts: HashMap<ContactId, Vec<Arc<Event>>> = HashMap::new();
         for announcement in announcements {
             match announcement {
                 Announcement::Notified {
@@ -213,7 +214,7 @@ impl Resolver {
                     // Only says that the row is done.
                     let event = Event {
                         history_ids: vec![*history_id],
-                        incident_id: 0,
+                        incident_id: IncidentId(0),
                         bytes: Bytes::new(),
                         heard: None,
                     };
@@ -267,8 +268,8 @@ enum Told {
 
 async fn look_up(
     session: &Session,
-    history_ids: &[i64],
-    incident_ids: &[i64],
+    history_ids: &[HistoryId],
+    incident_ids: &[IncidentId],
 ) -> Result<(Vec<NotifiedRow>, Vec<Recipient>), tokio_postgres::Error> {
     // Pipelined: both are under way at once.
     future::try_join(

@@ -1,5 +1,6 @@
 //! Which ids are settled.
 
+use crate::model::ids::HistoryId;
 use crate::model::timeline::{Tide, Timeline};
 
 /// Finds out from beats up to which history row everything is settled.
@@ -8,9 +9,9 @@ pub struct Settling {
     /// Whose ids these are.
     timeline: Option<Timeline>,
     /// The newest id of the last beat.
-    earlier: Option<i64>,
+    earlier: Option<HistoryId>,
     /// The newest id of some beat, and the first transaction that had not begun one beat later.
-    candidate: Option<(i64, u64)>,
+    candidate: Option<(HistoryId, u64)>,
 }
 
 impl Settling {
@@ -18,7 +19,7 @@ impl Settling {
     /// earlier beat it was the newest, and all transactions of the beat after that have ended since.
     ///
     /// The beat after, because an id may be drawn a moment before its transaction gets its number.
-    pub fn beat(&mut self, beat: &Tide) -> Option<i64> {
+    pub fn beat(&mut self, beat: &Tide) -> Option<HistoryId> {
         if self.timeline != beat.timeline {
             *self = Self {
                 timeline: beat.timeline.clone(),
@@ -43,7 +44,7 @@ mod tests {
 
     fn tide(newest_id: i64, oldest_running: u64, first_future: u64) -> Tide {
         Tide {
-            newest_id,
+            newest_id: HistoryId(newest_id),
             oldest_running,
             first_future,
             timeline: None,
@@ -59,9 +60,9 @@ mod tests {
         assert_eq!(settled(120, 7, 15), None);
         // Transaction 14 is still running; it may have drawn id 99.
         assert_eq!(settled(130, 14, 20), None);
-        assert_eq!(settled(140, 15, 25), Some(100));
-        assert_eq!(settled(150, 25, 25), Some(130));
-        assert_eq!(settled(150, 25, 25), Some(140));
+        assert_eq!(settled(140, 15, 25), Some(HistoryId(100)));
+        assert_eq!(settled(150, 25, 25), Some(HistoryId(130)));
+        assert_eq!(settled(150, 25, 25), Some(HistoryId(140)));
     }
 
     #[test]
@@ -76,6 +77,6 @@ mod tests {
         };
         assert_eq!(settling.beat(&after_failover), None);
         assert_eq!(settling.beat(&after_failover), None);
-        assert_eq!(settling.beat(&after_failover), Some(50));
+        assert_eq!(settling.beat(&after_failover), Some(HistoryId(50)));
     }
 }

@@ -1,6 +1,7 @@
 //! Events on the wire, read by an EventSource written from the HTML standard.
 
 use icinga_desktop_bridge::model::event::{self, Content, Event, KEEP_ALIVE, RETRY_MS, TEXT_LIMIT};
+use icinga_desktop_bridge::model::ids::{HistoryId, IncidentId};
 use icinga_desktop_bridge::model::notification::Severity;
 use proptest::collection::vec;
 use proptest::option;
@@ -72,9 +73,9 @@ struct Input {
 impl Input {
     fn render(&self) -> Event {
         Event::render(Content {
-            history_ids: self.history_ids.clone(),
+            history_ids: self.history_ids.iter().copied().map(HistoryId).collect(),
             time_ms: self.time_ms,
-            incident_id: self.incident_id,
+            incident_id: IncidentId(self.incident_id),
             severity: self.severity.as_str(),
             title: &self.title,
             message: self.message.as_deref(),

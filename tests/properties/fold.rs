@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use icinga_desktop_bridge::model::ids::{ContactId, HistoryId, IncidentId};
 use icinga_desktop_bridge::model::notification::{Kind, Notification, Severity};
 use icinga_desktop_bridge::resolve::{Announcement, Fold};
 use proptest::collection::vec;
@@ -13,12 +14,12 @@ use super::values::SEVERITIES;
 #[derive(Debug, Clone, Copy)]
 enum Write {
     Row {
-        incident_id: i64,
-        contact_id: i64,
+        incident_id: IncidentId,
+        contact_id: ContactId,
         announced: bool,
     },
     Severity {
-        incident_id: i64,
+        incident_id: IncidentId,
         severity: Severity,
     },
 }
@@ -27,14 +28,14 @@ fn write() -> impl Strategy<Value = Write> {
     let row =
         (1..4_i64, 1..4_i64, any::<bool>()).prop_map(|(incident_id, contact_id, announced)| {
             Write::Row {
-                incident_id,
-                contact_id,
+                incident_id: IncidentId(incident_id),
+                contact_id: ContactId(contact_id),
                 announced,
             }
         });
     let severity =
         (1..5_i64, select(&SEVERITIES[..3])).prop_map(|(incident_id, severity)| Write::Severity {
-            incident_id,
+            incident_id: IncidentId(incident_id),
             severity,
         });
     prop_oneof![row, severity]
@@ -44,7 +45,7 @@ fn write() -> impl Strategy<Value = Write> {
 /// go up over all of them, so they tell which row was meant.
 fn deliveries() -> impl Strategy<Value = Vec<Vec<Notification>>> {
     vec(vec(write(), 1..9), 0..6).prop_map(|transactions| {
-        let mut history_ids = 1..;
+        let mut history_ids = (1..).map(HistoryId);
         let mut notification = |tx, write| match write {
             Write::Row {
                 incident_id,
@@ -87,16 +88,16 @@ fn deliveries() -> impl Strategy<Value = Vec<Vec<Notification>>> {
 #[derive(Debug, Default, PartialEq)]
 struct Announced {
     /// (contact, rows) of each event by rule A.
-    notified: BTreeSet<(i64, Vec<i64>)>,
+    notified: BTreeSet<(ContactId, Vec<HistoryId>)>,
     /// Incidents by rule B, with the severity.
-    changed: BTreeMap<i64, Option<&'static str>>,
+    changed: BTreeMap<IncidentId, Option<&'static str>>,
 }
 
 /// Rules A and B, as the design's first section has them, for one whole transaction.
 fn expected(transaction: &[Notification]) -> Announced {
-    let mut rows: BTreeMap<(i64, i64), Vec<i64>> = BTreeMap::new();
+    let mut rows: BTreeMap<(IncidentId, ContactId), Vec<HistoryId>> = BTreeMap::new();
     let mut decided = BTreeSet::new();
-    let mut written: BTreeMap<i64, Vec<Severity>> = BTreeMap::new();
+    let mut written: BTreeMap<IncidentId, Vec<Severity>> = BTreeMap::new();
     for notification in transaction {
         let incident_id = notification.incident_id;
         match notification.kind {
@@ -136,9 +137,9 @@ fn expected(transaction: &[Notification]) -> Announced {
 /// `incidents` knows which.
 fn announced(
     announcements: &[Announcement],
-    incidents: &BTreeMap<i64, i64>,
+    incidents: &BTreeMap<HistoryId, IncidentId>,
 ) -> Result<Announced, TestCaseError> {
-    let mut notified: BTreeMap<(i64, i64), Vec<i64>> = BTreeMap::new();
+    let mut notified: BTreeMap<(IncidentId, ContactId), Vec<HistoryId>> = BTreeMap::new();
     let mut changed = BTreeMap::new();
     for announcement in announcements {
         match announcement {
@@ -186,7 +187,7 @@ fn announced(
     Ok(Announced { notified, changed })
 }
 
-fn incidents(transaction: &[Notification]) -> BTreeMap<i64, i64> {
+fn incidents(transaction: &[Notification]) -> BTreeMap<HistoryId, IncidentId> {
     let row = |notification: &Notification| match notification.kind {
         Kind::Notified { history_id, .. } => Some((history_id, notification.incident_id)),
         Kind::Changed { .. } => None,
@@ -244,7 +245,7 @@ proptest! {
 
         // Which transaction a row is of is known by the row; changes are counted over all.
         let told = told.concat();
-        let mut changes: BTreeMap<(i64, Option<&str>), usize> = BTreeMap::new();
+        let mut changes: BTreeMap<(IncidentId, Option<&str>), usize> = BTreeMap::new();
         for announcement in &told {
             if let Announcement::Changed { incident_id, severity } = announcement {
                 *changes.entry((*incident_id, severity.map(Severity::as_str))).or_default() += 1;

@@ -1,5 +1,6 @@
 //! Payloads of NOTIFY: what the triggers format reads back, and no error quotes what it was given.
 
+use icinga_desktop_bridge::model::ids::{ContactId, HistoryId, IncidentId};
 use icinga_desktop_bridge::model::notification::{
     self, Kind, Malformed, Marked, Notification, SessionChange,
 };
@@ -73,7 +74,12 @@ proptest! {
              \"contact_id\":{contact_id},\"state\":{word}}}"
         );
         let announced = matches!(state, Some("pending" | "sent"));
-        let kind = Kind::Notified { history_id, contact_id, announced };
+        let kind = Kind::Notified {
+            history_id: HistoryId(history_id),
+            contact_id: ContactId(contact_id),
+            announced,
+        };
+        let incident_id = IncidentId(incident_id);
         prop_assert_eq!(Notification::parse(&payload), Ok(Notification { tx, incident_id, kind }));
     }
 
@@ -87,6 +93,7 @@ proptest! {
             severity.as_str()
         );
         let kind = Kind::Changed { severity };
+        let incident_id = IncidentId(incident_id);
         prop_assert_eq!(Notification::parse(&payload), Ok(Notification { tx, incident_id, kind }));
     }
 

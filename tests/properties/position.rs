@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use icinga_desktop_bridge::model::ids::HistoryId;
 use icinga_desktop_bridge::model::position::Position;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -47,11 +48,15 @@ impl Model {
     }
 }
 
+fn position_of(floor: i64, above: &[i64]) -> Position {
+    Position::new(HistoryId(floor), above.iter().copied().map(HistoryId))
+}
+
 fn take(position: &mut Position, step: &Step) {
     match step {
-        Step::Extend(ids) => position.extend(ids.iter().copied()),
-        Step::Settle(settled) => position.settle(*settled),
-        Step::Merge(floor, above) => position.merge(&Position::new(*floor, above.iter().copied())),
+        Step::Extend(ids) => position.extend(ids.iter().copied().map(HistoryId)),
+        Step::Settle(settled) => position.settle(HistoryId(*settled)),
+        Step::Merge(floor, above) => position.merge(&position_of(*floor, above)),
     }
 }
 
@@ -64,9 +69,9 @@ proptest! {
             model.take(step);
             for id in -6..61 {
                 let expected = id <= model.settled || model.done.contains(&id);
-                prop_assert_eq!(position.contains(id), expected, "{} after {:?}", id, step);
+                prop_assert_eq!(position.contains(HistoryId(id)), expected, "{} after {:?}", id, step);
             }
-            prop_assert_eq!(position.floor(), model.settled);
+            prop_assert_eq!(position.floor().0, model.settled);
         }
         // What is stored is enough to have the same again.
         prop_assert_eq!(&Position::new(position.floor(), position.above()), &position);
@@ -84,17 +89,18 @@ proptest! {
             take(&mut position, &step);
             model.take(&step);
             for id in &model.done {
-                prop_assert!(position.contains(*id), "{} is forgotten", id);
+                prop_assert!(position.contains(HistoryId(*id)), "{} is forgotten", id);
             }
             prop_assert!(position.above().count() <= MAX_ABOVE);
             // The floor is where it was settled, or, beyond the cap, a done id under a full memory.
-            prop_assert!(position.floor() >= model.settled);
+            let floor = position.floor().0;
+            prop_assert!(floor >= model.settled);
             for id in position.above() {
-                prop_assert!(id > position.floor() && model.done.contains(&id));
+                prop_assert!(id.0 > floor && model.done.contains(&id.0));
             }
-            if position.floor() > model.settled {
-                prop_assert!(model.done.contains(&position.floor()));
-                let above = model.done.range(position.floor() + 1..).count();
+            if floor > model.settled {
+                prop_assert!(model.done.contains(&floor));
+                let above = model.done.range(floor + 1..).count();
                 prop_assert!(above >= MAX_ABOVE || position.above().count() == above);
             }
         }
@@ -102,11 +108,11 @@ proptest! {
 
     #[test]
     fn extremes_do_no_harm(ids in vec(number(), 0..10), settled in number(), other in number()) {
-        let mut position = Position::new(settled, ids.iter().copied());
-        position.merge(&Position::new(other, ids.iter().copied()));
-        position.settle(settled);
+        let mut position = position_of(settled, &ids);
+        position.merge(&position_of(other, &ids));
+        position.settle(HistoryId(settled));
         for id in ids.iter().chain([&settled, &other]) {
-            prop_assert!(position.contains(*id));
+            prop_assert!(position.contains(HistoryId(*id)));
         }
     }
 }

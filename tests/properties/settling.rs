@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use icinga_desktop_bridge::model::ids::HistoryId;
 use icinga_desktop_bridge::model::timeline::Tide;
 use icinga_desktop_bridge::resolve::Settling;
 use proptest::collection::{btree_set, vec};
@@ -67,14 +68,14 @@ proptest! {
                 }
                 // As pg_current_snapshot() has it; max(id) is of the same snapshot.
                 Step::Beat => on_their_way.push_back(Tide {
-                    newest_id: visible.last().copied().unwrap_or(0),
+                    newest_id: HistoryId(visible.last().copied().unwrap_or(0)),
                     oldest_running: running.keys().next().copied().unwrap_or(next_transaction),
                     first_future: next_transaction,
                     timeline: None,
                 }),
                 Step::Hear => {
                     if let Some(id) = on_their_way.pop_front().and_then(|beat| settling.beat(&beat)) {
-                        settled = settled.max(id);
+                        settled = settled.max(id.0);
                     }
                 }
                 Step::Write(_) | Step::End(..) => {}
@@ -87,12 +88,12 @@ proptest! {
         ids in btree_set(1..100_i64, 0..5), earlier in option::of((0..10_u64, 10..20_u64))
     ) {
         let mut settling = Settling::default();
-        let newest_id = ids.last().copied().unwrap_or(0);
+        let newest_id = HistoryId(ids.last().copied().unwrap_or(0));
         let beat = |newest_id, oldest_running, first_future| {
             Tide { newest_id, oldest_running, first_future, timeline: None }
         };
         if let Some((oldest_running, first_future)) = earlier {
-            settling.beat(&beat(0, oldest_running, first_future));
+            settling.beat(&beat(HistoryId(0), oldest_running, first_future));
         }
         settling.beat(&beat(newest_id, 30, 30));
         settling.beat(&beat(newest_id, 30, 30));

@@ -8,6 +8,7 @@ use super::report::Problem;
 use crate::auth::Credentials;
 use crate::config::Secret;
 use crate::database::{Session, describe};
+use crate::model::ids::ContactId;
 use crate::model::sign_in::Refusal;
 
 /// A browser to stand in for.
@@ -22,7 +23,10 @@ pub struct Visit {
 }
 
 /// The headers of a browser that the daemon lets in, and its contact.
-pub(super) async fn sign_in(visit: &Visit, session: &Session) -> Result<(HeaderMap, i64), Problem> {
+pub(super) async fn sign_in(
+    visit: &Visit,
+    session: &Session,
+) -> Result<(HeaderMap, ContactId), Problem> {
     let malformed = || refused(Refusal::Malformed);
     let mut headers = HeaderMap::new();
     let mut cookie = HeaderValue::from_str(&format!("Icingaweb2={}", visit.cookie.expose()))

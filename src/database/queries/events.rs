@@ -6,16 +6,17 @@ use super::{ANNOUNCES, TEXT_CHARACTERS};
 use crate::database::Session;
 use crate::database::installation::Installation;
 use crate::database::types::Text;
+use crate::model::ids::{ContactId, HistoryId, IncidentId};
 
 /// A `notified` history row of a contact that can be told.
 #[derive(Debug)]
 pub(crate) struct NotifiedRow {
     /// `incident_history.id`.
-    pub(crate) history_id: i64,
+    pub(crate) history_id: HistoryId,
     /// Whom the row notifies.
-    pub(crate) contact_id: i64,
+    pub(crate) contact_id: ContactId,
     /// The incident.
-    pub(crate) incident_id: i64,
+    pub(crate) incident_id: IncidentId,
     /// Milliseconds since the epoch.
     pub(crate) time_ms: i64,
     /// The incident's present severity.
@@ -30,9 +31,9 @@ pub(crate) struct NotifiedRow {
 #[derive(Debug)]
 pub(crate) struct Recipient {
     /// The incident.
-    pub(crate) incident_id: i64,
+    pub(crate) incident_id: IncidentId,
     /// The contact.
-    pub(crate) contact_id: i64,
+    pub(crate) contact_id: ContactId,
     /// The object's name, cut to what an event can hold.
     pub(crate) title: String,
     /// The incident's present severity.
@@ -97,7 +98,10 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says, here and below.
-    pub(crate) async fn notified(&self, history_ids: &[i64]) -> Result<Vec<NotifiedRow>, Error> {
+    pub(crate) async fn notified(
+        &self,
+        history_ids: &[HistoryId],
+    ) -> Result<Vec<NotifiedRow>, Error> {
         let rows = self
             .client
             .query(&self.statements.notified, &[&history_ids])
@@ -123,7 +127,10 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub(crate) async fn recipients(&self, incident_ids: &[i64]) -> Result<Vec<Recipient>, Error> {
+    pub(crate) async fn recipients(
+        &self,
+        incident_ids: &[IncidentId],
+    ) -> Result<Vec<Recipient>, Error> {
         let rows = self
             .client
             .query(&self.statements.recipients, &[&incident_ids])

@@ -8,6 +8,7 @@ pub(super) mod replay;
 pub(super) mod sign_ins;
 
 pub(crate) use events::{NotifiedRow, Recipient};
+pub(crate) use positions::RowIdentity;
 pub(crate) use replay::{Bounds, Missed};
 
 use crate::model::event::TEXT_LIMIT;

@@ -6,11 +6,23 @@ use tokio_postgres::Error;
 
 use crate::database::Session;
 use crate::model::browser::BrowserKey;
+use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
 
 /// How far below the newest id a browser that was never here before starts, if it is not known yet
 /// which ids are settled: no transaction stays open while others write this many rows.
 const UNSETTLED_IDS: i64 = 1000;
+
+/// By what a history row is known again although its id may have been given to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct RowIdentity {
+    /// The row.
+    pub(crate) history_id: HistoryId,
+    /// Its incident.
+    pub(crate) incident_id: IncidentId,
+    /// Whom it notifies.
+    pub(crate) contact_id: ContactId,
+}
 
 /// The SQL of [`Session::start`].
 pub(in crate::database) fn start_sql() -> String {
@@ -31,14 +43,14 @@ impl Session {
     /// Whatever the server says.
     pub(crate) async fn start(
         &self,
-        contact_id: i64,
-        settled: i64,
-    ) -> Result<(Position, i64), Error> {
+        contact_id: ContactId,
+        settled: HistoryId,
+    ) -> Result<(Position, HistoryId), Error> {
         let row = self
             .client
             .query_one(&self.statements.start, &[&contact_id, &settled])
             .await?;
-        let above: Vec<i64> = row.try_get(1)?;
+        let above: Vec<HistoryId> = row.try_get(1)?;
         Ok((Position::new(row.try_get(0)?, above), row.try_get(2)?))
     }
 
@@ -52,7 +64,7 @@ impl Session {
         positions: &[(BrowserKey, Position)],
     ) -> Result<(), Error> {
         let keys: Vec<&[u8]> = positions.iter().map(|(key, _)| key.as_bytes()).collect();
-        let floors: Vec<i64> = positions
+        let floors: Vec<HistoryId> = positions
             .iter()
             .map(|(_, position)| position.floor())
             .collect();
@@ -100,21 +112,21 @@ impl Session {
             .await?;
         rows.iter()
             .map(|row| {
-                let position = Position::new(row.try_get(1)?, row.try_get::<_, Vec<i64>>(2)?);
+                let position = Position::new(row.try_get(1)?, row.try_get::<_, Vec<HistoryId>>(2)?);
                 Ok((BrowserKey::from_digest(row.try_get(0)?), position))
             })
             .collect()
     }
 
-    /// Which of these rows there are, as id, incident and contact; and the newest id.
+    /// Which of these rows there are; and the newest id.
     ///
     /// # Errors
     ///
     /// Whatever the server says.
     pub(crate) async fn existing(
         &self,
-        history_ids: &[i64],
-    ) -> Result<(HashSet<(i64, i64, i64)>, i64), Error> {
+        history_ids: &[HistoryId],
+    ) -> Result<(HashSet<RowIdentity>, HistoryId), Error> {
         let newest = "SELECT coalesce(max(id), 0) FROM incident_history";
         let newest = self.client.query_one(newest, &[]).await?.try_get(0)?;
         let rows = self
@@ -127,7 +139,13 @@ impl Session {
             .await?;
         let existing = rows
             .iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
+            .map(|row| {
+                Ok(RowIdentity {
+                    history_id: row.try_get(0)?,
+                    incident_id: row.try_get(1)?,
+                    contact_id: row.try_get(2)?,
+                })
+            })
             .collect::<Result<_, Error>>()?;
         Ok((existing, newest))
     }

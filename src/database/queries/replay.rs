@@ -5,15 +5,16 @@ use tokio_postgres::Error;
 use super::{ANNOUNCES, TEXT_CHARACTERS};
 use crate::database::Session;
 use crate::database::types::Text;
+use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
 
 /// An incident that a browser missed.
 #[derive(Debug)]
 pub(crate) struct Missed {
     /// All rows that notified the contact about it, the newest first.
-    pub(crate) history_ids: Vec<i64>,
+    pub(crate) history_ids: Vec<HistoryId>,
     /// The incident.
-    pub(crate) incident_id: i64,
+    pub(crate) incident_id: IncidentId,
     /// The newest row's time, in milliseconds since the epoch.
     pub(crate) time_ms: i64,
     /// The incident's present severity.
@@ -60,13 +61,13 @@ impl Session {
     /// Whatever the server says.
     pub(crate) async fn missed(
         &self,
-        contact_id: i64,
+        contact_id: ContactId,
         position: &Position,
-        known: &[i64],
+        known: &[HistoryId],
         bounds: Bounds,
         limit: i64,
     ) -> Result<Vec<Missed>, Error> {
-        let done: Vec<i64> = position.above().chain(known.iter().copied()).collect();
+        let done: Vec<HistoryId> = position.above().chain(known.iter().copied()).collect();
         let rows = self
             .client
             .query(

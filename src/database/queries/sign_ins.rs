@@ -8,6 +8,7 @@ use crate::database::Session;
 use crate::database::installation::Installation;
 use crate::database::types::Redacted;
 use crate::model::browser::{AgentKey, BrowserKey};
+use crate::model::ids::{ContactId, HistoryId};
 use crate::model::position::Position;
 
 /// Whether no newer session than `browser_session s` exists of its user and user agent.
@@ -29,7 +30,7 @@ pub struct SessionRow {
     /// No newer session of the same user and user agent exists.
     pub newest: bool,
     /// The user's contact, unless there is none or it was deleted.
-    pub(crate) contact_id: Option<i64>,
+    pub(crate) contact_id: Option<ContactId>,
     /// What the browser need not be told of, if that was ever stored.
     pub(crate) position: Option<Position>,
 }
@@ -102,8 +103,8 @@ impl Session {
             )
             .await?;
         row.map(|row| {
-            let floor: Option<i64> = row.try_get(3)?;
-            let above: Option<Vec<i64>> = row.try_get(4)?;
+            let floor: Option<HistoryId> = row.try_get(3)?;
+            let above: Option<Vec<HistoryId>> = row.try_get(4)?;
             Ok(SessionRow {
                 agent_matches: row.try_get(0)?,
                 newest: row.try_get(1)?,
@@ -121,8 +122,8 @@ impl Session {
     /// Whatever the server says.
     pub(crate) async fn valid_browsers(
         &self,
-        contact_ids: &[i64],
-    ) -> Result<HashSet<(i64, BrowserKey, AgentKey)>, Error> {
+        contact_ids: &[ContactId],
+    ) -> Result<HashSet<(ContactId, BrowserKey, AgentKey)>, Error> {
         let rows = self
             .client
             .query(&self.statements.valid, &[&contact_ids])
@@ -187,7 +188,7 @@ impl Session {
     /// # Errors
     ///
     /// Whatever the server says.
-    pub(crate) async fn contact(&self, username: &str) -> Result<Option<i64>, Error> {
+    pub(crate) async fn contact(&self, username: &str) -> Result<Option<ContactId>, Error> {
         let row = self
             .client
             .query_opt(

@@ -1,10 +1,11 @@
 use super::*;
+use crate::model::ids::{ContactId, IncidentId};
 use crate::model::position::Position;
 
 pub(in crate::hub) fn event(incident_id: i64) -> Arc<Event> {
     Arc::new(Event {
         history_ids: vec![],
-        incident_id,
+        incident_id: IncidentId(incident_id),
         bytes: bytes::Bytes::new(),
         heard: None,
     })
@@ -12,7 +13,7 @@ pub(in crate::hub) fn event(incident_id: i64) -> Arc<Event> {
 
 pub(in crate::hub) fn sign_in(contact_id: i64, session_id: &str) -> SignIn {
     SignIn {
-        contact_id,
+        contact_id: ContactId(contact_id),
         browser: BrowserKey::new(session_id),
         agent: AgentKey::new("agent"),
         position: None,
@@ -54,16 +55,16 @@ fn events_reach_every_browser_of_the_contact_and_no_other() {
     let (_p1, a) = enter(7, "a");
     let (_p2, b) = enter(7, "b");
     let (_p3, c) = enter(8, "c");
-    assert!(hub.publish(7, vec![event(1), event(2)]));
+    assert!(hub.publish(ContactId(7), vec![event(1), event(2)]));
     for mailbox in [a, b] {
         let Message::Events(events) = mailbox.unwrap().messages.try_recv().unwrap() else {
             panic!("no events");
         };
-        let incidents: Vec<_> = events.iter().map(|e| e.incident_id).collect();
+        let incidents: Vec<_> = events.iter().map(|e| e.incident_id.0).collect();
         assert_eq!(incidents, [1, 2]);
     }
     assert!(c.unwrap().messages.try_recv().is_err());
-    assert!(!hub.publish(9, vec![event(1)]));
+    assert!(!hub.publish(ContactId(9), vec![event(1)]));
 }
 
 #[test]
@@ -72,10 +73,10 @@ fn the_last_place_closes_the_mailbox_and_forgets_the_contact_but_not_the_positio
     let alice = sign_in(7, "a");
     let (place, mailbox) = hub.enter(&alice).unwrap();
     let mut mailbox = mailbox.unwrap();
-    mailbox.memory.lock().position.extend([5]);
-    assert!(hub.has(7) && !hub.is_empty());
+    mailbox.memory.lock().position.extend([5].map(HistoryId));
+    assert!(hub.has(ContactId(7)) && !hub.is_empty());
     drop(place);
-    assert!(!hub.has(7) && hub.is_empty());
+    assert!(!hub.has(ContactId(7)) && hub.is_empty());
     assert!(
         mailbox
             .commands
@@ -83,15 +84,17 @@ fn the_last_place_closes_the_mailbox_and_forgets_the_contact_but_not_the_positio
             .is_err_and(|error| error.is_closed())
     );
 
-    assert!(hub.remembers(7, alice.browser) && !hub.remembers(8, alice.browser));
-    let stored = Some(Position::new(0, [6]));
+    assert!(
+        hub.remembers(ContactId(7), alice.browser) && !hub.remembers(ContactId(8), alice.browser)
+    );
+    let stored = Some(Position::new(HistoryId(0), [6].map(HistoryId)));
     let again = SignIn {
         position: stored,
         ..alice
     };
     let (_place, mailbox) = hub.enter(&again).unwrap();
     let position = mailbox.unwrap().memory.lock().position.clone();
-    assert_eq!(position.above().collect::<Vec<_>>(), [5, 6]);
+    assert_eq!(position.above().collect::<Vec<_>>(), [5, 6].map(HistoryId));
 }
 
 #[test]
@@ -99,11 +102,11 @@ fn revoking_ends_the_browser_and_forgets_it() {
     let hub = Hub::new(100);
     let alice = sign_in(7, "a");
     let (_place, mailbox) = hub.enter(&alice).unwrap();
-    assert_eq!(hub.browsers(7), [(alice.browser, alice.agent)]);
-    hub.revoke(7, alice.browser);
+    assert_eq!(hub.browsers(ContactId(7)), [(alice.browser, alice.agent)]);
+    hub.revoke(ContactId(7), alice.browser);
     let command = mailbox.unwrap().commands.try_recv();
     assert!(matches!(command, Ok(Command::Revoke)));
-    assert!(!hub.remembers(7, alice.browser));
+    assert!(!hub.remembers(ContactId(7), alice.browser));
 }
 
 #[test]

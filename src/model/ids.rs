@@ -1,0 +1,32 @@
+//! Ids of Icinga's tables. A type for each, so that none is taken for another: who sees what rests on them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use tokio_postgres::types::{FromSql, ToSql};
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident,)*) => {$(
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSql, FromSql,
+        )]
+        #[postgres(transparent)]
+        pub struct $name(pub i64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// `contact.id`.
+    ContactId,
+    /// `incident.id`.
+    IncidentId,
+    /// `incident_history.id`. 0 is below every row's.
+    HistoryId,
+}
