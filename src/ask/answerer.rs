@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::question::{Answer, Question, decode};
-use crate::database::{Queries, Session, describe};
+use crate::database::{Queries, Session};
 use crate::hub::Hub;
 use crate::model::event::{Content, Event};
 use crate::model::ids::{ContactId, IncidentId};
@@ -58,7 +58,7 @@ impl Answerer {
         while let Some(token) = self.questions.recv().await {
             // Without the right to it, there is no question to be read. Without a session, nobody waits for
             // an answer when there is one.
-            let Some(session) = self.queries.current().filter(|s| s.stores_positions) else {
+            let Some(session) = self.queries.current().filter(|s| s.stores_positions()) else {
                 continue;
             };
             match session.asked(&token).await {
@@ -71,7 +71,7 @@ impl Answerer {
                     }
                     _ => self.ignore().await,
                 },
-                Err(error) => debug!("a question could not be read: {}", describe(&error)),
+                Err(error) => debug!("a question could not be read: {error}"),
             }
         }
     }
@@ -82,7 +82,7 @@ impl Answerer {
             Question::RollCall => self.roll_call(),
         };
         if let Err(error) = session.answer(token, &answer.encode()).await {
-            warn!("a question could not be answered: {}", describe(&error));
+            warn!("a question could not be answered: {error}");
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::question::{Answer, Question, decode};
 use crate::database::installation::GRANT;
-use crate::database::{Session, describe};
+use crate::database::{QueryError, Session};
 use crate::model::notification::Token;
 
 /// How long the command waits for bridges. It waits no longer than they take, unless one of them hangs.
@@ -43,25 +43,25 @@ impl Answers {
 
 /// Why a question could not be put.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum AskError {
     /// The role may not write where questions are stored.
     #[error(
         "no right to write icinga_desktop.browser_position, over which bridges are asked; run: {GRANT}"
     )]
     NoRight,
     /// The server did not answer.
-    #[error("the bridges could not be asked: {}", describe(.0))]
-    Query(#[from] tokio_postgres::Error),
+    #[error("the bridges could not be asked: {0}")]
+    Query(#[from] QueryError),
 }
 
 /// The command's side: asks every bridge of the database and waits for the answers.
 ///
 /// # Errors
 ///
-/// [`Error`]; that no bridge answers is none.
-pub(crate) async fn ask(session: &Session, question: Question) -> Result<Answers, Error> {
-    if !session.stores_positions {
-        return Err(Error::NoRight);
+/// [`AskError`]; that no bridge answers is none.
+pub(crate) async fn ask(session: &Session, question: Question) -> Result<Answers, AskError> {
+    if !session.stores_positions() {
+        return Err(AskError::NoRight);
     }
     let listening = usize::try_from(session.listening().await?).unwrap_or_default();
     if listening == 0 {
@@ -84,7 +84,7 @@ async fn collect(
     session: &Session,
     token: &Token,
     listening: usize,
-) -> Result<Vec<Answer>, tokio_postgres::Error> {
+) -> Result<Vec<Answer>, QueryError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let stored = session.asked(token).await?;

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use warp::http::HeaderMap;
 use warp::http::header::{COOKIE, USER_AGENT};
 
-use crate::database::Session;
+use crate::database::{QueryError, Session};
 use crate::model::browser::{AgentKey, BrowserKey};
 use crate::model::ids::HistoryId;
 use crate::model::sign_in::{Refusal, SignIn};
@@ -23,6 +23,17 @@ const SESSION_ID_LENGTH: std::ops::RangeInclusive<usize> = 22..=256;
 
 /// What Icinga Web stores for a browser that names itself nothing.
 const NO_USER_AGENT: &str = "default";
+
+/// Why a browser is not signed in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SignInError {
+    /// It may not be let in.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Whether it may cannot be known for now.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
 
 /// What a request says of itself.
 #[derive(Clone, PartialEq, Eq)]
@@ -56,14 +67,10 @@ impl Credentials {
     }
 
     /// The user agent that the browser signed in with, whatever it calls itself now; `None` if there is no such session.
-    ///
-    /// # Errors
-    ///
-    /// The database's own.
     pub(crate) async fn signed_in_as(
         &self,
         session: &Session,
-    ) -> Result<Option<String>, tokio_postgres::Error> {
+    ) -> Result<Option<String>, QueryError> {
         session.user_agent(&self.session_id).await
     }
 
@@ -71,27 +78,23 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// The database's own; a refusal is a successful answer.
-    pub(crate) async fn sign_in(
-        &self,
-        session: &Session,
-    ) -> Result<Result<SignIn, Refusal>, tokio_postgres::Error> {
-        let Some(row) = session
+    /// [`SignInError`].
+    pub(crate) async fn sign_in(&self, session: &Session) -> Result<SignIn, SignInError> {
+        let row = session
             .browser_session(&self.session_id, &self.user_agent)
             .await?
-        else {
-            return Ok(Err(Refusal::UnknownSession));
+            .ok_or(Refusal::UnknownSession)?;
+        let contact_id = match (row.agent_matches, row.newest, row.contact_id) {
+            (false, ..) => return Err(Refusal::UserAgent.into()),
+            (true, false, _) => return Err(Refusal::Superseded.into()),
+            (true, true, None) => return Err(Refusal::NoContact.into()),
+            (true, true, Some(contact_id)) => contact_id,
         };
-        Ok(match (row.agent_matches, row.newest, row.contact_id) {
-            (false, ..) => Err(Refusal::UserAgent),
-            (true, false, _) => Err(Refusal::Superseded),
-            (true, true, None) => Err(Refusal::NoContact),
-            (true, true, Some(contact_id)) => Ok(SignIn {
-                contact_id,
-                browser: self.browser(),
-                agent: AgentKey::new(&self.user_agent),
-                position: row.position,
-            }),
+        Ok(SignIn {
+            contact_id,
+            browser: self.browser(),
+            agent: AgentKey::new(&self.user_agent),
+            position: row.position,
         })
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::rechecks::{QUEUE, Recheck};
 use crate::database::installation::GRANT;
-use crate::database::{Queries, Session, describe};
+use crate::database::{Queries, QueryError, Session};
 use crate::hub::Hub;
 use crate::model::ids::ContactId;
 use crate::observe::metrics::Metrics;
@@ -88,7 +88,7 @@ impl SignIns {
                 };
                 if let Err(error) = self.check(&session, contacts).await {
                     // The periodic check does it again.
-                    debug!("sign-ins could not be checked: {}", describe(&error));
+                    debug!("sign-ins could not be checked: {error}");
                 }
             }
         }
@@ -110,11 +110,7 @@ impl SignIns {
         contacts.into_iter().collect()
     }
 
-    async fn check(
-        &self,
-        session: &Session,
-        contacts: &[ContactId],
-    ) -> Result<(), tokio_postgres::Error> {
+    async fn check(&self, session: &Session, contacts: &[ContactId]) -> Result<(), QueryError> {
         // Looked up before the database is asked: who signs in after that is not among them, and not
         // taken for signed out.
         let browsers: Vec<_> = contacts
@@ -158,10 +154,9 @@ impl SignIns {
                     "housekeeping: removed {sessions} forgotten sessions and {positions} positions"
                 );
             }
-            Err(error) => warn!(
-                "housekeeping failed: {}; if a right is missing, run: {GRANT}",
-                describe(&error)
-            ),
+            Err(error) => {
+                warn!("housekeeping failed: {error}; if a right is missing, run: {GRANT}")
+            }
         }
     }
 }

@@ -1,4 +1,7 @@
-//! The commands that end by themselves.
+//! The commands that end by themselves, and how they say what is wrong.
 
 pub mod check;
+mod problem;
 pub mod send_test;
+
+use problem::Problem;

@@ -3,11 +3,10 @@
 
 use std::io::{self, Write};
 
+use super::Problem;
 use crate::ask::{self, Answers, PATIENCE, Question};
 use crate::config::Config;
-use crate::database::Session;
-use crate::database::installation;
-use crate::database::{Connector, describe};
+use crate::database::{Connector, Session};
 
 /// Writes who got it to `out`. Returns whether anybody did.
 ///
@@ -39,41 +38,22 @@ pub async fn run(config: &Config, user: &str, out: &mut impl Write) -> io::Resul
     Ok(true)
 }
 
-async fn send(config: &Config, user: &str) -> Result<Answers, String> {
-    let session = connect(config).await?;
-    let contact = session
-        .contact(user)
-        .await
-        .map_err(|error| describe(&error))?;
-    let Some(contact_id) = contact else {
+async fn send(config: &Config, user: &str) -> Result<Answers, Problem> {
+    let connector = Connector::new(&config.database)?;
+    let (session, _closed) = Session::open(&connector, "send-test").await?;
+    let Some(contact_id) = session.contact(user).await? else {
         return Err(format!(
             "no contact of Icinga Notifications has the user name \"{}\", or it was deleted; see Contacts in Icinga Web, \
              where the field is called Icinga Web User",
             user.escape_debug()
-        ));
+        )
+        .into());
     };
-    ask::ask(&session, Question::Test { contact_id })
-        .await
-        .map_err(|error| error.to_string())
-}
-
-async fn connect(config: &Config) -> Result<Session, String> {
-    let connector = Connector::new(&config.database).map_err(|error| error.to_string())?;
-    let (client, connection) = connector
-        .connect("send-test")
-        .await
-        .map_err(|error| error.to_string())?;
-    tokio::spawn(connection);
-    let installation = installation::inspect(&client)
-        .await
-        .map_err(|error| error.to_string())?;
-    Session::prepare(client, &installation)
-        .await
-        .map_err(|error| installation::Error::Refused(error).to_string())
+    Ok(ask::ask(&session, Question::Test { contact_id }).await?)
 }
 
 /// The sum, or why it is nothing and what to do.
-fn verdict(answers: &Answers, user: &str) -> Result<String, String> {
+fn verdict(answers: &Answers, user: &str) -> Result<String, Problem> {
     let user = user.escape_debug();
     let Answers { listening, answers } = answers;
     let browsers: usize = answers.iter().map(|answer| answer.browsers).sum();
@@ -81,7 +61,7 @@ fn verdict(answers: &Answers, user: &str) -> Result<String, String> {
     if *listening == 0 {
         return Err("no bridge listens on this database: is icinga-desktop-bridge running (systemctl status \
              icinga-notifications-web), and is this the configuration that it runs with?"
-            .to_owned());
+            .into());
     }
     let silent = match listening.saturating_sub(answers.len()) {
         0 => String::new(),
@@ -99,7 +79,7 @@ fn verdict(answers: &Answers, user: &str) -> Result<String, String> {
             "{silent}{delivered} {streams} got the test notification, one for each open browser of \"{user}\"{rest}"
         ));
     }
-    Err(if answers.is_empty() {
+    let problem = if answers.is_empty() {
         format!("{silent}Nobody got the test notification")
     } else if browsers == 0 {
         format!(
@@ -111,5 +91,6 @@ fn verdict(answers: &Answers, user: &str) -> Result<String, String> {
             "{silent}\"{user}\" has open browsers, but their streams ended or take nothing: try again, and look at the \
              reverse proxy if it stays so"
         )
-    })
+    };
+    Err(problem.into())
 }

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tokio_postgres::config::{SslMode as WireSslMode, TargetSessionAttrs};
 use tokio_postgres::{Client, Connection, Socket};
 
-use super::error::{Error, describe};
+use super::error::{ConnectError, describe};
 use super::tls::tls;
 use crate::config::{Database, DatabaseHost, Endpoint, SslMode};
 use crate::model::database_session::APPLICATION_PREFIX;
@@ -59,8 +59,8 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// [`Error::Tls`] if its TLS files cannot be used.
-    pub fn new(database: &Database) -> Result<Self, Error> {
+    /// [`ConnectError::Tls`] if its TLS files cannot be used.
+    pub fn new(database: &Database) -> Result<Self, ConnectError> {
         let targets = database
             .hosts
             .iter()
@@ -78,8 +78,8 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// [`Error::Connect`] with what each host said.
-    pub async fn connect(&self, purpose: &str) -> Result<(Client, PgConnection), Error> {
+    /// [`ConnectError::Refused`] with what each host said.
+    pub async fn connect(&self, purpose: &str) -> Result<(Client, PgConnection), ConnectError> {
         let mut reasons = Vec::new();
         for target in &self.targets {
             let mut config = target.config.clone();
@@ -91,7 +91,7 @@ impl Connector {
             };
             reasons.push(format!("{}: {reason}", target.name));
         }
-        Err(Error::Connect(reasons.join("; ")))
+        Err(ConnectError::Refused(reasons.join("; ")))
     }
 }
 

@@ -5,7 +5,7 @@ use tokio_postgres::error::SqlState;
 
 /// A connection could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ConnectError {
     /// The TLS files could not be used.
     #[error("{what} cannot be used: {source}")]
     Tls {
@@ -14,9 +14,36 @@ pub enum Error {
         /// OpenSSL's reason.
         source: ErrorStack,
     },
-    /// The server could not be reached, or refused.
+    /// The server could not be reached, or refused; what each host said.
     #[error("cannot connect to {0}")]
-    Connect(String),
+    Refused(String),
+}
+
+/// A statement failed.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The session has ended: the statement is worth repeating on the next one.
+    #[error("{}", describe(.0))]
+    Lost(tokio_postgres::Error),
+    /// The server refused the statement, or its answer was not of the expected form.
+    #[error("{}", describe(.0))]
+    Refused(tokio_postgres::Error),
+}
+
+impl QueryError {
+    /// What the server calls the error; `None` if it is not the server's.
+    pub(super) fn code(&self) -> Option<&SqlState> {
+        let (Self::Lost(error) | Self::Refused(error)) = self;
+        error.code()
+    }
+}
+
+/// Of a column that could not be read; statements are told apart by
+/// [`Session`](super::Session).
+impl From<tokio_postgres::Error> for QueryError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Refused(error)
+    }
 }
 
 /// What to do about a pooler that hands one server session to several of ours.

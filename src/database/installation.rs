@@ -6,7 +6,7 @@
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use crate::database::{NO_POOLER, describe};
+use super::error::{NO_POOLER, QueryError, describe};
 
 /// The version of `sql/install.sql` that this daemon works with.
 pub(crate) const VERSION: i32 = 2;
@@ -74,8 +74,13 @@ pub enum Error {
     #[error("the triggers lie on tables of several schemas ({}); uninstall and install again", .0.join(", "))]
     Ambiguous(Vec<String>),
     /// A query of the daemon cannot be run.
-    #[error("a query of the daemon failed: {}{}", describe(.0), remedy(.0))]
-    Refused(tokio_postgres::Error),
+    #[error("a query of the daemon failed: {source}{}", remedy(source))]
+    Refused {
+        /// What was found.
+        installation: Installation,
+        /// The server's reason.
+        source: QueryError,
+    },
     /// The server did not answer.
     #[error("asking for the triggers failed: {}", describe(.0))]
     Query(#[from] tokio_postgres::Error),
@@ -89,7 +94,7 @@ fn advice(found: i32) -> String {
     }
 }
 
-fn remedy(error: &tokio_postgres::Error) -> String {
+fn remedy(error: &QueryError) -> String {
     match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => format!("; run: {GRANT}"),
         // Icinga's tables were found just before, and made this session's search_path.
@@ -102,11 +107,12 @@ impl Error {
     /// Whether an administrator has to act; otherwise trying again may do: the connection broke, the
     /// server is busy or stopping, a table is locked.
     pub(crate) fn is_permanent(&self) -> bool {
+        // Class 42: rights, and things that do not exist.
+        let needs_a_change =
+            |code: Option<&SqlState>| code.is_some_and(|code| code.code().starts_with("42"));
         match self {
-            // Class 42: rights, and things that do not exist.
-            Self::Query(error) | Self::Refused(error) => error
-                .code()
-                .is_some_and(|code| code.code().starts_with("42")),
+            Self::Query(error) => needs_a_change(error.code()),
+            Self::Refused { source, .. } => needs_a_change(source.code()),
             _ => true,
         }
     }

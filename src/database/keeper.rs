@@ -9,14 +9,11 @@ use std::sync::Arc;
 
 use log::{error, info, warn};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use super::backoff::Backoff;
-use super::connect::{Connector, SETUP_PATIENCE};
-use super::error::describe;
+use super::connect::Connector;
 use super::installation::{self, GRANT};
-use super::session::Session;
+use super::session::{OpenError, Session};
 use crate::model::database_session::DatabaseSession;
 use crate::observe::metrics::Metrics;
 
@@ -87,11 +84,11 @@ impl Keeper {
         let mut backoff = Backoff::default();
         let mut was_up = false;
         loop {
-            match self.connect().await {
+            match Session::open(&self.connector, self.purpose.into()).await {
                 Ok((session, closed)) => {
                     info!("database: {} session connected", self.purpose);
                     // Said once: this is the session that would store them.
-                    if self.purpose == DatabaseSession::SignIn && !session.stores_positions {
+                    if self.purpose == DatabaseSession::SignIn && !session.stores_positions() {
                         warn!(
                             "database: no right to write icinga_desktop.browser_position: what browsers were \
                              told is forgotten at a restart; run: {GRANT}"
@@ -111,7 +108,7 @@ impl Keeper {
                         self.purpose
                     );
                 }
-                Err(ConnectError::Installation(error)) if !was_up && error.is_permanent() => {
+                Err(OpenError::Installation(error)) if !was_up && error.is_permanent() => {
                     return Err(error);
                 }
                 Err(error) => {
@@ -125,38 +122,4 @@ impl Keeper {
             }
         }
     }
-
-    async fn connect(
-        &self,
-    ) -> Result<(Session, impl Future<Output = String> + use<>), ConnectError> {
-        let (client, connection) = self.connector.connect(self.purpose.into()).await?;
-        // A set of one, because it ends its task when it is dropped.
-        let mut closed = JoinSet::new();
-        let _ = closed.spawn(connection);
-        let session = timeout(SETUP_PATIENCE, async {
-            let installation = installation::inspect(&client).await?;
-            let session = Session::prepare(client, &installation);
-            session.await.map_err(installation::Error::Refused)
-        })
-        .await
-        .map_err(|_| ConnectError::Silent)??;
-        let reason = async move {
-            match closed.join_next().await {
-                None | Some(Ok(Ok(()))) => "closed".to_owned(),
-                Some(Ok(Err(error))) => describe(&error),
-                Some(Err(error)) => error.to_string(),
-            }
-        };
-        Ok((session, reason))
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ConnectError {
-    #[error(transparent)]
-    Connect(#[from] crate::database::Error),
-    #[error(transparent)]
-    Installation(#[from] installation::Error),
-    #[error("no answer within {SETUP_PATIENCE:?}; is the server overloaded or frozen?")]
-    Silent,
 }

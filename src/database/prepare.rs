@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::future;
 use tokio_postgres::{Client, Error};
 
+use super::error::QueryError;
 use super::installation::Installation;
 use super::queries::{Bounds, events, positions, pulse, replay, sign_ins};
 use super::session::{Session, Statements};
@@ -21,8 +22,11 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Whatever the server says, for example that the role lacks a right.
-    pub async fn prepare(client: Client, installation: &Installation) -> Result<Self, Error> {
+    /// [`QueryError`], for example where the role lacks a right.
+    pub(super) async fn prepare(
+        client: Client,
+        installation: &Installation,
+    ) -> Result<Self, QueryError> {
         // Icinga's tables, and citext's operators: without them user names would silently compare by
         // case. pg_temp last, so that no temporary table stands in for a real one.
         //
@@ -44,7 +48,7 @@ impl Session {
         let session = Self {
             client,
             statements,
-            stores_positions: installation.stores_positions,
+            installation: installation.clone(),
         };
         future::try_join5(
             session.notified(&[]),

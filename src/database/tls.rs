@@ -3,12 +3,12 @@
 use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode};
 use postgres_openssl::MakeTlsConnector;
 
-use super::error::Error;
+use super::error::ConnectError;
 use crate::config::{Database, SslMode};
 
-pub(super) fn tls(database: &Database) -> Result<MakeTlsConnector, Error> {
+pub(super) fn tls(database: &Database) -> Result<MakeTlsConnector, ConnectError> {
     let tls = &database.tls;
-    let failed = |what: String| move |source| Error::Tls { what, source };
+    let failed = |what: String| move |source| ConnectError::Tls { what, source };
     let mut builder =
         SslConnector::builder(SslMethod::tls_client()).map_err(failed("OpenSSL".to_owned()))?;
     let verifies = matches!(tls.mode, SslMode::VerifyCa | SslMode::VerifyFull);

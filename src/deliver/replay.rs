@@ -10,8 +10,7 @@ use log::{debug, warn};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Limits, Tuning};
-use crate::database::describe;
-use crate::database::{Bounds, Missed, Queries};
+use crate::database::{Bounds, Missed, Queries, QueryError};
 use crate::model::event::{Content, Event};
 use crate::model::ids::{ContactId, HistoryId};
 use crate::model::position::Position;
@@ -137,15 +136,12 @@ impl Replayer {
                 let events = events(missed);
                 Some(Replay { events, more })
             }
-            Err(error) if session.is_closed() => {
-                debug!("replay for contact {contact_id}: {}", describe(&error));
+            Err(error @ QueryError::Lost(_)) => {
+                debug!("replay for contact {contact_id}: {error}");
                 None
             }
-            Err(error) => {
-                warn!(
-                    "replay for contact {contact_id} failed, it will be tried again: {}",
-                    describe(&error)
-                );
+            Err(error @ QueryError::Refused(_)) => {
+                warn!("replay for contact {contact_id} failed, it will be tried again: {error}");
                 None
             }
         }

@@ -8,6 +8,7 @@ use log::{debug, warn};
 use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinError;
 use tokio::time::timeout;
 use warp::Filter;
 use warp::http::{HeaderMap, Method, StatusCode};
@@ -16,13 +17,13 @@ use warp::reply::Response;
 
 use super::answers::{event_stream, no_content, plain, use_get};
 use super::hand_over::HandOver;
-use crate::auth::{Credentials, Recheck, Rechecks, last_event_id};
+use crate::auth::{Credentials, Recheck, Rechecks, SignInError, last_event_id};
 use crate::config::Tuning;
-use crate::database::{Queries, Session, describe};
+use crate::database::{Queries, QueryError, Session};
 use crate::deliver::{Replayer, browser};
 use crate::hub::{Full, Hub, Mailbox, Place};
 use crate::model::event;
-use crate::model::ids::HistoryId;
+use crate::model::ids::{ContactId, HistoryId};
 use crate::model::position::Position;
 use crate::model::sign_in::{Refusal, SignIn};
 use crate::observe::Throttle;
@@ -132,44 +133,64 @@ fn path_version(path: &str) -> Option<&str> {
     (numeric && base.ends_with("/notifications")).then_some(number)
 }
 
+/// Why a request gets no stream.
+#[derive(Debug, thiserror::Error)]
+enum NoStream {
+    /// It may not have one.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Its browser has two that are alive.
+    #[error("contact {0}: a third stream of one browser")]
+    Third(ContactId),
+    /// Whether it may have one cannot be known for now.
+    #[error("the database is away")]
+    NoDatabase,
+    /// As [`NoStream::NoDatabase`].
+    #[error(transparent)]
+    Query(QueryError),
+    /// As [`NoStream::NoDatabase`].
+    #[error(
+        "no answer from the database within {PATIENCE:?}; is it overloaded, or table browser_session locked? \
+         pg_stat_activity shows it"
+    )]
+    NoAnswer,
+    /// As [`NoStream::NoDatabase`]: the task that asked has panicked.
+    #[error(transparent)]
+    Died(#[from] JoinError),
+    /// The daemon has as many streams as it can hold.
+    #[error("all places for streams are taken")]
+    Full,
+    /// The daemon is stopping.
+    #[error("stopping")]
+    Stopping,
+}
+
+impl From<SignInError> for NoStream {
+    fn from(error: SignInError) -> Self {
+        match error {
+            SignInError::Refused(refusal) => Self::Refused(refusal),
+            SignInError::Query(error) => Self::Query(error),
+        }
+    }
+}
+
 async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
-    let credentials = match Credentials::read(headers) {
-        Ok(credentials) => credentials,
-        Err(refusal) => return refuse(state, refusal),
-    };
+    match open(state, headers).await {
+        Ok(place) => {
+            let mut response = event_stream(Response::default());
+            response.extensions_mut().insert(HandOver::new(place));
+            response
+        }
+        Err(reason) => turn_away(state, &reason),
+    }
+}
+
+/// A place among the streams for a request that may have one.
+async fn open(state: &State, headers: &HeaderMap) -> Result<Place, NoStream> {
+    let credentials = Credentials::read(headers)?;
     let changes = state.rechecks.changes();
-    let sign_in = match sign_in(state, &credentials, last_event_id(headers)).await {
-        Ok(Ok(sign_in)) => sign_in,
-        Ok(Err(refusal)) => return refuse(state, refusal),
-        Err(reason) => {
-            match state.away.lock().take() {
-                Some(more) => warn!("browsers are told to come back: {reason}{more}"),
-                None => debug!("a browser was told to come back: {reason}"),
-            }
-            return unavailable(state, Postponed::Database);
-        }
-    };
-    let (place, mailbox) = match enter(&state.browsers.hub, &sign_in).await {
-        Ok(entered) => entered,
-        Err(Full::Stopping) => return unavailable(state, Postponed::Stopping),
-        Err(Full::Daemon) => {
-            if let Some(more) = state.full.lock().take() {
-                warn!(
-                    "a browser was told to come back: all places for streams are taken{more}; \
-                     raise the limit on open files (with systemd: LimitNOFILE=)"
-                );
-            }
-            return unavailable(state, Postponed::Full);
-        }
-        Err(Full::Browser(_)) => {
-            state.browsers.metrics.refuse_third_stream();
-            debug!(
-                "contact {}: a third stream of one browser",
-                sign_in.contact_id
-            );
-            return no_content();
-        }
-    };
+    let sign_in = sign_in(state, &credentials, last_event_id(headers)).await?;
+    let (place, mailbox) = enter(&state.browsers.hub, &sign_in).await?;
     if state.rechecks.changes() != changes {
         // The sign-in may have ended after the database was asked, and before there was a stream to end.
         let recheck = Recheck::Contact(sign_in.contact_id);
@@ -178,22 +199,16 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
     if let Some(mailbox) = mailbox {
         tokio::spawn(browser::run(mailbox, state.browsers.clone()));
     }
-    let mut response = event_stream(Response::default());
-    response.extensions_mut().insert(HandOver::new(place));
-    response
+    Ok(place)
 }
 
 /// Asks the database whose browser this is, and what it was told already.
-///
-/// # Errors
-///
-/// Why that cannot be known for now; a refusal is a successful answer.
 async fn sign_in(
     state: &State,
     credentials: &Credentials,
     last_event_id: Option<HistoryId>,
-) -> Result<Result<SignIn, Refusal>, String> {
-    let session = state.queries.current().ok_or("the database is away")?;
+) -> Result<SignIn, NoStream> {
+    let session = state.queries.current().ok_or(NoStream::NoDatabase)?;
     let hub = state.browsers.hub.clone();
     let credentials = credentials.clone();
     let asking = async {
@@ -206,17 +221,11 @@ async fn sign_in(
             drop(permit);
             answer
         });
-        match asked.await {
-            Ok(answer) => answer.map_err(|error| describe(&error)),
-            Err(error) => Err(error.to_string()),
-        }
+        Ok(asked.await??)
     };
-    timeout(PATIENCE, asking).await.unwrap_or_else(|_| {
-        Err(format!(
-            "no answer from the database within {PATIENCE:?}; is it overloaded, or table browser_session locked? \
-             pg_stat_activity shows it"
-        ))
-    })
+    timeout(PATIENCE, asking)
+        .await
+        .unwrap_or(Err(NoStream::NoAnswer))
 }
 
 async fn ask(
@@ -224,11 +233,8 @@ async fn ask(
     hub: &Hub,
     credentials: &Credentials,
     last_event_id: Option<HistoryId>,
-) -> Result<Result<SignIn, Refusal>, tokio_postgres::Error> {
-    let mut sign_in = match credentials.sign_in(session).await? {
-        Ok(sign_in) => sign_in,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
+) -> Result<SignIn, SignInError> {
+    let mut sign_in = credentials.sign_in(session).await?;
     if sign_in.position.is_none() && !hub.remembers(sign_in.contact_id, sign_in.browser) {
         let (start, newest) = session.start(sign_in.contact_id, hub.settled()).await?;
         sign_in.position = Some(match last_event_id {
@@ -239,32 +245,61 @@ async fn ask(
     } else if let (Some(position), Some(id)) = (&mut sign_in.position, last_event_id) {
         position.extend([id]);
     }
-    Ok(Ok(sign_in))
+    Ok(sign_in)
 }
 
 /// Takes a place. A browser whose places are taken gets one if a stream of it turns out to be dead:
 /// behind Apache that shows only when something is written.
-async fn enter(hub: &Hub, sign_in: &SignIn) -> Result<(Place, Option<Mailbox>), Full> {
-    match hub.enter(sign_in) {
+async fn enter(hub: &Hub, sign_in: &SignIn) -> Result<(Place, Option<Mailbox>), NoStream> {
+    let entered = match hub.enter(sign_in) {
         Err(Full::Browser(probed)) => {
             // An error means that the task has ended, and its streams with it.
             let _ = timeout(PATIENCE, probed).await;
             hub.enter(sign_in)
         }
         other => other,
-    }
+    };
+    entered.map_err(|full| match full {
+        Full::Browser(_) => NoStream::Third(sign_in.contact_id),
+        Full::Daemon => NoStream::Full,
+        Full::Stopping => NoStream::Stopping,
+    })
 }
 
-fn refuse(state: &State, refusal: Refusal) -> Response {
-    state.browsers.metrics.refuse(refusal);
-    debug!("a browser was refused: {refusal}");
-    no_content()
-}
-
-/// A stream that ends at once and makes the browser come back: any other status than 200 would make
-/// its EventSource give up for good.
-fn unavailable(state: &State, why: Postponed) -> Response {
-    state.browsers.metrics.postpone(why);
+/// Logs and counts why there is no stream, and answers the request.
+fn turn_away(state: &State, reason: &NoStream) -> Response {
+    let metrics = &state.browsers.metrics;
+    let postponed = match reason {
+        NoStream::Refused(refusal) => {
+            metrics.refuse(*refusal);
+            debug!("a browser was refused: {refusal}");
+            return no_content();
+        }
+        NoStream::Third(_) => {
+            metrics.refuse_third_stream();
+            debug!("{reason}");
+            return no_content();
+        }
+        NoStream::NoDatabase | NoStream::Query(_) | NoStream::NoAnswer | NoStream::Died(_) => {
+            match state.away.lock().take() {
+                Some(more) => warn!("browsers are told to come back: {reason}{more}"),
+                None => debug!("a browser was told to come back: {reason}"),
+            }
+            Postponed::Database
+        }
+        NoStream::Full => {
+            if let Some(more) = state.full.lock().take() {
+                warn!(
+                    "a browser was told to come back: {reason}{more}; raise the limit on open files (with systemd: \
+                     LimitNOFILE=)"
+                );
+            }
+            Postponed::Full
+        }
+        NoStream::Stopping => Postponed::Stopping,
+    };
+    metrics.postpone(postponed);
+    // Any other status than 200 would make the browser's EventSource give up for good.
     let retry = rand::rng().random_range(UNAVAILABLE_RETRY_MS);
     event_stream(Response::new(event::retry(retry).into()))
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::registry::{Hub, State};
-use crate::database::{Queries, RowIdentity, Session, describe};
+use crate::database::{Queries, QueryError, RowIdentity, Session};
 use crate::model::browser::BrowserKey;
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
@@ -192,24 +192,21 @@ impl Positions {
                 Ok(true) => self.followed = Arc::downgrade(session),
                 Ok(false) => return,
                 Err(error) => {
-                    return debug!("the timeline is not known yet: {}", describe(&error));
+                    return debug!("the timeline is not known yet: {error}");
                 }
             }
         }
-        if !session.stores_positions {
+        if !session.stores_positions() {
             self.hub.forget(KEEP_UNSTORED);
             return;
         }
         let positions = self.hub.unstored_positions();
         for (index, chunk) in positions.chunks(CHUNK).enumerate() {
             if let Err(error) = session.store_positions(chunk).await {
-                if session.is_closed() {
-                    debug!("positions could not be stored: {}", describe(&error));
+                if let QueryError::Lost(_) = error {
+                    debug!("positions could not be stored: {error}");
                 } else if let Some(more) = self.failed.take() {
-                    warn!(
-                        "positions could not be stored, they are kept in memory: {}{more}",
-                        describe(&error)
-                    );
+                    warn!("positions could not be stored, they are kept in memory: {error}{more}");
                 }
                 self.hub.still_unstored(&positions[index * CHUNK..]);
                 return;
@@ -221,7 +218,7 @@ impl Positions {
     /// Looks whose ids the database has. If they are not those that positions were made of, positions become what the
     /// database knows of them, and what was delivered and is there: what was committed last before a failover may be gone,
     /// and its ids be given to other rows. Returns whether it is known.
-    async fn follow(&mut self, session: &Session) -> Result<bool, tokio_postgres::Error> {
+    async fn follow(&mut self, session: &Session) -> Result<bool, QueryError> {
         let Some(timeline) = session.timeline().await? else {
             // A standby: nothing can be stored there either.
             return Ok(false);
@@ -249,10 +246,7 @@ impl Positions {
 }
 
 /// What was told of rows that the database has.
-async fn compare(
-    session: &Session,
-    told: Vec<Told>,
-) -> Result<Vec<(Told, Position)>, tokio_postgres::Error> {
+async fn compare(session: &Session, told: Vec<Told>) -> Result<Vec<(Told, Position)>, QueryError> {
     let keys: Vec<_> = told.iter().map(|told| told.key).collect();
     let rows = told.iter().flat_map(|told| &told.recent);
     let history_ids: Vec<HistoryId> = rows.map(|(history_id, _)| *history_id).collect();

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Error};
 
 use crate::auth::{Recheck, Rechecks};
-use crate::database::{Backoff, Connector, SETUP_PATIENCE, describe};
+use crate::database::{Backoff, ConnectError, Connector, SETUP_PATIENCE, describe};
 use crate::listen::Expected;
 use crate::model::database_session::DatabaseSession;
 use crate::model::notification::{
@@ -42,6 +42,26 @@ pub(crate) struct Outlets {
     pub(crate) beats: watch::Sender<u64>,
     /// Whether the session listens: what makes the daemon ready.
     pub(crate) hears: watch::Sender<bool>,
+}
+
+/// Why the daemon does not listen.
+#[derive(Debug, thiserror::Error)]
+enum ListenError {
+    /// There is no session.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// LISTEN was not answered.
+    #[error("no answer to LISTEN within {SETUP_PATIENCE:?}")]
+    Silent,
+    /// The session failed.
+    #[error("{}", describe(.0))]
+    Failed(#[from] Error),
+    /// The session ended without an error.
+    #[error("the server closed the connection")]
+    Closed,
+    /// The session looked healthy, but heard nothing.
+    #[error("the session was deaf")]
+    Deaf,
 }
 
 /// The listener's task.
@@ -95,12 +115,11 @@ impl Listener {
         }
     }
 
-    async fn listen(&mut self, backoff: &mut Backoff) -> Result<Infallible, String> {
+    async fn listen(&mut self, backoff: &mut Backoff) -> Result<Infallible, ListenError> {
         let (client, mut connection) = self
             .connector
             .connect(DatabaseSession::Listener.into())
-            .await
-            .map_err(|error| error.to_string())?;
+            .await?;
         let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
         // Listening first: what is committed from here on is heard, and the gap that is reported next
         // makes the resolver look for what was committed before.
@@ -108,9 +127,7 @@ impl Listener {
         loop {
             tokio::select! {
                 result = &mut listening => {
-                    result
-                        .map_err(|_| format!("no answer to LISTEN within {SETUP_PATIENCE:?}"))?
-                        .map_err(|error| describe(&error))?;
+                    result.map_err(|_| ListenError::Silent)??;
                     break;
                 }
                 message = messages.next() => {
@@ -144,7 +161,7 @@ impl Listener {
                     continue;
                 }
                 () = deaf.notified() => {
-                return Err("the session was deaf".to_owned());
+                return Err(ListenError::Deaf);
             }
                 message = messages.next() => message,
             };
@@ -163,8 +180,8 @@ impl Listener {
     }
 
     /// Takes a mark: it ends the last transaction, unless more was heard since it was asked for.
-    fn marked(&mut self, result: Result<(), Error>, unmarked: bool) -> Result<(), String> {
-        result.map_err(|error| describe(&error))?;
+    fn marked(&mut self, result: Result<(), Error>, unmarked: bool) -> Result<(), ListenError> {
+        result?;
         if !unmarked {
             self.forward(Received::Settled);
         }
@@ -175,10 +192,10 @@ impl Listener {
     fn read(
         &mut self,
         message: Option<Result<AsyncMessage, Error>>,
-    ) -> Result<Option<Received>, String> {
+    ) -> Result<Option<Received>, ListenError> {
         let notification = match message {
-            None => return Err("the server closed the connection".to_owned()),
-            Some(Err(error)) => return Err(describe(&error)),
+            None => return Err(ListenError::Closed),
+            Some(Err(error)) => return Err(error.into()),
             Some(Ok(AsyncMessage::Notification(notification))) => notification,
             Some(Ok(AsyncMessage::Notice(notice))) => {
                 info!("database: {}: {}", notice.severity(), notice.message());

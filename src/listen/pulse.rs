@@ -13,8 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::beat::Expected;
-use crate::database::{NOT_A_STANDBY, describe};
-use crate::database::{Queries, Session};
+use crate::database::{NOT_A_STANDBY, Queries, QueryError, Session};
 use crate::systemd;
 
 /// Time between two beats: a deaf daemon is noticed within this and [`PATIENCE`].
@@ -83,7 +82,7 @@ impl Pulse {
                     }
                     self.await_echo(&session).await;
                 }
-                Ok(Err(error)) => debug!("pulse: {}", describe(&error)),
+                Ok(Err(error)) => debug!("pulse: {error}"),
                 Err(_) => {
                     silent += 1;
                     self.no_answer(silent);
@@ -93,7 +92,7 @@ impl Pulse {
         }
     }
 
-    async fn send(&self, session: &Session) -> Result<(), tokio_postgres::Error> {
+    async fn send(&self, session: &Session) -> Result<(), QueryError> {
         // Taken before the beat is sent: whoever hears that has heard all that was committed by then.
         let tide = session.tide().await?;
         let token = self.expected.expect(self.number, tide);
@@ -143,7 +142,7 @@ impl Pulse {
                  pooler in transaction mode (PgBouncer) is between here and PostgreSQL, connect to PostgreSQL \
                  itself. Otherwise the notification queue was damaged; listening again repairs it"
             ),
-            Err(error) => debug!("pulse: {}", describe(&error)),
+            Err(error) => debug!("pulse: {error}"),
         }
         self.deaf.notify_one();
     }

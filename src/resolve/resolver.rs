@@ -15,8 +15,7 @@ use tokio::sync::mpsc;
 
 use super::queue::Received;
 use super::settling::Settling;
-use crate::database::describe;
-use crate::database::{NotifiedRow, Queries, Recipient, Session};
+use crate::database::{NotifiedRow, Queries, QueryError, Recipient, Session};
 use crate::hub::Hub;
 use crate::model::event::{Content, Event};
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
@@ -119,18 +118,16 @@ impl Resolver {
                     self.publish(announcements, rows, recipients, heard);
                     return Told::All;
                 }
-                Err(error) if session.is_closed() => {
+                Err(error @ QueryError::Lost(_)) => {
                     debug!(
-                        "{} events wait for the database: {}",
-                        announcements.len(),
-                        describe(&error)
+                        "{} events wait for the database: {error}",
+                        announcements.len()
                     );
                 }
-                Err(error) => {
+                Err(error @ QueryError::Refused(_)) => {
                     error!(
-                        "a query for {} events failed, they are read again: {}",
-                        announcements.len(),
-                        describe(&error)
+                        "a query for {} events failed, they are read again: {error}",
+                        announcements.len()
                     );
                     return Told::NotAll;
                 }
@@ -270,7 +267,7 @@ async fn look_up(
     session: &Session,
     history_ids: &[HistoryId],
     incident_ids: &[IncidentId],
-) -> Result<(Vec<NotifiedRow>, Vec<Recipient>), tokio_postgres::Error> {
+) -> Result<(Vec<NotifiedRow>, Vec<Recipient>), QueryError> {
     // Pipelined: both are under way at once.
     future::try_join(
         async {

@@ -184,10 +184,7 @@ async fn housekeeping_statements_keep_live_sessions_and_remove_forgotten_ones() 
         .expect("a connector");
     let (client, connection) = connector.connect("test").await.expect("a connection");
     tokio::spawn(connection);
-    let installation = icinga_desktop_bridge::database::installation::inspect(&client)
-        .await
-        .expect("an installation");
-    let session = icinga_desktop_bridge::database::Session::prepare(client, &installation)
+    let session = icinga_desktop_bridge::database::Session::set_up(client)
         .await
         .expect("a session");
     let live = icinga_desktop_bridge::model::browser::BrowserKey::new(&alice.session_id);

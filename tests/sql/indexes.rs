@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use icinga_desktop_bridge::database::{self, installation};
+use icinga_desktop_bridge::database::Session;
 
 use crate::common::icinga::{Event, Icinga, Shape};
 use crate::common::postgres::Database;
@@ -186,10 +186,7 @@ async fn with_its_index_a_sign_in_reads_only_the_sessions_of_its_user() {
             session.run("DROP INDEX idx_icinga_desktop_session").await;
         }
         let client = database.try_connect().await.expect("the server runs");
-        let installation = installation::inspect(&client).await.expect("complete");
-        let daemon = database::Session::prepare(client, &installation)
-            .await
-            .expect("prepared");
+        let daemon = Session::set_up(client).await.expect("prepared");
         for n in 1..=SIGN_INS {
             let row = daemon
                 .browser_session(&format!("{n:026}"), "Firefox")

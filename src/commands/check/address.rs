@@ -2,6 +2,11 @@
 
 use hyper::Uri;
 
+/// What was typed is no [`Address`].
+#[derive(Debug, thiserror::Error)]
+#[error("expected an address such as https://monitoring.example.com/icingaweb2")]
+pub struct NoAddress;
+
 /// Where browsers find Icinga Web: `http://` or `https://`, a host, perhaps a port, and the path it is mounted at.
 #[derive(Debug, Clone)]
 pub struct Address(Uri);
@@ -11,17 +16,13 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// What is wrong, for whoever typed it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let uri: Uri = text.trim_end_matches('/').parse().map_err(|_| EXPECTED)?;
+    /// [`NoAddress`], for the person who typed it.
+    pub fn parse(text: &str) -> Result<Self, NoAddress> {
+        let uri: Uri = text.trim_end_matches('/').parse().map_err(|_| NoAddress)?;
         let fine = matches!(uri.scheme_str(), Some("http" | "https"))
             && (uri.authority()).is_some_and(|authority| !authority.as_str().contains('@'))
             && uri.query().is_none();
-        if fine {
-            Ok(Self(uri))
-        } else {
-            Err(EXPECTED.to_owned())
-        }
+        if fine { Ok(Self(uri)) } else { Err(NoAddress) }
     }
 
     pub(super) fn is_encrypted(&self) -> bool {
@@ -51,9 +52,6 @@ impl Address {
         format!("{base}/notifications/v1/subscribe")
     }
 }
-
-/// What an [`Address`] looks like.
-const EXPECTED: &str = "expected an address such as https://monitoring.example.com/icingaweb2";
 
 #[cfg(test)]
 mod tests {

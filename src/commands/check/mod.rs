@@ -1,24 +1,6 @@
 //! `check`: looks at everything that has to hold before streams work, and says what to do where it
 //! does not. One line each.
 
-use std::io::{self, Write};
-use std::time::Duration;
-
-use futures::StreamExt;
-use futures::stream::poll_fn;
-use tokio::time::timeout;
-use tokio_postgres::AsyncMessage;
-
-use self::report::Checks;
-use self::server::{connect_twice, listen_problem, not_in_recovery, server};
-use crate::ask::{self, PATIENCE, Question};
-use crate::config::Config;
-use crate::database::installation::{self, TRIGGERS, VERSION};
-use crate::database::{Connector, NO_POOLER, Session, describe};
-
-pub use self::address::Address;
-pub use self::sign_in::Visit;
-
 mod address;
 mod proxy;
 mod report;
@@ -26,11 +8,20 @@ mod server;
 mod sign_in;
 mod stream;
 
-/// How long the round trip of a notification may take; it is a matter of milliseconds.
-const ROUND_TRIP: Duration = Duration::from_secs(5);
+use std::io::{self, Write};
 
-/// A channel of its own: what `check` sends must not reach a running daemon.
-const CHECK_CHANNEL: &str = "icinga_desktop_check";
+use tokio_postgres::Client;
+
+use self::report::Checks;
+use self::server::{connect_twice, hear, not_in_recovery, round_trip, server};
+use super::Problem;
+use crate::ask::{self, PATIENCE, Question};
+use crate::config::Config;
+use crate::database::installation::{self, Installation, TRIGGERS, VERSION};
+use crate::database::{Connector, Session};
+
+pub use self::address::Address;
+pub use self::sign_in::Visit;
 
 /// Writes one line per check to `out`, those of a stream through the proxy included if there is a `visit`. Returns whether
 /// all of them hold.
@@ -54,90 +45,70 @@ impl<W: Write> Checks<'_, W> {
             Ok(connector) => connect_twice(&connector).await,
             Err(error) => Err(error),
         };
-        let (client, mut connection, sender) = match connected {
+        let (client, connection, sender) = match connected {
             Ok(connected) => connected,
             Err(error) => {
-                self.report("connection", Err(error.to_string()))?;
+                self.report("connection", Err(error.into()))?;
                 return Ok(false);
             }
         };
-        let (heard, mut notifications) = tokio::sync::mpsc::unbounded_channel();
-        let mut messages = poll_fn(move |cx| connection.poll_message(cx));
-        tokio::spawn(async move {
-            while let Some(Ok(message)) = messages.next().await {
-                if let AsyncMessage::Notification(notification) = message {
-                    let _ = heard.send(notification.payload().to_owned());
-                }
-            }
-        });
+        let mut heard = hear(connection);
         self.report("connection", server(&client).await)?;
         self.report("server", not_in_recovery(&client).await)?;
-        let round_trip = async {
-            let payload = format!("{:016x}", rand::random::<u64>());
-            client
-                .batch_execute(&format!("LISTEN {CHECK_CHANNEL}"))
-                .await
-                .map_err(|error| listen_problem(&error))?;
-            sender
-                .execute("SELECT pg_notify($1, $2)", &[&CHECK_CHANNEL, &payload])
-                .await
-                .map_err(|error| describe(&error))?;
-            loop {
-                match timeout(ROUND_TRIP, notifications.recv()).await {
-                    Ok(Some(received)) if received == payload => {
-                        return Ok("a notification came back".to_owned());
-                    }
-                    Ok(Some(_)) => {}
-                    Ok(None) | Err(_) => {
-                        return Err(format!("no notification came back: {NO_POOLER}"));
-                    }
-                }
+        let came_back = round_trip(&client, &sender, &mut heard).await;
+        self.report("LISTEN/NOTIFY", came_back)?;
+        if let Some(session) = self.set_up(client).await? {
+            self.report("bridges", bridges(&session).await)?;
+            if let Some(visit) = visit {
+                let keep_alive = config.daemon.tuning.keep_alive;
+                self.follow(visit, &session, keep_alive).await?;
             }
-        };
-        let heard = round_trip.await;
-        self.report("LISTEN/NOTIFY", heard)?;
-        match installation::inspect(&client).await {
-            Ok(installation) => {
-                let found = format!(
-                    "all {} present and on, version {VERSION}, on schema \"{}\"",
-                    TRIGGERS.len(),
-                    installation.schema
-                );
-                self.report("triggers", Ok(found))?;
-                match Session::prepare(client, &installation).await {
-                    Ok(session) => {
-                        let fine = "every query of the daemon may be run".to_owned();
-                        self.report("rights", Ok(fine))?;
-                        self.report("bridges", bridges(&session).await)?;
-                        if let Some(visit) = visit {
-                            let keep_alive = config.daemon.tuning.keep_alive;
-                            self.follow(visit, &session, keep_alive).await?;
-                        }
-                    }
-                    Err(error) => {
-                        let problem = installation::Error::Refused(error).to_string();
-                        self.report("rights", Err(problem))?;
-                    }
-                }
-            }
-            Err(error) => self.report("triggers", Err(error.to_string()))?,
         }
         Ok(self.good)
+    }
+
+    /// Checks what the daemon does with a new session; `None` if that fails.
+    async fn set_up(&mut self, client: Client) -> io::Result<Option<Session>> {
+        let triggers = |installation: &Installation| {
+            format!(
+                "all {} present and on, version {VERSION}, on schema \"{}\"",
+                TRIGGERS.len(),
+                installation.schema
+            )
+        };
+        match Session::set_up(client).await {
+            Ok(session) => {
+                self.report("triggers", Ok(triggers(&session.installation)))?;
+                let fine = "every query of the daemon may be run".to_owned();
+                self.report("rights", Ok(fine))?;
+                Ok(Some(session))
+            }
+            Err(error) => {
+                let what = match &error {
+                    installation::Error::Refused { installation, .. } => {
+                        self.report("triggers", Ok(triggers(installation)))?;
+                        "rights"
+                    }
+                    _ => "triggers",
+                };
+                self.report(what, Err(error.into()))?;
+                Ok(None)
+            }
+        }
     }
 }
 
 /// Asks the running bridges of the database who they are.
-async fn bridges(session: &Session) -> Result<String, String> {
-    let answers = ask::ask(session, Question::RollCall)
-        .await
-        .map_err(|error| error.to_string())?;
+async fn bridges(session: &Session) -> Result<String, Problem> {
+    let answers = ask::ask(session, Question::RollCall).await?;
     let (listening, shared) = (answers.listening, answers.shared());
     let answered = answers.answers.len();
     if answered < listening {
         return Err(format!(
             "{answered} of {listening} bridges that listen on this database answered within {PATIENCE:?}: look at the logs \
              of the others, or wait until PostgreSQL has noticed that they are gone"
-        ));
+        )
+        .into());
     }
     let browsers: usize = answers.answers.iter().map(|answer| answer.browsers).sum();
     if shared > 0 {
@@ -146,7 +117,8 @@ async fn bridges(session: &Session) -> Result<String, String> {
              told everything twice: let the proxy keep a browser on one bridge, as the files for nginx (hash \
              $cookie_Icingaweb2 consistent) and Apache under packaging/ do for several bridges. If a bridge has just been \
              stopped or started, check again in a minute"
-        ));
+        )
+        .into());
     }
     Ok(match listening {
         0 => "none is running on this database".to_owned(),

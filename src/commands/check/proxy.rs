@@ -1,6 +1,5 @@
 //! The way through the proxy.
 
-use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -11,14 +10,16 @@ use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, LOCATION};
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use openssl::error::ErrorStack;
 use openssl::ssl::{SslConnector, SslMethod};
+use openssl::x509::X509VerifyResult;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
 use tokio_util::either::Either;
 
 use super::address::Address;
-use super::report::Problem;
+use crate::commands::Problem;
 
 /// What to do when the proxy does not reach the daemon.
 pub(super) const NOT_REACHED: &str = "the proxy does not reach the daemon: see that it runs, and that the address in the proxy's \
@@ -60,22 +61,21 @@ pub(super) async fn connect(address: &Address) -> Result<(Connection, String), P
     };
     timeout(CONNECT, connecting)
         .await
-        .unwrap_or_else(|_| Err(format!("no connection to {to} within {CONNECT:?}")))
+        .unwrap_or_else(|_| Err(format!("no connection to {to} within {CONNECT:?}").into()))
 }
 
 /// What went wrong with TLS.
-struct TlsError(String);
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<openssl::error::ErrorStack> for TlsError {
-    fn from(error: openssl::error::ErrorStack) -> Self {
-        Self(error.to_string())
-    }
+#[derive(Debug, thiserror::Error)]
+enum TlsError {
+    /// The certificate is not good.
+    #[error("{}", .0.error_string())]
+    Certificate(X509VerifyResult),
+    /// The handshake failed otherwise.
+    #[error(transparent)]
+    Handshake(#[from] openssl::ssl::Error),
+    /// OpenSSL could not be set up.
+    #[error(transparent)]
+    SetUp(#[from] ErrorStack),
 }
 
 async fn encrypt(
@@ -88,14 +88,10 @@ async fn encrypt(
     let ssl = connector.build().configure()?.into_ssl(host)?;
     let mut stream = SslStream::new(ssl, socket)?;
     if let Err(error) = Pin::new(&mut stream).connect().await {
-        let verified = stream.ssl().verify_result();
-        return Err(TlsError(
-            if verified == openssl::x509::X509VerifyResult::OK {
-                error.to_string()
-            } else {
-                verified.error_string().to_owned()
-            },
-        ));
+        return Err(match stream.ssl().verify_result() {
+            X509VerifyResult::OK => error.into(),
+            refused => TlsError::Certificate(refused),
+        });
     }
     let version = stream.ssl().version_str();
     Ok((stream, version))
@@ -150,7 +146,8 @@ fn judge(answer: &Response<Incoming>) -> Result<(), Problem> {
                 "a page ({}), not an event stream: the request went to Icinga Web or another site; include the shipped file in \
                  this server or virtual host, before other locations, with the path of --url in place of /icingaweb2",
                 text(CONTENT_TYPE)
-            ));
+            )
+            .into());
         }
         StatusCode::NO_CONTENT => {
             "not let in, although the sign-in is fine: either two tabs of this browser have streams already (close one), or \
@@ -181,5 +178,5 @@ fn judge(answer: &Response<Incoming>) -> Result<(), Problem> {
         ),
         _ => "not from the daemon: look at the log of the proxy".to_owned(),
     };
-    Err(format!("status {}: {advice}", status.as_u16()))
+    Err(format!("status {}: {advice}", status.as_u16()).into())
 }

@@ -2,8 +2,7 @@
 
 use std::io::{self, Write};
 
-/// Something is wrong: what to do about it.
-pub(super) type Problem = String;
+use crate::commands::Problem;
 
 /// Writes a line per check, and remembers whether all of them held.
 pub(super) struct Checks<'a, W> {
@@ -12,7 +11,7 @@ pub(super) struct Checks<'a, W> {
 }
 
 impl<W: Write> Checks<'_, W> {
-    pub(super) fn report(&mut self, what: &str, result: Result<String, String>) -> io::Result<()> {
+    pub(super) fn report(&mut self, what: &str, result: Result<String, Problem>) -> io::Result<()> {
         match result {
             Ok(detail) => writeln!(self.out, "ok    {what}: {detail}"),
             Err(problem) => {

@@ -1,22 +1,37 @@
 //! The server and the way to it.
 
-use tokio_postgres::Client;
+use std::time::Duration;
 
-use crate::database::{Connector, Error, NOT_A_STANDBY, PgConnection, describe};
+use futures::StreamExt;
+use futures::stream::poll_fn;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_postgres::{AsyncMessage, Client};
+
+use crate::commands::Problem;
+use crate::database::{
+    ConnectError, Connector, NO_POOLER, NOT_A_STANDBY, PgConnection, QueryError, describe,
+};
 use crate::model::notification::INCIDENT_CHANNEL;
+
+/// How long the round trip of a notification may take; it is a matter of milliseconds.
+const ROUND_TRIP: Duration = Duration::from_secs(5);
+
+/// A channel of its own: what `check` sends must not reach a running daemon.
+const CHECK_CHANNEL: &str = "icinga_desktop_check";
 
 /// The session that is checked, and one that only sends a notification to it: behind a pooler in
 /// transaction mode a session hears what it sends itself, and nothing else.
 pub(super) async fn connect_twice(
     connector: &Connector,
-) -> Result<(Client, PgConnection, Client), Error> {
+) -> Result<(Client, PgConnection, Client), ConnectError> {
     let (client, connection) = connector.connect("check").await?;
     let (sender, sending) = connector.connect("check").await?;
     tokio::spawn(sending);
     Ok((client, connection, sender))
 }
 
-pub(super) async fn server(client: &Client) -> Result<String, String> {
+pub(super) async fn server(client: &Client) -> Result<String, Problem> {
     let row = client
         .query_one(
             "SELECT current_user::text, current_database()::text, current_setting('server_version'),
@@ -25,13 +40,11 @@ pub(super) async fn server(client: &Client) -> Result<String, String> {
             &[],
         )
         .await
-        .map_err(|error| describe(&error))?;
+        .map_err(QueryError::from)?;
     let (user, database, version): (String, String, String) = (row.get(0), row.get(1), row.get(2));
     // pg_current_xact_id() and the triggers' other means came with 13.
     if row.get::<_, i32>(3) < 130_000 {
-        return Err(format!(
-            "PostgreSQL {version} is too old: 13 or newer is needed"
-        ));
+        return Err(format!("PostgreSQL {version} is too old: 13 or newer is needed").into());
     }
     let encryption = row
         .get::<_, Option<String>>(4)
@@ -41,20 +54,60 @@ pub(super) async fn server(client: &Client) -> Result<String, String> {
     ))
 }
 
-pub(super) async fn not_in_recovery(client: &Client) -> Result<String, String> {
+pub(super) async fn not_in_recovery(client: &Client) -> Result<String, Problem> {
     let row = client
         .query_one("SELECT pg_is_in_recovery()", &[])
         .await
-        .map_err(|error| describe(&error))?;
+        .map_err(QueryError::from)?;
     if row.get(0) {
-        return Err(NOT_A_STANDBY.to_owned());
+        return Err(NOT_A_STANDBY.into());
     }
     Ok("not in recovery".to_owned())
 }
 
-pub(super) fn listen_problem(error: &tokio_postgres::Error) -> String {
-    format!(
-        "LISTEN on {INCIDENT_CHANNEL} would fail: {}",
-        describe(error)
-    )
+/// What is heard on a connection from here on.
+pub(super) fn hear(mut connection: PgConnection) -> mpsc::UnboundedReceiver<String> {
+    let (heard, notifications) = mpsc::unbounded_channel();
+    let mut messages = poll_fn(move |cx| connection.poll_message(cx));
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = messages.next().await {
+            if let AsyncMessage::Notification(notification) = message {
+                let _ = heard.send(notification.payload().to_owned());
+            }
+        }
+    });
+    notifications
+}
+
+/// Sends a notification from one session to another.
+pub(super) async fn round_trip(
+    listener: &Client,
+    sender: &Client,
+    heard: &mut mpsc::UnboundedReceiver<String>,
+) -> Result<String, Problem> {
+    let payload = format!("{:016x}", rand::random::<u64>());
+    listener
+        .batch_execute(&format!("LISTEN {CHECK_CHANNEL}"))
+        .await
+        .map_err(|error| {
+            format!(
+                "LISTEN on {INCIDENT_CHANNEL} would fail: {}",
+                describe(&error)
+            )
+        })?;
+    sender
+        .execute("SELECT pg_notify($1, $2)", &[&CHECK_CHANNEL, &payload])
+        .await
+        .map_err(QueryError::from)?;
+    loop {
+        match timeout(ROUND_TRIP, heard.recv()).await {
+            Ok(Some(received)) if received == payload => {
+                return Ok("a notification came back".to_owned());
+            }
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => {
+                return Err(format!("no notification came back: {NO_POOLER}").into());
+            }
+        }
+    }
 }

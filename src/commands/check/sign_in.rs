@@ -4,10 +4,10 @@ use hyper::HeaderMap;
 use hyper::header::{COOKIE, HeaderValue, USER_AGENT};
 
 use super::address::Address;
-use super::report::Problem;
 use crate::auth::Credentials;
+use crate::commands::Problem;
 use crate::config::Secret;
-use crate::database::{Session, describe};
+use crate::database::Session;
 use crate::model::ids::ContactId;
 use crate::model::sign_in::Refusal;
 
@@ -27,46 +27,21 @@ pub(super) async fn sign_in(
     visit: &Visit,
     session: &Session,
 ) -> Result<(HeaderMap, ContactId), Problem> {
-    let malformed = || refused(Refusal::Malformed);
     let mut headers = HeaderMap::new();
     let mut cookie = HeaderValue::from_str(&format!("Icingaweb2={}", visit.cookie.expose()))
-        .map_err(|_| malformed())?;
+        .map_err(|_| Refusal::Malformed)?;
     cookie.set_sensitive(true);
     headers.insert(COOKIE, cookie);
     let user_agent = match &visit.user_agent {
         Some(user_agent) => user_agent.clone(),
-        None => Credentials::read(&headers)
-            .map_err(refused)?
+        None => Credentials::read(&headers)?
             .signed_in_as(session)
-            .await
-            .map_err(|error| describe(&error))?
-            .ok_or_else(|| refused(Refusal::UnknownSession))?,
+            .await?
+            .ok_or(Refusal::UnknownSession)?,
     };
-    let user_agent = HeaderValue::from_bytes(user_agent.as_bytes()).map_err(|_| malformed())?;
+    let user_agent =
+        HeaderValue::from_bytes(user_agent.as_bytes()).map_err(|_| Refusal::Malformed)?;
     headers.insert(USER_AGENT, user_agent);
-    let credentials = Credentials::read(&headers).map_err(refused)?;
-    let sign_in = credentials
-        .sign_in(session)
-        .await
-        .map_err(|error| describe(&error))?
-        .map_err(refused)?;
+    let sign_in = Credentials::read(&headers)?.sign_in(session).await?;
     Ok((headers, sign_in.contact_id))
-}
-
-fn refused(refusal: Refusal) -> Problem {
-    let advice = match refusal {
-        Refusal::NoCookie | Refusal::Malformed | Refusal::UnknownSession => {
-            "sign in to Icinga Web, and take the value of the cookie Icingaweb2 from the browser"
-        }
-        Refusal::UserAgent => {
-            "leave --user-agent out: then it is the one that the browser signed in with"
-        }
-        Refusal::Superseded => {
-            "sign in again; of browsers with the same user and user agent, the last one counts"
-        }
-        Refusal::NoContact => {
-            "in Icinga Web, give a contact of Icinga Notifications this user's name"
-        }
-    };
-    format!("{refusal}; {advice}")
 }

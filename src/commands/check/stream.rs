@@ -8,8 +8,9 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::proxy::{FIRST, NOT_REACHED, UNBUFFER, ask, connect};
-use super::report::{Checks, Problem};
+use super::report::Checks;
 use super::sign_in::{Visit, sign_in};
+use crate::commands::Problem;
 use crate::database::Session;
 
 /// How much later than the daemon writes it a comment may arrive.
@@ -103,15 +104,15 @@ impl Stream {
             .await
             .map_err(|_| format!("none within {FIRST:?}: they are held back; {UNBUFFER}"))?;
         match block {
-            Some(block) if block.starts_with(AWAY) => Err(NOT_REACHED.to_owned()),
+            Some(block) if block.starts_with(AWAY) => Err(NOT_REACHED.into()),
             Some(block) if block.starts_with(b":\n") => Ok(()),
             Some(block) if block.starts_with(b"retry:") => Err(
                 "the daemon tells browsers to come back later: it is stopping, full, or without its database; its log says \
                  which"
-                    .to_owned(),
+                    .into(),
             ),
-            Some(_) => Err("not those of the daemon: something else answers here".to_owned()),
-            None => Err("the stream ended before them: look at the logs of the proxy and the daemon".to_owned()),
+            Some(_) => Err("not those of the daemon: something else answers here".into()),
+            None => Err("the stream ended before them: look at the logs of the proxy and the daemon".into()),
         }
     }
 
@@ -136,12 +137,13 @@ impl Stream {
                         "the stream was cut after {silent:.1?} of silence: the proxy has to bear more than the \
                          {keep_alive:?} after which the daemon writes (nginx: proxy_read_timeout 60s; Apache: timeout=30 behind \
                          ProxyPassMatch), or [daemon] keep_alive_seconds has to be less than the proxy bears"
-                    ));
+                    )
+                    .into());
                 }
                 Some(block) if is_event(&block) => *events += 1,
                 Some(block) if block.starts_with(b"retry:") => {
                     return Err(
-                        "the daemon ended the stream: it is stopping, or the sign-in has ended; its log says which".to_owned(),
+                        "the daemon ended the stream: it is stopping, or the sign-in has ended; its log says which".into(),
                     );
                 }
                 // Less is the probe that follows an event or a further tab.

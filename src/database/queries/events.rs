@@ -1,11 +1,9 @@
 //! What a notification announced: rows and recipients.
 
-use tokio_postgres::Error;
-
 use super::{ANNOUNCES, TEXT_CHARACTERS};
-use crate::database::Session;
 use crate::database::installation::Installation;
 use crate::database::types::Text;
+use crate::database::{QueryError, Session};
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
 
 /// A `notified` history row of a contact that can be told.
@@ -94,16 +92,11 @@ pub(in crate::database) fn recipients_sql(installation: &Installation) -> String
 
 impl Session {
     /// The `notified` rows among `history_ids` that announce something, in no order.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says, here and below.
     pub(crate) async fn notified(
         &self,
         history_ids: &[HistoryId],
-    ) -> Result<Vec<NotifiedRow>, Error> {
+    ) -> Result<Vec<NotifiedRow>, QueryError> {
         let rows = self
-            .client
             .query(&self.statements.notified, &[&history_ids])
             .await?;
         rows.iter()
@@ -123,16 +116,11 @@ impl Session {
 
     /// Who is to be told of `incident_ids`: their contacts and the members of their groups, only
     /// managers and subscribers once there is a manager, nobody while they are muted.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
     pub(crate) async fn recipients(
         &self,
         incident_ids: &[IncidentId],
-    ) -> Result<Vec<Recipient>, Error> {
+    ) -> Result<Vec<Recipient>, QueryError> {
         let rows = self
-            .client
             .query(&self.statements.recipients, &[&incident_ids])
             .await?;
         rows.iter()

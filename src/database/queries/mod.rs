@@ -1,4 +1,7 @@
 //! Every statement, by topic: its SQL beside the rows that it returns.
+//!
+//! Those that are sent again and again are prepared with the session, from the functions `…_sql`. Each method fails with a
+//! [`QueryError`](super::QueryError).
 
 pub(super) mod events;
 pub(super) mod positions;

@@ -2,9 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tokio_postgres::Error;
-
-use crate::database::Session;
+use crate::database::{QueryError, Session};
 use crate::model::browser::BrowserKey;
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
@@ -37,17 +35,12 @@ pub(in crate::database) fn start_sql() -> String {
 impl Session {
     /// The position of a browser that was never here before, "now", and the newest id. `settled` is
     /// what is known to be settled, or 0.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
     pub(crate) async fn start(
         &self,
         contact_id: ContactId,
         settled: HistoryId,
-    ) -> Result<(Position, HistoryId), Error> {
+    ) -> Result<(Position, HistoryId), QueryError> {
         let row = self
-            .client
             .query_one(&self.statements.start, &[&contact_id, &settled])
             .await?;
         let above: Vec<HistoryId> = row.try_get(1)?;
@@ -55,14 +48,10 @@ impl Session {
     }
 
     /// Stores positions.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
     pub(crate) async fn store_positions(
         &self,
         positions: &[(BrowserKey, Position)],
-    ) -> Result<(), Error> {
+    ) -> Result<(), QueryError> {
         let keys: Vec<&[u8]> = positions.iter().map(|(key, _)| key.as_bytes()).collect();
         let floors: Vec<HistoryId> = positions
             .iter()
@@ -76,8 +65,7 @@ impl Session {
                 format!("{{{}}}", ids.join(","))
             })
             .collect();
-        self.client
-            .execute(
+        self.execute(
                 "INSERT INTO icinga_desktop.browser_position (browser, floor, above, changed_at)
                  SELECT key, floor, above::int8[], clock_timestamp()
                  FROM unnest($1::bytea[], $2::int8[], $3::text[]) AS p (key, floor, above)
@@ -90,20 +78,15 @@ impl Session {
     }
 
     /// The positions that are stored for `browsers`.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
     pub(crate) async fn positions(
         &self,
         browsers: &[BrowserKey],
-    ) -> Result<HashMap<BrowserKey, Position>, Error> {
-        if !self.stores_positions {
+    ) -> Result<HashMap<BrowserKey, Position>, QueryError> {
+        if !self.stores_positions() {
             return Ok(HashMap::new());
         }
         let keys: Vec<&[u8]> = browsers.iter().map(BrowserKey::as_bytes).collect();
         let rows = self
-            .client
             .query(
                 "SELECT browser, floor, above FROM icinga_desktop.browser_position
                  WHERE browser = ANY($1) AND floor >= 0",
@@ -119,18 +102,13 @@ impl Session {
     }
 
     /// Which of these rows there are; and the newest id.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
     pub(crate) async fn existing(
         &self,
         history_ids: &[HistoryId],
-    ) -> Result<(HashSet<RowIdentity>, HistoryId), Error> {
+    ) -> Result<(HashSet<RowIdentity>, HistoryId), QueryError> {
         let newest = "SELECT coalesce(max(id), 0) FROM incident_history";
-        let newest = self.client.query_one(newest, &[]).await?.try_get(0)?;
+        let newest = self.query_one(newest, &[]).await?.try_get(0)?;
         let rows = self
-            .client
             .query(
                 "SELECT id, incident_id, contact_id FROM incident_history
                  WHERE id = ANY($1) AND contact_id IS NOT NULL",
@@ -146,7 +124,7 @@ impl Session {
                     contact_id: row.try_get(2)?,
                 })
             })
-            .collect::<Result<_, Error>>()?;
+            .collect::<Result<_, QueryError>>()?;
         Ok((existing, newest))
     }
 }

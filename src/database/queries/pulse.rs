@@ -1,9 +1,7 @@
 //! How far the database is, and whether it is heard.
 
-use tokio_postgres::{Error, Row};
-
-use crate::database::Session;
 use crate::database::installation::Installation;
+use crate::database::{QueryError, Session};
 use crate::model::notification::{Marked, PULSE_CHANNEL, Token};
 use crate::model::timeline::{Tide, Timeline};
 
@@ -40,12 +38,8 @@ pub(in crate::database) fn tide_sql(installation: &Installation) -> String {
 
 impl Session {
     /// How far the database is.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
-    pub(crate) async fn tide(&self) -> Result<Tide, Error> {
-        let row = self.client.query_one(&self.statements.tide, &[]).await?;
+    pub(crate) async fn tide(&self) -> Result<Tide, QueryError> {
+        let row = self.query_one(&self.statements.tide, &[]).await?;
         // Full transaction ids have 64 bits, of which the first is never set.
         let transaction = |index| {
             row.try_get::<_, i64>(index)
@@ -60,47 +54,30 @@ impl Session {
     }
 
     /// Whose ids are to be read here; `None` on a standby.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
-    pub(crate) async fn timeline(&self) -> Result<Option<Timeline>, Error> {
-        let row = self
-            .client
-            .query_one(&self.statements.timeline, &[])
-            .await?;
+    pub(crate) async fn timeline(&self) -> Result<Option<Timeline>, QueryError> {
+        let row = self.query_one(&self.statements.timeline, &[]).await?;
         Ok(row.try_get::<_, Option<_>>(0)?.map(Timeline))
     }
 
     /// Sends a beat.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
-    pub(crate) async fn send_pulse(&self, token: &Token) -> Result<(), Error> {
-        self.client
-            .execute(
-                "SELECT pg_notify($1, $2)",
-                &[&PULSE_CHANNEL, &Marked { token: *token }.payload()],
-            )
-            .await?;
+    pub(crate) async fn send_pulse(&self, token: &Token) -> Result<(), QueryError> {
+        self.execute(
+            "SELECT pg_notify($1, $2)",
+            &[&PULSE_CHANNEL, &Marked { token: *token }.payload()],
+        )
+        .await?;
         Ok(())
     }
 
     /// Whether the server is a standby, and the repair of a queue that a session cannot read: both are
     /// asked when the listener seems to be deaf.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
-    pub(crate) async fn diagnose_deafness(&self) -> Result<bool, Error> {
-        let row: Row = self
-            .client
+    pub(crate) async fn diagnose_deafness(&self) -> Result<bool, QueryError> {
+        let row = self
             .query_one(
                 "SELECT pg_is_in_recovery(), pg_notification_queue_usage()",
                 &[],
             )
             .await?;
-        row.try_get(0)
+        Ok(row.try_get(0)?)
     }
 }

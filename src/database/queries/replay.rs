@@ -1,10 +1,8 @@
 //! What a contact was notified about beyond a position.
 
-use tokio_postgres::Error;
-
 use super::{ANNOUNCES, TEXT_CHARACTERS};
-use crate::database::Session;
 use crate::database::types::Text;
+use crate::database::{QueryError, Session};
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
 
@@ -55,10 +53,6 @@ pub(in crate::database) fn missed_sql() -> String {
 impl Session {
     /// The incidents that a contact was notified about beyond `position` and `known`, oldest first, at
     /// most `limit` of them.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
     pub(crate) async fn missed(
         &self,
         contact_id: ContactId,
@@ -66,10 +60,9 @@ impl Session {
         known: &[HistoryId],
         bounds: Bounds,
         limit: i64,
-    ) -> Result<Vec<Missed>, Error> {
+    ) -> Result<Vec<Missed>, QueryError> {
         let done: Vec<HistoryId> = position.above().chain(known.iter().copied()).collect();
         let rows = self
-            .client
             .query(
                 &self.statements.missed,
                 &[

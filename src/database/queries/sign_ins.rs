@@ -2,11 +2,9 @@
 
 use std::collections::HashSet;
 
-use tokio_postgres::Error;
-
-use crate::database::Session;
 use crate::database::installation::Installation;
 use crate::database::types::Redacted;
+use crate::database::{QueryError, Session};
 use crate::model::browser::{AgentKey, BrowserKey};
 use crate::model::ids::{ContactId, HistoryId};
 use crate::model::position::Position;
@@ -72,31 +70,19 @@ pub(in crate::database) fn refresh_sql() -> String {
 
 impl Session {
     /// The user agent of a session; `None` if there is no such session. Asked once, by `check`, and so not prepared.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
-    pub(crate) async fn user_agent(&self, session_id: &str) -> Result<Option<String>, Error> {
+    pub(crate) async fn user_agent(&self, session_id: &str) -> Result<Option<String>, QueryError> {
         let statement = "SELECT user_agent FROM browser_session WHERE php_session_id = $1";
-        let row = self
-            .client
-            .query_opt(statement, &[&Redacted(session_id)])
-            .await?;
-        row.map(|row| row.try_get(0)).transpose()
+        let row = self.query_opt(statement, &[&Redacted(session_id)]).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
     /// What is known of a session; `None` if there is no such session.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
     pub async fn browser_session(
         &self,
         session_id: &str,
         user_agent: &str,
-    ) -> Result<Option<SessionRow>, Error> {
+    ) -> Result<Option<SessionRow>, QueryError> {
         let row = self
-            .client
             .query_opt(
                 &self.statements.session,
                 &[&Redacted(session_id), &Redacted(user_agent)],
@@ -116,18 +102,11 @@ impl Session {
     }
 
     /// The browsers of `contact_ids` whose sign-in is valid.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
     pub(crate) async fn valid_browsers(
         &self,
         contact_ids: &[ContactId],
-    ) -> Result<HashSet<(ContactId, BrowserKey, AgentKey)>, Error> {
-        let rows = self
-            .client
-            .query(&self.statements.valid, &[&contact_ids])
-            .await?;
+    ) -> Result<HashSet<(ContactId, BrowserKey, AgentKey)>, QueryError> {
+        let rows = self.query(&self.statements.valid, &[&contact_ids]).await?;
         rows.iter()
             .map(|row| {
                 Ok((
@@ -140,26 +119,15 @@ impl Session {
     }
 
     /// Makes the sessions of live browsers young, so that no housekeeping takes them for forgotten.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
-    pub async fn refresh(&self, browsers: &[BrowserKey]) -> Result<u64, Error> {
+    pub async fn refresh(&self, browsers: &[BrowserKey]) -> Result<u64, QueryError> {
         let keys: Vec<&[u8]> = browsers.iter().map(BrowserKey::as_bytes).collect();
-        self.client
-            .execute(&self.statements.refresh, &[&keys])
-            .await
+        self.execute(&self.statements.refresh, &[&keys]).await
     }
 
     /// Removes sessions that were not seen for a day, and positions whose session is gone. Returns how
     /// many of each.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
-    pub async fn clean_up(&self) -> Result<(u64, u64), Error> {
+    pub async fn clean_up(&self) -> Result<(u64, u64), QueryError> {
         let sessions = self
-            .client
             .execute(
                 &format!(
                     "DELETE FROM browser_session WHERE authenticated_at < {NOW} - 24 * 3600 * 1000"
@@ -167,11 +135,10 @@ impl Session {
                 &[],
             )
             .await?;
-        if !self.stores_positions {
+        if !self.stores_positions() {
             return Ok((sessions, 0));
         }
         let positions = self
-            .client
             .execute(
                 &format!(
                     "DELETE FROM icinga_desktop.browser_position p
@@ -184,18 +151,13 @@ impl Session {
     }
 
     /// The contact whose user name this is, by citext's comparison; `None` if there is none or it was deleted.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the server says.
-    pub(crate) async fn contact(&self, username: &str) -> Result<Option<ContactId>, Error> {
+    pub(crate) async fn contact(&self, username: &str) -> Result<Option<ContactId>, QueryError> {
         let row = self
-            .client
             .query_opt(
                 "SELECT id FROM contact WHERE username = $1 AND deleted = 'n'",
                 &[&username],
             )
             .await?;
-        row.map(|row| row.try_get(0)).transpose()
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 }
