@@ -13,7 +13,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use log::debug;
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::http::header::{CONNECTION, HeaderValue};
 use warp::reply::Response;
@@ -30,7 +31,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_LIMIT: usize = 64 * 1024;
 
 /// Serves one connection until it closes or becomes a stream; after a `stop` not beyond its next answer.
-pub(super) async fn connection<F>(socket: Socket, filter: F, mut stop: watch::Receiver<bool>)
+pub(super) async fn connection<F>(socket: Socket, filter: F, stop: CancellationToken)
 where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
@@ -42,7 +43,7 @@ where
     let (request_seen, stopped) = (Arc::clone(&requested), stop.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         request_seen.store(true, Ordering::Relaxed);
-        let last = *stopped.borrow();
+        let last = stopped.is_cancelled();
         let (answer, sender) = (warp.call(request), Arc::clone(&sender));
         // Boxed, so that hyper's connection is Unpin and can be taken apart.
         Box::pin(async move {
@@ -82,7 +83,7 @@ where
                 return;
             }
             Ok(handed_over) = &mut receiver => break handed_over,
-            _ = stop.wait_for(|stop| *stop), if !stopping => {
+            () = stop.cancelled(), if !stopping => {
                 stopping = true;
                 // Closes one that is idle between two requests, and one that has a request after its answer. hyper
                 // would also close one whose first request is still on its way: that one ends with its answer.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, warn};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::reply::Response;
 
@@ -27,7 +28,7 @@ pub(crate) async fn serve<F>(
     mut listener: Listeners,
     pending: u32,
     filter: F,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
@@ -47,7 +48,7 @@ pub(crate) async fn serve<F>(
         };
         let (permit, socket) = tokio::select! {
             next = next => next,
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stop.cancelled() => break,
         };
         let connection = connection(socket, filter.clone(), stop.clone());
         tokio::spawn(async move {

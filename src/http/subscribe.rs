@@ -10,6 +10,7 @@ use rand::RngExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinError;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use warp::Filter;
 use warp::http::{HeaderMap, Method, StatusCode};
 use warp::path::FullPath;
@@ -52,6 +53,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct State {
     queries: Queries,
     browsers: browser::Shared,
+    /// The browsers' tasks, so that a stop can wait for them.
+    tasks: TaskTracker,
     rechecks: Rechecks,
     sign_ins: Arc<Semaphore>,
     full: Arc<Mutex<Throttle>>,
@@ -67,6 +70,7 @@ impl State {
         rechecks: Rechecks,
         tuning: watch::Receiver<Tuning>,
         metrics: Metrics,
+        tasks: TaskTracker,
     ) -> Self {
         Self {
             queries,
@@ -76,6 +80,7 @@ impl State {
                 metrics,
                 tuning,
             },
+            tasks,
             rechecks,
             sign_ins: Arc::new(Semaphore::new(MAX_SIGN_INS)),
             full: Arc::default(),
@@ -197,7 +202,9 @@ async fn open(state: &State, headers: &HeaderMap) -> Result<Place, NoStream> {
         state.rechecks.check(recheck);
     }
     if let Some(mailbox) = mailbox {
-        tokio::spawn(browser::run(mailbox, state.browsers.clone()));
+        state
+            .tasks
+            .spawn(browser::run(mailbox, state.browsers.clone()));
     }
     Ok(place)
 }

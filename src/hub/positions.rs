@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use log::{debug, warn};
-use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use super::registry::{Hub, State};
 use crate::database::{Queries, QueryError, RowIdentity, Session};
@@ -157,7 +157,7 @@ impl Positions {
 
     /// Stores what has changed, once a second and a last time when `stop` says so; as soon as the
     /// database is back if it was away. Not to be cancelled: what was being stored would count as stored.
-    pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What the database did not take is due as soon as it is back.
@@ -171,7 +171,7 @@ impl Positions {
             };
             let session = tokio::select! {
                 session = due => session,
-                _ = &mut stop => {
+                () = stop.cancelled() => {
                     if let Some(session) = self.queries.current() {
                         self.store(&session).await;
                     }

@@ -1,12 +1,15 @@
-//! The end: streams first, then positions.
+//! The end: accept loops and streams first, then positions.
 
 use std::time::Duration;
 
 use log::{info, warn};
 use rand::RngExt;
-use tokio::time::Instant;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
+use super::start::Daemon;
 use crate::hub::Hub;
+use crate::systemd;
 
 /// How long streams may take to say farewell at a stop.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -16,24 +19,42 @@ const FAREWELL: Duration = Duration::from_secs(3);
 const COME_BACK_MS: std::ops::Range<u32> = 1000..6000;
 
 /// How long the last positions may take to be stored.
-pub(super) const STORE: Duration = Duration::from_secs(1);
+const STORE: Duration = Duration::from_secs(1);
+
+impl Daemon {
+    /// Ends everything that needs an end.
+    pub(super) async fn stop(self) {
+        self.ready.abort();
+        systemd::stopping();
+        self.close.cancel();
+        let farewell = farewell(&self.hub, &self.browsers);
+        if self.server.is_finished() {
+            farewell.await;
+        } else {
+            // Awaited, because a Unix socket is removed when the server is gone, and because it has requests to answer.
+            let _ = tokio::join!(self.server, farewell);
+        }
+        self.store.cancel();
+        if timeout(STORE, self.positions).await.is_err() {
+            warn!(
+                "positions could not be stored in time: browsers may be told again what they were told last"
+            );
+        }
+    }
+}
 
 /// Ends all streams and waits until they are closed, but not for ever.
-pub(super) async fn farewell(hub: &Hub) {
+async fn farewell(hub: &Hub, browsers: &TaskTracker) {
     let streams = hub.streams();
     hub.stop(|| rand::rng().random_range(COME_BACK_MS));
     if streams > 0 {
         info!("stopping: ending {streams} streams");
     }
-    let deadline = Instant::now() + FAREWELL;
-    while hub.streams() > 0 {
-        if Instant::now() >= deadline {
-            warn!(
-                "{} streams did not take their farewell and are cut",
-                hub.streams()
-            );
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    browsers.close();
+    if timeout(FAREWELL, browsers.wait()).await.is_err() {
+        warn!(
+            "{} streams did not take their farewell and are cut",
+            hub.streams()
+        );
     }
 }

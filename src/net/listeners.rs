@@ -50,7 +50,7 @@ enum Accepting {
 
 /// There is nothing to listen on.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum BindError {
     /// A socket could not be bound.
     #[error(
         "cannot listen on {address}: {source}; check [daemon] {keys}, and who else listens there"
@@ -75,8 +75,8 @@ impl Listeners {
     /// # Errors
     ///
     /// If nothing could be bound, or what systemd passed is no listening stream socket.
-    pub(crate) async fn open(daemon: &Daemon) -> Result<Self, Error> {
-        let passed = systemd::sockets().map_err(Error::Passed)?;
+    pub(crate) async fn open(daemon: &Daemon) -> Result<Self, BindError> {
+        let passed = systemd::sockets().map_err(BindError::Passed)?;
         if passed.is_empty() {
             return Self::bind(daemon).await;
         }
@@ -86,7 +86,7 @@ impl Listeners {
                 Passed::Tcp(socket) => Accepting::from_tcp(socket),
                 Passed::Unix(socket) => Accepting::from_unix(socket),
             }
-            .map_err(Error::Passed)?;
+            .map_err(BindError::Passed)?;
             info!("listening on {accepting}, a socket of systemd's");
             if !accepting.is(daemon) {
                 warn!(
@@ -104,9 +104,9 @@ impl Listeners {
         })
     }
 
-    async fn bind(daemon: &Daemon) -> Result<Self, Error> {
+    async fn bind(daemon: &Daemon) -> Result<Self, BindError> {
         let port = daemon.port;
-        let failed = |source| Error::Bind {
+        let failed = |source| BindError::Bind {
             address: daemon.address(),
             keys: "host and port",
             source,
@@ -138,8 +138,8 @@ impl Listeners {
     /// # Errors
     ///
     /// If it could not be bound.
-    pub(crate) fn bind_admin(address: SocketAddr) -> Result<Self, Error> {
-        let listener = bind_tcp(address).map_err(|source| Error::Bind {
+    pub(crate) fn bind_admin(address: SocketAddr) -> Result<Self, BindError> {
+        let listener = bind_tcp(address).map_err(|source| BindError::Bind {
             address: address.to_string(),
             keys: "admin",
             source,

@@ -5,7 +5,7 @@ mod listeners;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
 
-pub(crate) use listeners::Listeners;
+pub(crate) use listeners::{BindError, Listeners};
 
 /// An accepted connection, TCP or Unix: the one type that passes from the accept loop through hyper to
 /// the browser's task.

@@ -1,0 +1,208 @@
+//! The running daemon: its stages, in the order of the data, and the channels between them.
+
+use std::sync::Arc;
+
+use futures::future;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::open::Opened;
+use super::ready::say_when_ready;
+use super::reload::reload;
+use super::status;
+use super::tasks::{Ending, named};
+use crate::ask::{self, Answerer};
+use crate::auth::{Rechecks, SignIns};
+use crate::config::{self, Config, Loaded};
+use crate::database::{Connector, Keeper, Queries, installation};
+use crate::deliver::Replayer;
+use crate::http::admin::{self, Admin};
+use crate::http::{self, State};
+use crate::hub::{Hub, Positions};
+use crate::listen::{Expected, Listener, Outlets, Pulse};
+use crate::model::database_session::DatabaseSession;
+use crate::observe::metrics::Metrics;
+use crate::resolve::{self, Resolver};
+
+/// The query sessions, and what tells their keepers that they hang.
+struct Sessions {
+    events: Queries,
+    sign_ins: Queries,
+    hung: Arc<Notify>,
+}
+
+/// What the keepers of the query sessions end with, and they themselves: without its keeper a task ends, and would be taken
+/// for the cause.
+pub(super) type Kept = (Result<(), installation::Error>, [Keeper; 2]);
+
+/// A running daemon.
+pub(super) struct Daemon {
+    pub(super) hub: Hub,
+    /// One task for each browser with streams.
+    pub(super) browsers: TaskTracker,
+    /// Tells the accept loops to end.
+    pub(super) close: CancellationToken,
+    /// Tells that positions are final.
+    pub(super) store: CancellationToken,
+    pub(super) server: JoinHandle<()>,
+    pub(super) positions: JoinHandle<()>,
+    /// Both end only if there is nothing to keep.
+    pub(super) keepers: JoinHandle<Kept>,
+    /// All others. None ends by itself.
+    pub(super) tasks: JoinSet<&'static str>,
+    /// The one of them that says when start-up is over.
+    pub(super) ready: AbortHandle,
+    pub(super) ending: Ending,
+}
+
+impl Daemon {
+    /// Starts every stage.
+    pub(super) fn start<L>(opened: Opened, config: Config, load: L) -> Self
+    where
+        L: Fn() -> Result<Loaded, config::Error> + Send + 'static,
+    {
+        let Opened {
+            connector,
+            ending,
+            hangup,
+            capacity,
+            listeners,
+            admin,
+        } = opened;
+        let metrics = Metrics::default();
+        let hub = Hub::new(capacity.streams);
+        let (sessions, keepers) = keep_sessions(&connector, &metrics);
+        let (close, store) = (CancellationToken::new(), CancellationToken::new());
+        let browsers = TaskTracker::new();
+        let (tune, tuning) = watch::channel(config.daemon.tuning);
+        let mut tasks = JoinSet::new();
+
+        let (rechecks, heard, ready) =
+            listen_and_resolve(connector, &sessions, &hub, &metrics, &mut tasks);
+        let state = State::new(
+            hub.clone(),
+            sessions.sign_ins.clone(),
+            Replayer::new(sessions.events.clone(), tuning.clone()),
+            rechecks,
+            tuning,
+            metrics.clone(),
+            browsers.clone(),
+        );
+        let server = http::serve(
+            listeners,
+            capacity.pending,
+            http::routes(state),
+            close.clone(),
+        );
+        if let Some(listeners) = admin {
+            let routes = admin::routes(Admin {
+                hears: heard.clone(),
+                events: sessions.events.clone(),
+                sign_ins: sessions.sign_ins.clone(),
+                hub: hub.clone(),
+                metrics,
+            });
+            let server = http::serve(listeners, admin::PENDING, routes, close.clone());
+            let _ = tasks.spawn(named("admin", server));
+        }
+        let reload = reload(hangup, config, load, tune, hub.clone());
+        let _ = tasks.spawn(named("reload", reload));
+        let _ = tasks.spawn(named("status", status::report(hub.clone(), heard)));
+        let positions = Positions::new(hub.clone(), sessions.sign_ins);
+        Self {
+            server: tokio::spawn(server),
+            positions: tokio::spawn(positions.run(store.clone())),
+            hub,
+            browsers,
+            close,
+            store,
+            keepers,
+            tasks,
+            ready,
+            ending,
+        }
+    }
+}
+
+/// Starts to keep both query sessions up.
+fn keep_sessions(connector: &Connector, metrics: &Metrics) -> (Sessions, JoinHandle<Kept>) {
+    let hung = Arc::new(Notify::new());
+    let keeper = |purpose| {
+        Keeper::new(
+            connector.clone(),
+            purpose,
+            Arc::clone(&hung),
+            metrics.clone(),
+        )
+    };
+    let (events_keeper, events) = keeper(DatabaseSession::Query);
+    let (sign_ins_keeper, sign_ins) = keeper(DatabaseSession::SignIn);
+    let keepers = tokio::spawn(async move {
+        let result = future::try_join(events_keeper.run(), sign_ins_keeper.run()).await;
+        (result.map(|_| ()), [events_keeper, sign_ins_keeper])
+    });
+    let sessions = Sessions {
+        events,
+        sign_ins,
+        hung,
+    };
+    (sessions, keepers)
+}
+
+/// Starts what hears notifications, and what acts on them. Returns where to have sign-ins checked, whether the
+/// listener hears, and the task that says when start-up is over.
+fn listen_and_resolve(
+    connector: Connector,
+    sessions: &Sessions,
+    hub: &Hub,
+    metrics: &Metrics,
+    tasks: &mut JoinSet<&'static str>,
+) -> (Rechecks, watch::Receiver<bool>, AbortHandle) {
+    let (queue, received) = mpsc::channel(resolve::QUEUE);
+    let (rechecks, to_recheck) = Rechecks::new();
+    let (questions, to_answer) = mpsc::channel(ask::QUEUE);
+    let (beats, beaten) = watch::channel(0);
+    let (hears, heard) = watch::channel(false);
+    let expected = Expected::default();
+    let deaf = Arc::new(Notify::new());
+    let outlets = Outlets {
+        queue,
+        rechecks: rechecks.clone(),
+        questions,
+        beats,
+        hears,
+    };
+    let Sessions {
+        events,
+        sign_ins,
+        hung,
+    } = sessions;
+    let listener = Listener::new(
+        connector,
+        outlets,
+        expected.clone(),
+        Arc::clone(&deaf),
+        metrics.clone(),
+    );
+    let pulse = Pulse::new(
+        events.clone(),
+        expected,
+        beaten.clone(),
+        heard.clone(),
+        deaf,
+        Arc::clone(hung),
+    );
+    let resolver = Resolver::new(received, events.clone(), hub.clone(), metrics.clone());
+    let revocation = SignIns::new(to_recheck, sign_ins.clone(), hub.clone(), metrics.clone());
+    let answerer = Answerer::new(to_answer, events.clone(), hub.clone());
+    let ready = say_when_ready(beaten, events.clone(), sign_ins.clone());
+    let _ = tasks.spawn(named("listener", async { match listener.run().await {} }));
+    let _ = tasks.spawn(named("resolver", resolver.run()));
+    let _ = tasks.spawn(named("sign-ins", revocation.run()));
+    let _ = tasks.spawn(named("pulse", pulse.run()));
+    let _ = tasks.spawn(named("questions", answerer.run()));
+    let ready = tasks.spawn(named("ready", async { match ready.await {} }));
+    (rechecks, heard, ready)
+}
