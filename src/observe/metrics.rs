@@ -216,6 +216,15 @@ impl Inner {
             "Contacts with open streams",
             ConstGauge::new(gauges.users as u64),
         );
+        self.register_database(&mut registry, gauges);
+        self.register_notifications(&mut registry);
+        self.register_events(&mut registry);
+        self.register_requests(&mut registry);
+        registry
+    }
+
+    /// The sessions with the database.
+    fn register_database(&self, registry: &mut Registry, gauges: &Gauges) {
         let up = Family::<[(&str, &str); 1], prometheus_client::metrics::gauge::Gauge>::default();
         for (session, is_up) in DatabaseSession::VARIANTS.iter().zip(gauges.database) {
             up.get_or_create(&[("session", session.into())])
@@ -231,6 +240,10 @@ impl Inner {
             "Sessions with the database that were lost and had to be connected anew",
             self.reconnects.clone(),
         );
+    }
+
+    /// What was heard.
+    fn register_notifications(&self, registry: &mut Registry) {
         registry.register(
             "notifications",
             "Notifications received from PostgreSQL, the own pulse included",
@@ -251,6 +264,10 @@ impl Inner {
             "Times at which notifications may have been missed and everything is read again",
             self.gaps.clone(),
         );
+    }
+
+    /// What became of it.
+    fn register_events(&self, registry: &mut Registry) {
         registry.register(
             "events",
             "Events, by what became of them",
@@ -268,6 +285,10 @@ impl Inner {
             "Replays for browsers with open streams, after a gap or a lag",
             self.replays.clone(),
         );
+    }
+
+    /// Browsers that were turned away or ended.
+    fn register_requests(&self, registry: &mut Registry) {
         registry.register(
             "refused",
             "Requests answered 204, which ends a browser's attempts",
@@ -283,7 +304,6 @@ impl Inner {
             "Browsers whose streams were ended since their sign-in was not valid any more",
             self.revoked.clone(),
         );
-        registry
     }
 }
 

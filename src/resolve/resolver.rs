@@ -19,6 +19,7 @@ use crate::database::{NotifiedRow, Queries, QueryError, Recipient, Session};
 use crate::hub::Hub;
 use crate::model::event::{Content, Event};
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
+use crate::model::notification::Severity;
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Announcement, Fold};
 
@@ -160,6 +161,7 @@ impl Resolver {
         (history_ids, incident_ids)
     }
 
+    /// Renders what was found, and gives each contact its events together.
     fn publish(
         &self,
         announcements: &[Announcement],
@@ -171,12 +173,11 @@ impl Resolver {
             rows.into_iter().map(|row| (row.history_id, row)).collect();
         let mut by_incident: HashMap<IncidentId, Vec<Recipient>> = HashMap::new();
         for recipient in recipients {
-            by_incident
-                .entry(recipient.incident_id)
-                .or_default()
-                .push(recipient);
+            let incident = by_incident.entry(recipient.incident_id).or_default();
+            incident.push(recipient);
         }
         let mut contacts: HashMap<ContactId, Vec<Arc<Event>>> = HashMap::new();
+        let mut give = |contact_id, event| contacts.entry(contact_id).or_default().push(event);
         for announcement in announcements {
             match announcement {
                 Announcement::Notified {
@@ -188,60 +189,31 @@ impl Resolver {
                     let Some(row) = history_ids.first().and_then(|id| rows.get(id)) else {
                         continue;
                     };
-                    let rendered = Event::render(Content {
-                        history_ids: history_ids.clone(),
-                        time_ms: row.time_ms,
-                        incident_id: row.incident_id,
-                        severity: severity.map_or(&row.severity, |severity| severity.as_str()),
-                        title: &row.title,
-                        message: row.message.as_deref(),
-                    });
                     // Of these alone, because a changed incident may have been heard in an earlier batch.
-                    let event = Event { heard, ..rendered };
+                    let event = Event {
+                        heard,
+                        ..notified(row, history_ids, *severity)
+                    };
                     // The contact is the row's, whatever the notification claims.
-                    contacts
-                        .entry(row.contact_id)
-                        .or_default()
-                        .push(Arc::new(event));
+                    give(row.contact_id, Arc::new(event));
                 }
                 Announcement::Covered {
                     history_id,
                     contact_id,
-                } => {
-                    // Only says that the row is done.
-                    let event = Event {
-                        history_ids: vec![*history_id],
-                        incident_id: IncidentId(0),
-                        bytes: Bytes::new(),
-                        heard: None,
-                    };
-                    contacts
-                        .entry(*contact_id)
-                        .or_default()
-                        .push(Arc::new(event));
-                }
+                } => give(*contact_id, Arc::new(covered(*history_id))),
                 Announcement::Changed {
                     incident_id,
                     severity,
                 } => {
-                    let Some(recipients) = by_incident.get(incident_id) else {
+                    let recipients = by_incident.get(incident_id).map(Vec::as_slice);
+                    let recipients = recipients.unwrap_or_default();
+                    let Some(first) = recipients.first() else {
                         continue;
                     };
                     // The same for all of them: rendered once.
-                    let event = Arc::new(Event::render(Content {
-                        history_ids: Vec::new(),
-                        time_ms: jiff::Timestamp::now().as_millisecond(),
-                        incident_id: *incident_id,
-                        severity: severity
-                            .map_or(&recipients[0].severity, |severity| severity.as_str()),
-                        title: &recipients[0].title,
-                        message: None,
-                    }));
+                    let event = Arc::new(changed(first, *severity));
                     for recipient in recipients {
-                        contacts
-                            .entry(recipient.contact_id)
-                            .or_default()
-                            .push(Arc::clone(&event));
+                        give(recipient.contact_id, Arc::clone(&event));
                     }
                 }
             }
@@ -254,6 +226,40 @@ impl Resolver {
             }
         }
     }
+}
+
+/// The event of a history row. A severity that the same transaction gave the incident counts before the present one.
+fn notified(row: &NotifiedRow, history_ids: &[HistoryId], severity: Option<Severity>) -> Event {
+    Event::render(Content {
+        history_ids: history_ids.to_vec(),
+        time_ms: row.time_ms,
+        incident_id: row.incident_id,
+        severity: severity.map_or(&row.severity, |severity| severity.as_str()),
+        title: &row.title,
+        message: row.message.as_deref(),
+    })
+}
+
+/// What only says that a row is done.
+fn covered(history_id: HistoryId) -> Event {
+    Event {
+        history_ids: vec![history_id],
+        incident_id: IncidentId(0),
+        bytes: Bytes::new(),
+        heard: None,
+    }
+}
+
+/// The event of an incident that changed without a history row.
+fn changed(recipient: &Recipient, severity: Option<Severity>) -> Event {
+    Event::render(Content {
+        history_ids: Vec::new(),
+        time_ms: jiff::Timestamp::now().as_millisecond(),
+        incident_id: recipient.incident_id,
+        severity: severity.map_or(&recipient.severity, |severity| severity.as_str()),
+        title: &recipient.title,
+        message: None,
+    })
 }
 
 /// What became of announcements.
