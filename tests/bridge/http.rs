@@ -1,5 +1,6 @@
 //! The HTTP side as proxies and browsers meet it: statuses, heads, limits, and how streams begin, live and end.
 
+use crate::common::command::Said;
 use crate::common::daemon::{ConfigDir, Daemon};
 use crate::common::icinga::Shape;
 use crate::common::postgres::Cluster;
@@ -244,10 +245,9 @@ async fn a_unix_socket_is_served_replaced_when_stale_and_removed_at_the_end() {
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
 
     // A second daemon does not take it away from the first.
-    let output = daemon.config.command(&["run"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert!(log.contains("bridge.sock"), "{log}");
+    let second = Said::with(&daemon.config, &["run"]);
+    assert_eq!(second.code, Some(1));
+    assert!(second.stderr.contains("bridge.sock"), "{second}");
 
     daemon.signal("TERM");
     assert_eq!(daemon.wait().code(), Some(0));

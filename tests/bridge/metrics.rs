@@ -3,14 +3,11 @@
 use crate::common::admin::{metrics, monitored, wait_for_metrics, wait_for_readiness};
 use crate::common::icinga::Event;
 use crate::common::postgres::Cluster;
-use crate::common::sse::{AGENT, Answer, PATIENCE};
-
-/// A browser of another make: a second one of the same user.
-const OTHER_AGENT: &str = "Mozilla/5.0 (Windows NT 10.0) Test/2.0";
+use crate::common::sse::{AGENT, Answer, OTHER_AGENT, PATIENCE};
 
 #[tokio::test]
-async fn metrics_move_with_what_happens() {
-    let (world, admin) = monitored(Cluster::shared(), "moving").await;
+async fn a_new_daemon_states_its_version_and_has_counted_nothing() {
+    let (_world, admin) = monitored(Cluster::shared(), "new").await;
     let version = env!("CARGO_PKG_VERSION");
     wait_for_metrics(
         &admin,
@@ -23,8 +20,13 @@ async fn metrics_move_with_what_happens() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn an_event_counts_once_for_each_contact_and_so_does_its_latency() {
+    let (world, admin) = monitored(Cluster::shared(), "counted").await;
     let mut alice = world.user("alice").await;
-    let second = world.subscribe(&alice.session_id).await;
+    let _second = world.subscribe(&alice.session_id).await;
     let mut bob = world.user("bob").await;
     let contacts = [
         (alice.contact, 1, "pending"),
@@ -65,79 +67,88 @@ async fn metrics_move_with_what_happens() {
     );
     assert!(seen["icinga_desktop_streams_limit"] >= 3.0);
     assert!(seen["icinga_desktop_notifications_total"] >= 3.0);
+}
 
-    // Another browser leaves with the event unconfirmed; the other stream gets it.
-    drop(second);
+#[tokio::test]
+async fn an_event_that_another_stream_takes_over_is_returned_and_written_again_but_measured_once() {
+    let (world, admin) = monitored(Cluster::shared(), "returned").await;
+    let mut alice = world.user("alice").await;
+    let second = world.subscribe(&alice.session_id).await;
     wait_for_metrics(&admin, &[("streams", 2.0)]).await;
-    let spare = world.subscribe(&alice.session_id).await;
-    world
-        .icinga
-        .event(Event {
-            object: "db1!load",
-            severity: Some("warning"),
-            notified: &[(alice.contact, 1, "pending")],
-            ..Event::default()
-        })
-        .await;
+    drop(second);
+    wait_for_metrics(&admin, &[("streams", 1.0)]).await;
+    let mut spare = world.subscribe(&alice.session_id).await;
+    world.incident(alice.contact, "db1!load").await;
     alice.stream.event().await;
+    // With the event unconfirmed.
     drop(alice.stream);
-    let mut spare = spare;
     spare.event().await;
     wait_for_metrics(
         &admin,
         &[
-            ("events_total{outcome=\"written\"}", 4.0),
+            ("events_total{outcome=\"published\"}", 1.0),
+            ("events_total{outcome=\"written\"}", 2.0),
             ("events_total{outcome=\"returned\"}", 1.0),
-            ("events_total{outcome=\"delivered\"}", 3.0),
-            // What comes again is not measured again.
-            ("event_latency_seconds_count", 3.0),
+            ("events_total{outcome=\"delivered\"}", 1.0),
+            ("event_latency_seconds_count", 1.0),
         ],
     )
     .await;
+}
 
-    // Refused, each for its reason.
-    let unknown = "x".repeat(26);
-    for (cookie, agent) in [
-        ("Icingaweb2=short".to_owned(), AGENT),
-        (format!("Icingaweb2={unknown}"), AGENT),
-        (format!("Icingaweb2={}", bob.session_id), OTHER_AGENT),
-        ("theme=dark".to_owned(), AGENT),
-    ] {
+#[tokio::test]
+async fn requests_that_are_not_let_in_are_counted_by_their_reason() {
+    let (world, admin) = monitored(Cluster::shared(), "refused").await;
+    let bob = world.user("bob").await;
+    let _second = world.subscribe(&bob.session_id).await;
+    let stranger = world.icinga.sign_in("stranger", AGENT).await;
+    let session = |id: &str| format!("Icingaweb2={id}");
+    let requests = [
+        ("malformed", session("short"), AGENT),
+        ("unknown_session", session(&"x".repeat(26)), AGENT),
+        ("user_agent", session(&bob.session_id), OTHER_AGENT),
+        ("no_cookie", "theme=dark".to_owned(), AGENT),
+        ("third_stream", session(&bob.session_id), AGENT),
+        ("no_contact", session(&stranger), AGENT),
+    ];
+    for (reason, cookie, agent) in &requests {
         let request = format!(
             "GET /notifications/v1/subscribe HTTP/1.1\r\nHost: h\r\nUser-Agent: {agent}\r\nCookie: {cookie}\r\n\r\n"
         );
         let answer = Answer::to(&world.daemon.address, request.as_bytes()).await;
-        assert_eq!(answer.status, 204);
+        assert_eq!(answer.status, 204, "{reason}");
     }
-    let _bobs_second = world.subscribe(&bob.session_id).await;
-    let third = Answer::subscribe(&world.daemon.address, &bob.session_id).await;
-    assert_eq!(third.status, 204);
-    let stranger = world.icinga.sign_in("stranger", AGENT).await;
-    let answer = Answer::subscribe(&world.daemon.address, &stranger).await;
-    assert_eq!(answer.status, 204);
-    world
-        .icinga
-        .by_hand("NOTIFY icinga_desktop_incident, 'nonsense'")
-        .await;
+    let names = requests.map(|(reason, ..)| format!("refused_total{{reason=\"{reason}\"}}"));
+    let once = names.each_ref().map(|name| (name.as_str(), 1.0));
+    wait_for_metrics(&admin, &once).await;
+}
+
+#[tokio::test]
+async fn a_notification_that_no_trigger_sent_counts_as_malformed() {
+    let (world, admin) = monitored(Cluster::shared(), "malformed").await;
+    let nonsense = "NOTIFY icinga_desktop_incident, 'nonsense'";
+    world.icinga.by_hand(nonsense).await;
+    wait_for_metrics(&admin, &[("notifications_malformed_total", 1.0)]).await;
+}
+
+#[tokio::test]
+async fn a_sign_out_counts_as_revoked_once_and_ends_all_streams_of_its_browser() {
+    let (world, admin) = monitored(Cluster::shared(), "revoked").await;
+    let _alice = world.user("alice").await;
+    let bob = world.user("bob").await;
+    let _second = world.subscribe(&bob.session_id).await;
+    wait_for_metrics(&admin, &[("users", 2.0), ("streams", 3.0)]).await;
     world.icinga.sign_out(&bob.session_id).await;
     wait_for_metrics(
         &admin,
-        &[
-            ("refused_total{reason=\"malformed\"}", 1.0),
-            ("refused_total{reason=\"unknown_session\"}", 1.0),
-            ("refused_total{reason=\"user_agent\"}", 1.0),
-            ("refused_total{reason=\"no_cookie\"}", 1.0),
-            ("refused_total{reason=\"third_stream\"}", 1.0),
-            ("refused_total{reason=\"no_contact\"}", 1.0),
-            ("notifications_malformed_total", 1.0),
-            ("revoked_total", 1.0),
-            ("users", 1.0),
-            ("streams", 1.0),
-        ],
+        &[("revoked_total", 1.0), ("users", 1.0), ("streams", 1.0)],
     )
     .await;
+}
 
-    // A session with a query that was ended is connected anew.
+#[tokio::test]
+async fn a_database_session_that_was_ended_is_connected_anew_and_counted() {
+    let (world, admin) = monitored(Cluster::shared(), "ended").await;
     let terminate = "SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity \
                      WHERE datname = current_database() AND application_name = 'icinga-desktop-bridge query'";
     assert_eq!(world.database.connect().await.text(terminate).await, "1");

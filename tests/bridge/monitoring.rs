@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::admin::{get, monitored, wait_for_readiness};
+use crate::common::command::Said;
 use crate::common::postgres::Cluster;
 
 /// The metrics that a text about monitoring names: everything that begins with the prefix, but for channels.
@@ -95,26 +96,25 @@ fn id(what: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn icinga_itself_takes_the_example_and_its_plugin_sees_the_daemon() {
-    let cluster = Cluster::private();
-    let (_world, admin) = monitored(&cluster, "plugin").await;
-    let port = admin.rsplit(':').next().unwrap();
+/// The shipped example for Icinga.
+const EXAMPLE: &str = "packaging/icinga/desktop-bridge.conf";
 
-    // The shipped file, with the host that it is for and Icinga's own definitions.
+#[test]
+fn icinga_itself_takes_the_example() {
+    // With the host that it is for and Icinga's own definitions.
     let dir = tempfile::tempdir().unwrap();
     let configuration = dir.path().join("icinga2.conf");
-    let example =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/icinga/desktop-bridge.conf");
     let host = format!(
         "include <itl>\ninclude <plugins>\nconst PluginDir = \"/usr/lib/nagios/plugins\"\nconst NodeName = \"test\"\n\
-         object Host \"bridge1\" {{\n  check_command = \"dummy\"\n  vars.desktop_bridge = true\n  vars.desktop_bridge_port = {port}\n}}\n\
+         object Host \"bridge1\" {{\n  check_command = \"dummy\"\n  vars.desktop_bridge = true\n  vars.desktop_bridge_port = 9002\n}}\n\
          include \"{}\"\n",
-        example.display()
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(EXAMPLE)
+            .display()
     );
     std::fs::write(&configuration, host).unwrap();
     let mut icinga = installed_program("/usr/sbin/icinga2", "icinga2-bin");
-    // As whoever runs this, with everything that it writes in that directory.
+    // As the user who runs this, with everything that it writes in that directory.
     icinga
         .env("ICINGA2_USER", id("-un"))
         .env("ICINGA2_GROUP", id("-gn"))
@@ -123,49 +123,36 @@ async fn icinga_itself_takes_the_example_and_its_plugin_sees_the_daemon() {
     for setting in ["DataDir", "CacheDir", "InitRunDir", "LogDir"] {
         icinga.args(["-D", &format!("{setting}={}", dir.path().display())]);
     }
-    let output = icinga.output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    assert!(output.status.success(), "{text}");
+    let said = Said::by(&mut icinga);
+    assert_eq!(said.code, Some(0), "{said}");
+    let text = said.to_string();
     assert!(text.contains("Instantiated 1 Service."), "{text}");
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plugin_that_the_example_runs_sees_the_daemon_and_that_its_database_is_gone() {
+    let cluster = Cluster::private();
+    let (_world, admin) = monitored(&cluster, "plugin").await;
+    let port = admin.rsplit(':').next().unwrap();
     // What the example makes Icinga run.
     let (path, expected) = ("/health/ready", "200 OK");
-    let shipped = file("packaging/icinga/desktop-bridge.conf");
+    let shipped = file(EXAMPLE);
     for part in [
         format!("\"-u\" = \"{path}\""),
         format!("value = \"{expected}\""),
     ] {
         assert!(shipped.contains(&part), "{part}");
     }
+    let plugin = "/usr/lib/nagios/plugins/check_http";
     let check = || {
-        let output = installed_program(
-            "/usr/lib/nagios/plugins/check_http",
-            "monitoring-plugins-basic",
-        )
-        .args([
-            "-I",
-            "127.0.0.1",
-            "-p",
-            port,
-            "-u",
-            "/health/ready",
-            "-e",
-            "200 OK",
-            "-t",
-            "10",
-        ])
-        .output()
-        .unwrap();
-        (
-            output.status.code(),
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-        )
+        let mut command = installed_program(plugin, "monitoring-plugins-basic");
+        command.args(["-I", "127.0.0.1", "-p", port, "-u", path]);
+        Said::by(command.args(["-e", expected, "-t", "10"]))
     };
-    let (exit, text) = check();
-    assert_eq!(exit, Some(0), "{text}");
+    let said = check();
+    assert_eq!(said.code, Some(0), "{said}");
     cluster.stop();
     wait_for_readiness(&admin, 503).await;
-    let (exit, text) = check();
-    assert_eq!(exit, Some(2), "{text}");
+    let said = check();
+    assert_eq!(said.code, Some(2), "{said}");
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 
+use crate::common::command::Said;
 use crate::common::daemon::{ConfigDir, Daemon};
 use crate::common::icinga::{Icinga, Shape};
 use crate::common::postgres::Cluster;
@@ -241,11 +242,7 @@ fn in_the_journal_a_line_has_a_priority_instead_of_a_time() {
     assert_eq!(text.lines().count(), 1, "{text}");
 
     // Somebody has redirected it: that is no journal.
-    let output = config
-        .command(&["check", "--config-only"])
-        .env("JOURNAL_STREAM", "1:1")
-        .output()
-        .expect("it runs");
-    let text = String::from_utf8_lossy(&output.stderr);
+    let mut command = config.command(&["check", "--config-only"]);
+    let text = Said::by(command.env("JOURNAL_STREAM", "1:1")).stderr;
     assert!(text.contains("WARN") && !text.contains("<4>"), "{text}");
 }

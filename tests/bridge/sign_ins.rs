@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::daemon::ConfigDir;
+use crate::common::daemon::{ConfigDir, Daemon};
 use crate::common::sse::{AGENT, Answer};
 use crate::common::world::{User, World, resource};
 use tokio::time::timeout;
@@ -206,27 +206,23 @@ async fn housekeeping_statements_keep_live_sessions_and_remove_forgotten_ones() 
     );
 }
 
-#[test]
-fn debug_logging_shows_no_session_id() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let world = crate::common::world::World::new("debug").await;
-        let alice = world.user("alice").await;
-        let config = ConfigDir::new(
-            "host = 127.0.0.1\nport = 0",
-            &resource(&world.database, &world.role),
-        );
-        let daemon = crate::common::daemon::Daemon::launch_with(config, &["run", "--debug"]);
-        daemon.wait_for_log("ready: ");
-        let answer =
-            crate::common::sse::Answer::subscribe(&daemon.address, &alice.session_id).await;
-        assert_eq!(answer.status, 200);
-        let log = daemon.log();
-        assert!(
-            log.contains("executing"),
-            "the library logs its parameters: {log}"
-        );
-        assert!(!log.contains(&alice.session_id), "{log}");
-        assert!(!log.contains(crate::common::sse::AGENT), "{log}");
-    });
+#[tokio::test]
+async fn debug_logging_shows_neither_session_id_nor_user_agent() {
+    let world = World::new("debug").await;
+    let alice = world.user("alice").await;
+    let config = ConfigDir::new(
+        "host = 127.0.0.1\nport = 0",
+        &resource(&world.database, &world.role),
+    );
+    let daemon = Daemon::launch_with(config, &["run", "--debug"]);
+    daemon.wait_for_log("ready: ");
+    let answer = Answer::subscribe(&daemon.address, &alice.session_id).await;
+    assert_eq!(answer.status, 200);
+    let log = daemon.log();
+    assert!(
+        log.contains("executing"),
+        "the library logs its parameters: {log}"
+    );
+    assert!(!log.contains(&alice.session_id), "{log}");
+    assert!(!log.contains(AGENT), "{log}");
 }

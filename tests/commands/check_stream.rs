@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use crate::common::apache::Apache;
+use crate::common::command::Said;
 use crate::common::daemon::ConfigDir;
 use crate::common::nginx::{Nginx, edited};
 use crate::common::sse::AGENT;
@@ -28,13 +29,6 @@ impl Drop for Check {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// What a check said.
-#[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    text: String,
 }
 
 impl World {
@@ -79,33 +73,26 @@ impl Check {
     /// Waits for the end, and sees that the session id is nowhere.
     fn said(mut self) -> Said {
         // It is over within half a minute by itself.
-        let mut streams = (self.child.stdout.take(), self.child.stderr.take());
-        let read = |stream: &mut dyn std::io::Read| {
-            let mut text = String::new();
-            stream.read_to_string(&mut text).expect("text");
-            text
-        };
-        let errors = streams.1.take().expect("piped");
-        let errors = std::thread::spawn(move || read(&mut { errors }));
-        let text = read(streams.0.as_mut().expect("piped"));
-        let errors = errors.join().expect("no panic");
-        for output in [&text, &errors] {
-            assert!(!output.contains(&self.session_id), "{output}");
-        }
-        Said {
+        let errors = self.child.stderr.take().expect("piped");
+        let errors = std::thread::spawn(move || text(errors));
+        let stdout = text(self.child.stdout.take().expect("piped"));
+        let said = Said {
             code: self.child.wait().expect("it ends").code(),
-            text,
-        }
+            stdout,
+            stderr: errors.join().expect("no panic"),
+        };
+        assert!(!said.to_string().contains(&self.session_id), "{said}");
+        said
     }
 
     fn fails(self, problem: &str) {
         let said = self.said();
-        let last = said.text.lines().last().unwrap_or_default();
+        let last = said.stdout.lines().last().unwrap_or_default();
         assert!(
             last.starts_with("FAIL  ") && last.contains(problem),
-            "{problem}: {said:?}"
+            "{problem}: {said}"
         );
-        assert_eq!(said.code, Some(1), "{said:?}");
+        assert_eq!(said.code, Some(1), "{said}");
     }
 
     fn content(self) -> Said {
@@ -118,11 +105,18 @@ impl Check {
             "the daemon breaks a silence after 15s: waiting for that\n",
             "ok    silence: broken after ",
         ] {
-            assert!(said.text.contains(line), "{line}: {said:?}");
+            assert!(said.stdout.contains(line), "{line}: {said}");
         }
-        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!(said.code, Some(0), "{said}");
         said
     }
+}
+
+/// Everything that a stream has until its end.
+fn text(mut stream: impl std::io::Read) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("text");
+    text
 }
 
 #[tokio::test]
@@ -166,30 +160,91 @@ async fn it_sees_whether_a_stream_is_whole_buffered_or_cut() {
     cut.fails("the stream was cut after 5.");
     let said = good_nginx.content();
     assert!(
-        said.text.contains(", TLSv1.") && said.text.contains(", valid certificate"),
-        "{said:?}"
+        said.stdout.contains(", TLSv1.") && said.stdout.contains(", valid certificate"),
+        "{said}"
     );
-    assert!(!said.text.contains("note"), "{said:?}");
+    assert!(!said.stdout.contains("note"), "{said}");
     let said = good_apache.content();
     assert!(
-        said.text
+        said.stdout
             .contains("note  events that came to this check in place of a tab of the browser: 1;"),
-        "{said:?}"
+        "{said}"
     );
-    assert!(!said.text.contains("taken"), "{said:?}");
+    assert!(!said.stdout.contains("taken"), "{said}");
+}
+
+/// The URL of a path behind a proxy.
+fn at(nginx: &Nginx, path: &str) -> String {
+    format!("http://{}{path}", nginx.address)
 }
 
 #[tokio::test]
-async fn it_says_why_there_is_no_stream() {
-    let mut world = World::behind_proxies("none").await;
-    let nginx = Nginx::with(
-        "",
-        &format!(
-            "{}\nlocation /nothing {{ return 404; }} location /moved {{ return 301 https://elsewhere.example/; }}\n",
-            std::fs::read_to_string("packaging/nginx/icinga-desktop-bridge.conf").unwrap()
-        ),
-    );
+async fn a_url_where_no_stream_is_fails_with_what_is_there() {
+    let world = World::behind_proxies("no_stream").await;
+    let shipped = std::fs::read_to_string("packaging/nginx/icinga-desktop-bridge.conf").unwrap();
+    let more = "location /nothing { return 404; } location /moved { return 301 https://elsewhere.example/; }";
+    let nginx = Nginx::with("", &format!("{shipped}\n{more}\n"));
     let wrong_version = Nginx::with("", &edited("-Version $1;", "-Version v$1;"));
+    let alice = world.browser("alice").await;
+    let tls_port = nginx.tls_address.rsplit(':').next().unwrap();
+    for (url, problem) in [
+        (
+            at(&nginx, "/icinga"),
+            "a page (text/html), not an event stream",
+        ),
+        (at(&nginx, "/nothing"), "status 404: nothing there"),
+        (
+            at(&nginx, "/moved"),
+            "redirected to https://elsewhere.example/",
+        ),
+        (
+            at(&wrong_version, "/icingaweb2"),
+            "status 400: the daemon does not speak that version",
+        ),
+        (
+            "http://127.0.0.1:1".to_owned(),
+            "cannot connect to 127.0.0.1 port 1",
+        ),
+        (
+            format!("https://localhost:{tls_port}"),
+            "self-signed certificate; the certificate has to be valid",
+        ),
+    ] {
+        world.fails(&url, &alice, problem);
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_that_is_not_let_in_fails_with_its_reason() {
+    let world = World::behind_proxies("not_let_in").await;
+    let nginx = Nginx::shipped();
+    let good = at(&nginx, "/icingaweb2");
+    for (session_id, problem) in [
+        ("abcdefghijklmnopqrstuvwxyz", "unknown session"),
+        ("no session id", "malformed"),
+    ] {
+        let browser = Browser {
+            contact: 0,
+            session_id: session_id.to_owned(),
+        };
+        world.fails(&good, &browser, problem);
+    }
+    let alice = world.browser("alice").await;
+    let other_agent = ["--user-agent", "Other/1.0"];
+    world
+        .check(&good, None, &alice.session_id, &other_agent)
+        .fails("leave --user-agent out");
+    let _both_places = (
+        world.subscribe(&alice.session_id).await,
+        world.subscribe(&alice.session_id).await,
+    );
+    world.fails(&good, &alice, "status 204: not let in");
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_down_is_named_whatever_the_proxy_answers_for_it() {
+    let mut world = World::behind_proxies("down").await;
+    let nginx = Nginx::shipped();
     let unforgiving = Nginx::with(
         "",
         &edited(
@@ -198,77 +253,20 @@ async fn it_says_why_there_is_no_stream() {
         ),
     );
     let alice = world.browser("alice").await;
-    let at = |nginx: &Nginx, base: &str| format!("http://{}{base}", nginx.address);
-    let good = at(&nginx, "/icingaweb2");
-
-    world.fails(
-        &at(&nginx, "/icinga"),
-        &alice,
-        "a page (text/html), not an event stream",
-    );
-    world.fails(&at(&nginx, "/nothing"), &alice, "status 404: nothing there");
-    world.fails(
-        &at(&nginx, "/moved"),
-        &alice,
-        "redirected to https://elsewhere.example/",
-    );
-    world.fails(
-        &at(&wrong_version, "/icingaweb2"),
-        &alice,
-        "status 400: the daemon does not speak that version",
-    );
-    world.fails(
-        "http://127.0.0.1:1",
-        &alice,
-        "cannot connect to 127.0.0.1 port 1",
-    );
-    world.fails(
-        &format!(
-            "https://localhost:{}",
-            nginx.tls_address.rsplit(':').next().unwrap()
-        ),
-        &alice,
-        "self-signed certificate; the certificate has to be valid",
-    );
-    let nobody = Browser {
-        contact: 0,
-        session_id: "abcdefghijklmnopqrstuvwxyz".to_owned(),
-    };
-    world.fails(&good, &nobody, "unknown session");
-    let malformed = Browser {
-        contact: 0,
-        session_id: "no session id".to_owned(),
-    };
-    world.fails(&good, &malformed, "malformed");
-    world
-        .check(
-            &good,
-            None,
-            &alice.session_id,
-            &["--user-agent", "Other/1.0"],
-        )
-        .fails("leave --user-agent out");
-
-    // Both places are taken.
-    let (first, second) = (
-        world.subscribe(&alice.session_id).await,
-        world.subscribe(&alice.session_id).await,
-    );
-    world.fails(&good, &alice, "status 204: not let in");
-    drop((first, second));
-
     world.daemon.signal("TERM");
     world.daemon.wait();
-    world.fails(
-        &good,
-        &alice,
-        "the proxy does not reach the daemon: see that it runs",
-    );
-    world.fails(
-        &at(&unforgiving, "/icingaweb2"),
-        &alice,
-        "status 502: the proxy does not reach the daemon",
-    );
+    for (proxy, problem) in [
+        (
+            &nginx,
+            "the proxy does not reach the daemon: see that it runs",
+        ),
+        (
+            &unforgiving,
+            "status 502: the proxy does not reach the daemon",
+        ),
+    ] {
+        world.fails(&at(proxy, "/icingaweb2"), &alice, problem);
+    }
 }
 
 #[test]
@@ -288,11 +286,10 @@ fn its_flags_come_together_and_are_read_closely() {
         ],
         &["check", "--url", "a.example/icingaweb2", "--cookie", "x"],
     ] {
-        let output = config.command(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let said = Said::with(&config, arguments);
+        assert_eq!(said.code, Some(2), "{arguments:?}");
     }
-    let output = config.command(&["check", "--help"]).output().unwrap();
-    let help = String::from_utf8(output.stdout).unwrap();
+    let help = Said::with(&config, &["check", "--help"]).stdout;
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for word in ["standard input", "two places", "SSL_CERT_FILE"] {
         assert!(help.contains(word), "{word}: {help}");

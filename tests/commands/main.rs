@@ -9,3 +9,4 @@ mod connection;
 mod manual;
 mod send_test;
 mod settings;
+mod tls;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common::command::Said;
 use crate::common::daemon::ConfigDir;
 use clap::CommandFactory as _;
 use icinga_desktop_bridge::cli::Cli;
@@ -67,12 +68,10 @@ fn every_option_and_command_of_the_program_that_is_named_exists() {
 
 #[test]
 fn every_key_of_the_daemon_is_in_the_manual_and_no_other() {
-    let output = ConfigDir::new("", "dbname = x\nusername = x")
-        .command(&["check", "--config-only"])
-        .output()
-        .expect("it runs");
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let config = ConfigDir::new("", "dbname = x\nusername = x");
+    let printed = Said::with(&config, &["check", "--config-only"]);
     let keys: BTreeSet<&str> = printed
+        .stdout
         .lines()
         .filter_map(|line| line.strip_prefix("daemon.")?.split_once(" = "))
         .map(|(key, _)| key)

@@ -1,26 +1,12 @@
 //! The configuration as the commands read and show it: its settings, and how its errors read.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "helpers of tests fail by panicking, as tests do"
-)]
-
 use std::net::TcpListener;
-use std::process::Output;
 
-use crate::common::command::run;
+use crate::common::command::{Said, run};
 use crate::common::daemon::ConfigDir;
 use crate::common::icinga::Shape;
 use crate::common::postgres::Cluster;
 use crate::common::world::{installed, resource};
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 #[test]
 fn settings_are_shown_without_secrets() {
@@ -28,12 +14,8 @@ fn settings_are_shown_without_secrets() {
         "port = 9002",
         "dbname = d\nusername = u\npassword = hunter2",
     );
-    let output = config
-        .command(&["check", "--config-only"])
-        .output()
-        .unwrap();
-    let text = stdout(&output);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = Said::with(&config, &["check", "--config-only"]);
+    assert_eq!(said.code, Some(0), "{said}");
     for line in [
         "daemon.host = [::]",
         "daemon.port = 9002",
@@ -43,13 +25,13 @@ fn settings_are_shown_without_secrets() {
         "database.username = u",
         "database.password = ***",
     ] {
-        assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        assert!(said.stdout.lines().any(|l| l == line), "{line}: {said}");
     }
-    assert!(!text.contains("hunter2"), "{text}");
+    assert!(!said.stdout.contains("hunter2"), "{said}");
 }
 
 #[test]
-fn errors_of_the_configuration_name_file_section_and_key_and_exit_with_78() {
+fn errors_name_file_section_and_key_in_one_line_and_exit_with_78() {
     for (daemon, resource, parts) in [
         ("port = 70000", "", vec!["config.ini", "[daemon]", "port"]),
         (
@@ -79,84 +61,77 @@ fn errors_of_the_configuration_name_file_section_and_key_and_exit_with_78() {
         ),
     ] {
         for arguments in [&["run"][..], &["check"], &["check", "--config-only"]] {
-            let output = ConfigDir::new(daemon, resource)
-                .command(arguments)
-                .output()
-                .unwrap();
-            assert_eq!(
-                output.status.code(),
-                Some(78),
-                "{daemon} {resource} {arguments:?}"
-            );
-            let text = stderr(&output);
+            let said = Said::with(&ConfigDir::new(daemon, resource), arguments);
+            assert_eq!(said.code, Some(78), "{daemon} {resource} {arguments:?}");
             for part in &parts {
-                assert!(text.contains(part), "{part}: {text}");
+                assert!(said.stderr.contains(part), "{part}: {said}");
             }
-            assert_eq!(text.lines().count(), 1, "{text}");
+            assert_eq!(said.stderr.lines().count(), 1, "{said}");
         }
     }
+}
+
+#[test]
+fn a_file_that_is_missing_is_named() {
     let config = ConfigDir::new("", "");
-    std::fs::remove_file(config.path().join("resources.ini")).unwrap();
-    let output = config.command(&["run"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(78));
-    assert!(
-        stderr(&output).contains("resources.ini"),
-        "{}",
-        stderr(&output)
-    );
+    std::fs::remove_file(config.path().join("resources.ini")).expect("it is there");
+    let said = Said::with(&config, &["run"]);
+    assert_eq!(said.code, Some(78));
+    assert!(said.stderr.contains("resources.ini"), "{said}");
 }
 
 #[test]
 fn unknown_keys_of_the_daemon_are_warned_about() {
     let config = ConfigDir::new("hots = x", "");
-    let output = config
-        .command(&["check", "--config-only"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(0));
-    let text = stderr(&output);
-    assert!(
-        text.contains("WARN") && text.contains("hots") && text.contains("config.ini"),
-        "{text}"
-    );
+    let said = Said::with(&config, &["check", "--config-only"]);
+    assert_eq!(said.code, Some(0));
+    for part in ["WARN", "hots", "config.ini"] {
+        assert!(said.stderr.contains(part), "{part}: {said}");
+    }
 }
 
 #[test]
-fn an_address_that_others_reach_is_warned_about_and_one_that_is_taken_is_named() {
-    let (database, role) = installed(Cluster::shared(), "taken", Shape::V1_0);
-    let resource = resource(&database, &role);
+fn an_admin_address_that_others_reach_is_warned_about() {
+    let (database, role) = installed(Cluster::shared(), "reached", Shape::V1_0);
     // Of the range for documentation, which no machine has: so nothing is opened to anybody here.
     let config = ConfigDir::new(
         "host = 127.0.0.1\nport = 0\nadmin = 192.0.2.1:9002",
-        &resource,
+        &resource(&database, &role),
     );
-    for (arguments, code) in [(["check", "--config-only"], 0), (["run", "--verbose"], 1)] {
-        let (exit, text) = run(&config, &arguments);
+    for (arguments, code, and) in [
+        (
+            &["check", "--config-only"][..],
+            0,
+            "daemon.admin = 192.0.2.1:9002\n",
+        ),
+        (
+            &["run", "--verbose"][..],
+            1,
+            "cannot listen on 192.0.2.1:9002: ",
+        ),
+        (&["check"][..], 0, "ok    connection: "),
+    ] {
+        let (exit, text) = run(&config, arguments);
         assert_eq!(exit, Some(code), "{text}");
         for part in [
             "WARN",
             "[daemon] admin",
             "192.0.2.1:9002 can be reached from other machines",
+            and,
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        if code == 0 {
-            assert!(text.contains("daemon.admin = 192.0.2.1:9002\n"), "{text}");
-        } else {
-            assert!(text.contains("cannot listen on 192.0.2.1:9002: "), "{text}");
-        }
     }
-    let (exit, text) = run(&config, &["check"]);
-    assert!(
-        exit == Some(0) && text.contains("can be reached from other machines"),
-        "{text}"
-    );
+}
 
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
+#[test]
+fn an_admin_address_that_is_taken_is_named() {
+    let (database, role) = installed(Cluster::shared(), "taken", Shape::V1_0);
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("its address");
     let config = ConfigDir::new(
         &format!("host = 127.0.0.1\nport = 0\nadmin = {address}"),
-        &resource,
+        &resource(&database, &role),
     );
     let (exit, text) = run(&config, &["run"]);
     assert_eq!(exit, Some(1), "{text}");
@@ -168,8 +143,11 @@ fn an_address_that_others_reach_is_warned_about_and_one_that_is_taken_is_named()
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
 
-    let config = ConfigDir::new("admin = 9002", &resource);
+#[test]
+fn an_admin_address_without_a_host_is_an_error_of_every_command() {
+    let config = ConfigDir::new("admin = 9002", "dbname = x\nusername = x");
     for arguments in [&["run"][..], &["check"], &["send-test", "alice"]] {
         let (exit, text) = run(&config, arguments);
         assert_eq!(exit, Some(78), "{text}");

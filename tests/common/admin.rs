@@ -6,14 +6,12 @@
 )]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-use tokio::time::timeout;
 
 use super::daemon::{ConfigDir, Daemon};
 use super::icinga::{Icinga, Shape};
 use super::postgres::Cluster;
-use super::sse::{Answer, PATIENCE};
+use super::sse::Answer;
+use super::wait::eventually;
 use super::world::{World, installed, resource};
 
 /// `[daemon]` of a daemon that is monitored.
@@ -72,35 +70,27 @@ pub(crate) async fn metrics(admin: &str) -> BTreeMap<String, f64> {
 
 /// Waits until the metrics are as `expected`, by the names behind the prefix.
 pub(crate) async fn wait_for_metrics(admin: &str, expected: &[(&str, f64)]) {
-    let mut seen = BTreeMap::new();
-    let waiting = async {
-        loop {
-            seen = metrics(admin).await;
-            let holds =
-                |(name, value): &(&str, f64)| seen[&format!("icinga_desktop_{name}")] == *value;
-            if expected.iter().all(holds) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    eventually(async || {
+        let seen = metrics(admin).await;
+        let holds = |(name, value): &(&str, f64)| seen[&format!("icinga_desktop_{name}")] == *value;
+        if expected.iter().all(holds) {
+            Ok(())
+        } else {
+            Err(format!("not {expected:?}: {seen:#?}"))
         }
-    };
-    if timeout(PATIENCE, waiting).await.is_err() {
-        panic!("never {expected:?}: {seen:#?}");
-    }
+    })
+    .await;
 }
 
 /// Waits until `/health/ready` answers so, and returns its line.
 pub(crate) async fn wait_for_readiness(admin: &str, status: u16) -> String {
-    let waiting = async {
-        loop {
-            let (answered, _, line) = get(admin, "/health/ready").await;
-            if answered == status {
-                return line;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    eventually(async || {
+        let (answered, _, line) = get(admin, "/health/ready").await;
+        if answered == status {
+            Ok(line)
+        } else {
+            Err(format!("{answered} instead of {status}: {line}"))
         }
-    };
-    timeout(PATIENCE, waiting)
-        .await
-        .expect("that readiness in time")
+    })
+    .await
 }

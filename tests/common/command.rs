@@ -1,21 +1,52 @@
-//! The binary run to its end: its exit code, and what it wrote.
+//! A program run to its end, ours above all: its exit code, and what it wrote.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "helpers of tests fail by panicking, as tests do"
-)]
-
-use std::process::Output;
+use std::fmt;
+use std::process::Command;
 
 use super::daemon::ConfigDir;
 
-/// Runs a command of the binary: its exit code, and what it wrote.
+/// How a program ended, and what it wrote; shows all of that.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Said {
+    /// Runs a command to its end.
+    pub(crate) fn by(command: &mut Command) -> Self {
+        let output = command.output().expect("the program starts");
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs the binary with this configuration.
+    pub(crate) fn with(config: &ConfigDir, arguments: &[&str]) -> Self {
+        Self::by(&mut config.command(arguments))
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            code,
+            stdout,
+            stderr,
+        } = self;
+        write!(f, "exit code {code:?}\n{stdout}{stderr}")
+    }
+}
+
+/// Runs the binary with this configuration: its exit code, and everything that it wrote.
 pub(crate) fn run(config: &ConfigDir, arguments: &[&str]) -> (Option<i32>, String) {
-    let Output {
-        status,
+    let Said {
+        code,
         stdout,
         stderr,
-    } = config.command(arguments).output().unwrap();
-    let text = [stdout, stderr].concat();
-    (status.code(), String::from_utf8_lossy(&text).into_owned())
+    } = Said::with(config, arguments);
+    (code, stdout + &stderr)
 }

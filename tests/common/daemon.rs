@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-use super::sse::PATIENCE;
+use super::wait::{PATIENCE, eventually_blocking};
 
 /// A running daemon. Killed when dropped; its log is printed if the test fails.
 pub(crate) struct Daemon {
@@ -188,14 +188,10 @@ impl Daemon {
 
     /// Waits for the end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("wait") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the daemon does not end");
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        eventually_blocking(PATIENCE, || {
+            let ended = self.child.try_wait().expect("wait");
+            ended.ok_or("the daemon does not end")
+        })
     }
 }
 

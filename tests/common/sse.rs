@@ -6,8 +6,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long a condition may take before a test gives up on it; passing tests never wait so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) use super::wait::PATIENCE;
 
 /// How long an event may take that somebody has to come back for, perhaps more than once. Comments that keep coming are no
 /// reason to wait longer.
@@ -15,6 +14,9 @@ pub(crate) const EVENT_PATIENCE: Duration = Duration::from_secs(90);
 
 /// The user agent of tests that do not care.
 pub(crate) const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) Test/1.0";
+
+/// A browser of another make: a second one of the same user.
+pub(crate) const OTHER_AGENT: &str = "Mozilla/5.0 (Windows NT 10.0) Test/2.0";
 
 /// An answer: its head, and its body block by block.
 pub(crate) struct Answer {
@@ -95,6 +97,14 @@ impl Answer {
     /// Opens a browser's stream.
     pub(crate) async fn subscribe(address: &str, session_id: &str) -> Self {
         Self::to(address, request(session_id, AGENT).as_bytes()).await
+    }
+
+    /// Opens the stream of a browser with this user agent, which must be let in, and reads its first block.
+    pub(crate) async fn open(address: &str, session_id: &str, user_agent: &str) -> Self {
+        let mut stream = Self::to(address, request(session_id, user_agent).as_bytes()).await;
+        assert_eq!(stream.status, 200);
+        stream.block().await.expect("a first block at once");
+        stream
     }
 
     async fn read_head(mut reader: BufReader<TcpStream>) -> Self {

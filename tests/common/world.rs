@@ -1,15 +1,12 @@
 //! Everything at once: a database with Icinga's tables and our triggers, and the daemon on it as a role that has just what
 //! `sql/grants.sql` gives.
 
-use std::time::Duration;
-
-use tokio::time::timeout;
-
+use super::command::run;
 use super::daemon::{ConfigDir, Daemon};
 use super::icinga::{Event, Icinga, Shape, Written};
 use super::network::enter_private_network;
 use super::postgres::{Cluster, Database};
-use super::sse::{AGENT, Answer, PATIENCE};
+use super::sse::{AGENT, Answer};
 
 /// A database, Icinga writing to it, and the daemon.
 pub(crate) struct World {
@@ -91,10 +88,20 @@ impl World {
 
     /// Opens a stream, which must be let in, and reads its first block.
     pub(crate) async fn subscribe(&self, session_id: &str) -> Answer {
-        let mut stream = Answer::subscribe(&self.daemon.address, session_id).await;
-        assert_eq!(stream.status, 200);
-        stream.block().await.expect("a first block at once");
-        stream
+        Answer::open(&self.daemon.address, session_id, AGENT).await
+    }
+
+    /// Runs a command of the binary on this database: its exit code, and what it wrote. In a thread of its own: the test's
+    /// sessions go on meanwhile.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let config = ConfigDir::new("", &resource(&self.database, &self.role));
+        let arguments: Vec<String> = arguments.iter().copied().map(str::to_owned).collect();
+        tokio::task::spawn_blocking(move || {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            run(&config, &arguments)
+        })
+        .await
+        .expect("the command does not panic")
     }
 
     /// Notifies a contact of a new incident.
@@ -112,18 +119,10 @@ impl World {
     /// Waits until an event counts as delivered: its row is done in a stored position.
     pub(crate) async fn delivered(&self, history_id: i64) {
         let done = format!(
-            "SELECT EXISTS (SELECT FROM icinga_desktop.browser_position \
-             WHERE floor >= {history_id} OR {history_id} = ANY (above))::text"
+            "EXISTS (SELECT FROM icinga_desktop.browser_position \
+             WHERE floor >= {history_id} OR {history_id} = ANY (above))"
         );
-        let session = self.database.connect().await;
-        let waiting = async {
-            while session.text(&done).await != "true" {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(PATIENCE, waiting)
-            .await
-            .expect("the event is delivered in time");
+        self.database.eventually(&done).await;
     }
 
     /// Notifies `users` of a new incident, and asserts that this is the next event that each of them gets: nothing came

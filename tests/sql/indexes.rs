@@ -1,11 +1,12 @@
 //! The indexes that `install.sql` builds: without a lock, again where they are invalid, and of use.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use icinga_desktop_bridge::database::Session;
 
 use crate::common::icinga::{Event, Icinga, Shape};
 use crate::common::postgres::Database;
+use crate::common::wait::eventually;
 
 use super::support::{INSTALL, installed, ours};
 
@@ -88,7 +89,7 @@ async fn indexes_that_another_run_is_building_are_left_to_it() {
 
 #[tokio::test]
 async fn writers_go_on_while_an_index_is_being_built() {
-    let mut database = installed(Shape::V1_0, "go_on");
+    let database = Arc::new(installed(Shape::V1_0, "go_on"));
     let session = database.connect().await;
     let mut writer = Icinga::new(database.connect().await, Shape::V1_0);
     let anna = writer.contact("anna").await;
@@ -102,21 +103,13 @@ async fn writers_go_on_while_an_index_is_being_built() {
         let long = database.connect().await;
         long.run(&format!("BEGIN; LOCK TABLE {table} IN ROW EXCLUSIVE MODE"))
             .await;
-        let run = tokio::task::spawn_blocking(move || {
-            database.psql().file(INSTALL).success();
-            database
-        });
+        let installing = Arc::clone(&database);
+        let run = tokio::task::spawn_blocking(move || installing.psql().file(INSTALL).success());
         let builds = format!(
-            "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() \
-             AND query LIKE 'CREATE INDEX CONCURRENTLY {index} %' AND wait_event_type = 'Lock'"
+            "(SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+             AND query LIKE 'CREATE INDEX CONCURRENTLY {index} %' AND wait_event_type = 'Lock') = 1"
         );
-        tokio::time::timeout(Duration::from_secs(20), async {
-            while session.text(&builds).await != "1" {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await
-        .expect("the index is being built");
+        database.eventually(&builds).await;
 
         let browser = writer.sign_in("anna", "Firefox").await;
         let event = Event {
@@ -127,10 +120,11 @@ async fn writers_go_on_while_an_index_is_being_built() {
         };
         writer.event(event).await;
         writer.sign_out(&browser).await;
-        assert_eq!(session.text(&builds).await, "1", "it still waits");
+        let still = session.text(&format!("SELECT ({builds})::text")).await;
+        assert_eq!(still, "true", "it still waits");
 
         long.run("ROLLBACK").await;
-        database = run.await.expect("the installation succeeds");
+        run.await.expect("the installation succeeds");
         let installed = ours(&session).await;
         assert_eq!(installed.matches("valid t").count(), 2, "{installed}");
     }
@@ -140,26 +134,23 @@ async fn writers_go_on_while_an_index_is_being_built() {
 /// Counters come in after the session that they are of, and those of an index by themselves.
 async fn rows_read(database: &Database, rows: i64) -> i64 {
     // A session for each look, because one may see the counters as they were when it first looked.
-    let looking = async {
-        loop {
-            let read = database
-                .connect()
-                .await
-                .text(
-                    "SELECT (seq_tup_read + idx_tup_fetch)::text FROM pg_stat_user_tables \
-                     WHERE relname = 'browser_session'",
-                )
-                .await;
-            let read: i64 = read.parse().expect("a number");
-            if read >= rows {
-                return read;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    eventually(async || {
+        let read = database
+            .connect()
+            .await
+            .text(
+                "SELECT (seq_tup_read + idx_tup_fetch)::text FROM pg_stat_user_tables \
+                 WHERE relname = 'browser_session'",
+            )
+            .await;
+        let read: i64 = read.parse().expect("a number");
+        if read >= rows {
+            Ok(read)
+        } else {
+            Err(format!("{read} of {rows} rows"))
         }
-    };
-    tokio::time::timeout(Duration::from_secs(20), looking)
-        .await
-        .expect("the counters come in")
+    })
+    .await
 }
 
 #[tokio::test]

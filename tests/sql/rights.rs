@@ -1,32 +1,43 @@
 //! `grants.sql`: the rights of the daemon's role, no more than it needs.
 
 use crate::common::icinga::Shape;
-use crate::common::postgres::Cluster;
+use crate::common::postgres::{Cluster, Database};
 
 use super::support::{GRANTS, INSTALL, catalog, database_of, installed};
 
-#[tokio::test]
-async fn a_role_gets_what_the_daemon_reads_and_nothing_else() {
-    let database = installed(Shape::V1_0, "grants");
-    let role = database.role("Its own role");
-    let quoted = format!("\"{role}\"");
-    let session = database.connect().await;
-    session.run("CREATE TABLE channel (id bigint)").await;
-    let before = catalog(&session).await;
-    for _ in 0..2 {
-        let output = database
-            .psql()
-            .variable("role", &role)
-            .file(GRANTS)
-            .success();
-        assert_eq!(
-            output.stdout,
-            format!("Role {quoted} may now do what icinga-desktop-bridge needs.\n")
-        );
-        assert_eq!(output.stderr, "");
-    }
+/// Grants a role what `grants.sql` has, and sees that nothing but success is said.
+fn grant(database: &Database, role: &str) {
+    let output = database
+        .psql()
+        .variable("role", role)
+        .file(GRANTS)
+        .success();
+    assert_eq!(
+        output.stdout,
+        format!("Role \"{role}\" may now do what icinga-desktop-bridge needs.\n")
+    );
+    assert_eq!(output.stderr, "");
+}
 
-    let granted = session
+#[tokio::test]
+async fn granting_again_changes_nothing() {
+    let database = installed(Shape::V1_0, "twice");
+    let role = database.role("Its own role");
+    let session = database.connect().await;
+    grant(&database, &role);
+    let once = catalog(&session).await;
+    grant(&database, &role);
+    assert_eq!(catalog(&session).await, once);
+}
+
+#[tokio::test]
+async fn a_role_is_granted_what_the_daemon_needs_and_nothing_else() {
+    let database = installed(Shape::V1_0, "granted");
+    let role = database.role("Its own role");
+    grant(&database, &role);
+    let granted = database
+        .connect()
+        .await
         .text(&format!(
             "SELECT string_agg(format('%s %s', privilege_type, what), E'\\n' ORDER BY what, privilege_type) FROM (
                SELECT 'schema ' || nspname, nspacl FROM pg_namespace
@@ -34,7 +45,7 @@ async fn a_role_gets_what_the_daemon_reads_and_nothing_else() {
                UNION ALL SELECT 'table ' || relname, relacl FROM pg_class
                UNION ALL SELECT format('column %s.%s', attrelid::regclass, attname), attacl FROM pg_attribute
                UNION ALL SELECT 'database', datacl FROM pg_database WHERE datname = current_database()
-             ) AS o (what, acl), aclexplode(acl) WHERE grantee = '{quoted}'::regrole"
+             ) AS o (what, acl), aclexplode(acl) WHERE grantee = '\"{role}\"'::regrole"
         ))
         .await;
     assert_eq!(
@@ -57,7 +68,15 @@ async fn a_role_gets_what_the_daemon_reads_and_nothing_else() {
          SELECT table incident_history\n\
          SELECT table object"
     );
+}
 
+#[tokio::test]
+async fn a_role_can_read_what_the_daemon_reads_and_do_nothing_else() {
+    let database = installed(Shape::V1_0, "grants");
+    let role = database.role("Its own role");
+    let session = database.connect().await;
+    session.run("CREATE TABLE channel (id bigint)").await;
+    grant(&database, &role);
     let daemon = database.connect_as(&role).await;
     daemon
         .run(
@@ -85,8 +104,16 @@ async fn a_role_gets_what_the_daemon_reads_and_nothing_else() {
             "{denied}: {message}"
         );
     }
+}
 
-    session.run(&format!("DROP OWNED BY {quoted}")).await;
+#[tokio::test]
+async fn dropping_what_a_role_owns_takes_all_its_grants_away() {
+    let database = installed(Shape::V1_0, "dropped");
+    let role = database.role("Its own role");
+    let session = database.connect().await;
+    let before = catalog(&session).await;
+    grant(&database, &role);
+    session.run(&format!("DROP OWNED BY \"{role}\"")).await;
     let after = catalog(&session).await;
     assert!(!after.contains(&role), "{after}");
     assert_eq!(after.lines().count(), before.lines().count());

@@ -1,5 +1,5 @@
-//! Whoever writes as Icinga notices nothing of the triggers: they fail without failing the writer, hold nobody up, and look
-//! nothing up, however large and unknown to the planner the history is.
+//! A client that writes as Icinga does notices nothing of the triggers: they fail without failing the writer, hold nobody up,
+//! and look nothing up, however large and unknown to the planner the history is.
 
 use std::time::Duration;
 
@@ -98,40 +98,37 @@ async fn a_nearly_full_queue_is_not_filled_further() {
     assert_eq!(listener.heard().await, []);
 }
 
+/// Each of these would be taken for an unqualified name, because pg_catalog is searched last.
+const EVIL: &str = "CREATE SCHEMA evil;
+     CREATE FUNCTION evil.fail(VARIADIC text[]) RETURNS text LANGUAGE plpgsql AS
+       $$ BEGIN RAISE WARNING 'evil was called'; RETURN 'evil'; END $$;
+     CREATE FUNCTION evil.pg_notify(text, text) RETURNS void LANGUAGE sql AS $$ SELECT evil.fail($1, $2) $$;
+     CREATE FUNCTION evil.format(text, bigint) RETURNS text LANGUAGE sql AS $$ SELECT evil.fail($1) $$;
+     CREATE FUNCTION evil.format(text, notification_state) RETURNS text LANGUAGE sql AS $$ SELECT evil.fail($1) $$;
+     CREATE FUNCTION evil.format(text, xid8, bigint, severity) RETURNS text LANGUAGE sql AS $$ SELECT evil.fail($1) $$;
+     CREATE FUNCTION evil.format(text, xid8, bigint, bigint, bigint, text) RETURNS text LANGUAGE sql AS
+       $$ SELECT evil.fail($1) $$;
+     CREATE FUNCTION evil.pg_current_xact_id() RETURNS xid8 LANGUAGE sql AS $$ SELECT evil.fail(''); SELECT '7'::xid8 $$;
+     CREATE FUNCTION evil.pg_notification_queue_usage() RETURNS double precision LANGUAGE sql AS
+       $$ SELECT evil.fail(''); SELECT 1.0::double precision $$;
+     CREATE FUNCTION evil.greater(double precision, double precision) RETURNS boolean LANGUAGE sql AS
+       $$ SELECT evil.fail(''); SELECT true $$;
+     CREATE FUNCTION evil.greater(double precision, numeric) RETURNS boolean LANGUAGE sql AS
+       $$ SELECT evil.fail(''); SELECT true $$;
+     CREATE OPERATOR evil.> (LEFTARG = double precision, RIGHTARG = double precision, FUNCTION = evil.greater);
+     CREATE OPERATOR evil.> (LEFTARG = double precision, RIGHTARG = numeric, FUNCTION = evil.greater);
+     CREATE FUNCTION evil.same(citext, citext) RETURNS boolean LANGUAGE sql AS $$ SELECT evil.fail(''); SELECT false $$;
+     CREATE OPERATOR evil.= (LEFTARG = citext, RIGHTARG = citext, FUNCTION = evil.same);
+     CREATE TABLE evil.contact (id bigint, username citext);
+     SET search_path = evil, public, pg_catalog";
+
 #[tokio::test]
 async fn a_writer_with_a_hostile_search_path_is_announced_all_the_same() {
     let (_database, mut icinga, mut listener) = bystander(Shape::V1_0, "hostile").await;
     let anna = icinga.contact("anna").await;
     let incident = icinga.incident("db1!disk", "ok").await;
     listener.heard().await;
-    // Each of these would be taken for an unqualified name, because pg_catalog is searched last.
-    icinga
-        .session()
-        .run(
-            "CREATE SCHEMA evil;
-             CREATE FUNCTION evil.fail(VARIADIC text[]) RETURNS text LANGUAGE plpgsql AS
-               $$ BEGIN RAISE WARNING 'evil was called'; RETURN 'evil'; END $$;
-             CREATE FUNCTION evil.pg_notify(text, text) RETURNS void LANGUAGE sql AS $$ SELECT evil.fail($1, $2) $$;
-             CREATE FUNCTION evil.format(text, bigint) RETURNS text LANGUAGE sql AS $$ SELECT evil.fail($1) $$;
-             CREATE FUNCTION evil.format(text, notification_state) RETURNS text LANGUAGE sql AS $$ SELECT evil.fail($1) $$;
-             CREATE FUNCTION evil.format(text, xid8, bigint, severity) RETURNS text LANGUAGE sql AS $$ SELECT evil.fail($1) $$;
-             CREATE FUNCTION evil.format(text, xid8, bigint, bigint, bigint, text) RETURNS text LANGUAGE sql AS
-               $$ SELECT evil.fail($1) $$;
-             CREATE FUNCTION evil.pg_current_xact_id() RETURNS xid8 LANGUAGE sql AS $$ SELECT evil.fail(''); SELECT '7'::xid8 $$;
-             CREATE FUNCTION evil.pg_notification_queue_usage() RETURNS double precision LANGUAGE sql AS
-               $$ SELECT evil.fail(''); SELECT 1.0::double precision $$;
-             CREATE FUNCTION evil.greater(double precision, double precision) RETURNS boolean LANGUAGE sql AS
-               $$ SELECT evil.fail(''); SELECT true $$;
-             CREATE FUNCTION evil.greater(double precision, numeric) RETURNS boolean LANGUAGE sql AS
-               $$ SELECT evil.fail(''); SELECT true $$;
-             CREATE OPERATOR evil.> (LEFTARG = double precision, RIGHTARG = double precision, FUNCTION = evil.greater);
-             CREATE OPERATOR evil.> (LEFTARG = double precision, RIGHTARG = numeric, FUNCTION = evil.greater);
-             CREATE FUNCTION evil.same(citext, citext) RETURNS boolean LANGUAGE sql AS $$ SELECT evil.fail(''); SELECT false $$;
-             CREATE OPERATOR evil.= (LEFTARG = citext, RIGHTARG = citext, FUNCTION = evil.same);
-             CREATE TABLE evil.contact (id bigint, username citext);
-             SET search_path = evil, public, pg_catalog",
-        )
-        .await;
+    icinga.session().run(EVIL).await;
     let evil = icinga.session().text("SELECT format('', 1::bigint)").await;
     assert_eq!(evil, "evil");
     assert_eq!(icinga.session().warnings(), ["evil was called"]);

@@ -13,6 +13,7 @@ use super::endpoint::Endpoint;
 use super::psql::Psql;
 use super::session::{SENTINEL, Session};
 use super::{SUPERUSER, without_pg_environment};
+use crate::common::wait::eventually;
 
 /// A database of one test.
 pub(crate) struct Database {
@@ -116,6 +117,17 @@ impl Database {
         }
         session.run(&format!("LISTEN {SENTINEL}")).await;
         session
+    }
+
+    /// Waits until an expression of SQL is true, over one session.
+    pub(crate) async fn eventually(&self, condition: &str) {
+        let session = self.connect().await;
+        let query = format!("SELECT ({condition})::text");
+        eventually(async || match session.text(&query).await.as_str() {
+            "true" => Ok(()),
+            other => Err(format!("{other}: {condition}")),
+        })
+        .await;
     }
 
     /// Prepares a run of the real psql, as the superuser unless told otherwise.

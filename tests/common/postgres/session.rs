@@ -1,13 +1,11 @@
 //! A connection to a database, with what the server sent unasked.
 
 use std::ops::Deref;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_postgres::Client;
 
-/// How long something that must happen may take on a busy machine, before the test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::common::wait::PATIENCE;
 
 /// The channel by which a session finds out that it has heard everything.
 pub(super) const SENTINEL: &str = "test_sentinel";

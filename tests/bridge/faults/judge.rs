@@ -1,0 +1,85 @@
+//! What each contact was notified about, as the database has it, against what its browsers received.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use super::browser::Browser;
+use super::stage::Stage;
+
+/// By contact and text: the incident, and the highest id of its rows.
+pub(super) type Truth = HashMap<i64, HashMap<String, (i64, i64)>>;
+
+/// What the contacts were notified about.
+pub(super) async fn truth(stage: &Stage) -> Truth {
+    let client = stage
+        .database
+        .try_connect()
+        .await
+        .expect("the database is back");
+    let sql = "SELECT contact_id, message, incident_id, max(id) FROM incident_history
+               WHERE type = 'notified' AND message <> 'fence' GROUP BY 1, 2, 3";
+    let rows = client.query(sql, &[]).await.expect("the history");
+    let mut truth: Truth = stage
+        .browsers
+        .iter()
+        .map(|b| (b.contact, HashMap::new()))
+        .collect();
+    for row in rows {
+        let of_contact = truth.get_mut(&row.get(0)).expect("a known contact");
+        of_contact.insert(row.get(1), (row.get(2), row.get(3)));
+    }
+    truth
+}
+
+/// What is wrong with what a browser received.
+pub(super) fn judge(
+    browser: &Browser,
+    expected: &HashMap<String, (i64, i64)>,
+    kills: &[Instant],
+    forgiven: Duration,
+) -> Vec<String> {
+    let received = browser.received.lock().expect("not poisoned");
+    let mut problems = Vec::new();
+    let mut problem = |what: &str, text: &str| {
+        problems.push(format!(
+            "contact {}, agent {}: {what}: {text}",
+            browser.contact, browser.agent
+        ));
+    };
+    let mut newest: HashMap<i64, i64> = HashMap::new();
+    let mut seen: HashMap<&str, Instant> = HashMap::new();
+    for (text, incident, _, at) in &received.events {
+        let Some((expected_incident, id)) = expected.get(text) else {
+            problem("foreign", text);
+            continue;
+        };
+        if incident != expected_incident {
+            problem("of another incident", text);
+        }
+        let newest = newest.entry(*incident).or_default();
+        *newest = (*newest).max(*id);
+        if let Some(first) = seen.insert(text, *at) {
+            let just_before_a_kill = kills
+                .iter()
+                .any(|kill| first <= *kill && kill.duration_since(first) <= forgiven);
+            if !just_before_a_kill {
+                problem(
+                    "twice",
+                    &format!("{text}, {:?} apart", at.duration_since(first)),
+                );
+            }
+        }
+    }
+    let texts: HashSet<&str> = received
+        .events
+        .iter()
+        .map(|(text, ..)| text.as_str())
+        .collect();
+    for (text, (incident, id)) in expected {
+        let stood_for = newest.get(incident).is_some_and(|newest| newest >= id);
+        if !texts.contains(text.as_str()) && !stood_for {
+            problem("lost", text);
+        }
+    }
+    problems
+}

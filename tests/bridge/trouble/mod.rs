@@ -1,0 +1,129 @@
+//! Trouble, on purpose: databases that stop, crash, freeze, block, fail over or hide behind a pooler, and daemons that
+//! do not keep up. Nothing that was committed meanwhile is lost or told twice, the log names the cause, and Icinga does
+//! not notice.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
+mod backlog;
+mod failover;
+mod hangs;
+mod locks;
+mod outages;
+mod pooler;
+
+use std::collections::HashSet;
+
+use crate::common::command::run;
+use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::icinga::{Event, Icinga, Shape, Written};
+use crate::common::postgres::PASSWORD;
+use crate::common::sse::Answer;
+use crate::common::wait::eventually;
+use crate::common::world::{User, World};
+
+const PENDING: &str = "pending";
+
+/// What no log may show.
+const TITLE: &str = "private-host!private-service";
+const MESSAGE: &str = "private plugin output";
+
+/// The sessions of a daemon that ask, in `pg_stat_activity`.
+const QUERYING: &str =
+    "application_name IN ('icinga-desktop-bridge query', 'icinga-desktop-bridge sign-in')";
+/// The one that listens.
+const LISTENING: &str = "application_name = 'icinga-desktop-bridge listener'";
+/// All of them.
+const ALL: &str = "application_name LIKE 'icinga-desktop-bridge%'";
+
+/// A new incident, of which these contacts are notified.
+async fn notify(icinga: &Icinga, contacts: &[i64]) -> Written {
+    let notified: Vec<_> = contacts
+        .iter()
+        .map(|contact| (*contact, 1, PENDING))
+        .collect();
+    icinga
+        .event(Event {
+            object: TITLE,
+            severity: Some("crit"),
+            message: Some(MESSAGE),
+            notified: &notified,
+            ..Event::default()
+        })
+        .await
+}
+
+/// The next event on `user`'s stream is about what was `written`.
+async fn expect(user: &mut User, written: &Written) {
+    assert_eq!(user.stream.event().await.incident(), written.incident);
+}
+
+/// The next events on `user`'s stream are about these, each once, in whatever order.
+async fn expect_all(user: &mut User, written: &[Written]) {
+    let mut missing: HashSet<i64> = written.iter().map(|written| written.incident).collect();
+    while !missing.is_empty() {
+        let incident = user.stream.event().await.incident();
+        assert!(missing.remove(&incident), "twice, or unknown: {incident}");
+    }
+}
+
+/// Opens a stream as a browser does that was told to come back, until it stays.
+async fn come_back(world: &World, session_id: &str) -> Answer {
+    eventually(async || {
+        let mut answer = Answer::subscribe(&world.daemon.address, session_id).await;
+        assert_eq!(answer.status, 200);
+        let first = answer.block().await.expect("a first block at once");
+        // Told to come back: nothing but that.
+        if first.raw.starts_with(":\n") {
+            Ok(answer)
+        } else {
+            Err(format!("no stream that stays: {first:?}"))
+        }
+    })
+    .await
+}
+
+/// Asserts that an answer tells the browser to come back, and nothing else.
+async fn assert_told_to_come_back(mut answer: Answer) {
+    assert_eq!(answer.status, 200);
+    let block = answer.block().await.expect("a whole block");
+    assert!(block.retry.is_some_and(|retry| retry >= 2000), "{block:?}");
+    assert!(answer.block().await.is_none(), "it stays open");
+}
+
+/// What holds after every trouble: nothing more comes, PostgreSQL's queue is empty, and the log names the `causes` and
+/// nothing private.
+async fn aftermath(world: &World, users: &mut [&mut User], causes: &[&str]) {
+    world.nothing_else(users).await;
+    world
+        .database
+        .eventually("pg_notification_queue_usage() = 0")
+        .await;
+    assert_log(&world.daemon, causes);
+    let log = world.daemon.log();
+    for user in users {
+        assert!(!log.contains(&user.session_id), "{log}");
+    }
+}
+
+fn assert_log(daemon: &Daemon, causes: &[&str]) {
+    let log = daemon.log();
+    for cause in causes {
+        assert!(log.contains(cause), "{cause:?} is missing:\n{log}");
+    }
+    for private in ["private-", MESSAGE, PASSWORD] {
+        assert!(!log.contains(private), "{private:?} is logged:\n{log}");
+    }
+}
+
+/// Reconnects Icinga, whose session a stopped server has ended.
+async fn reconnect(world: &mut World) {
+    world.icinga = Icinga::new(world.database.connect().await, Shape::V1_0);
+}
+
+/// Runs `check`; its exit code, and what it wrote.
+fn check(resource: &str) -> (Option<i32>, String) {
+    run(&ConfigDir::new("", resource), &["check"])
+}
