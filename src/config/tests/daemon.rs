@@ -1,0 +1,192 @@
+//! `[daemon]`: where to listen, and how streams are served.
+
+use super::*;
+
+fn host(value: &str) -> Host {
+    Setup::daemon(&format!("host = {value}"))
+        .config()
+        .daemon
+        .host
+}
+
+#[test]
+fn absent_or_empty_settings_mean_all_addresses_and_port_9001() {
+    let default = Daemon {
+        host: Host::Any,
+        port: 9001,
+        tuning: Tuning {
+            keep_alive: Duration::from_secs(15),
+            replay: Limits {
+                age: Duration::from_secs(3600),
+                incidents: 20,
+            },
+        },
+        admin: None,
+    };
+    assert_eq!(
+        Setup::daemon("host =\nport = \"\"").config().daemon,
+        default
+    );
+    let none = Setup::new(RESOURCE, "[notifications]\ndb = pgsql\n");
+    assert_eq!(none.config().daemon, default);
+}
+
+#[test]
+fn the_time_between_keep_alives_is_1_to_3600_seconds() {
+    let daemon = Setup::daemon("keep_alive_seconds = 25").config().daemon;
+    assert_eq!(daemon.tuning.keep_alive, Duration::from_secs(25));
+    for value in ["0", "3601", "15s", "-1"] {
+        let error = Setup::daemon(&format!("keep_alive_seconds = {value}")).error();
+        assert!(
+            error.contains("keep_alive_seconds") && error.contains("1 to 3600"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_bounds_of_a_replay_are_whole_numbers() {
+    let daemon = Setup::daemon("replay_minutes = 5\nreplay_incidents = 0")
+        .config()
+        .daemon;
+    assert_eq!(daemon.tuning.replay.age, Duration::from_secs(300));
+    assert_eq!(daemon.tuning.replay.incidents, 0);
+    for value in ["-1", "1h", "1.5", "99999999999"] {
+        let error = Setup::daemon(&format!("replay_minutes = {value}")).error();
+        assert!(
+            error.contains("replay_minutes") && error.contains("whole number"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn monitoring_asks_nowhere_unless_an_address_and_a_port_are_given() {
+    for keys in ["", "admin =", "admin = \"\""] {
+        assert_eq!(Setup::daemon(keys).config().daemon.admin, None, "{keys}");
+    }
+    for address in [
+        "127.0.0.1:9002",
+        "127.8.9.1:1",
+        "[::1]:0",
+        "[::ffff:127.0.0.1]:9002",
+    ] {
+        let Loaded { config, warnings } =
+            Setup::daemon(&format!("admin = {address}")).load().unwrap();
+        assert_eq!(config.daemon.admin, Some(address.parse().unwrap()));
+        assert_eq!(warnings, [""; 0], "{address}");
+    }
+    for value in [
+        "9002",
+        "127.0.0.1",
+        "localhost:9002",
+        "127.0.0.1:70000",
+        "::1:9002",
+        "/run/admin",
+        "yes please",
+    ] {
+        let error = Setup::daemon(&format!("admin = {value}")).error();
+        let expected = "DIR/modules/notifications/config.ini, line 2, [daemon] admin: give an IP address and a port";
+        assert!(error.starts_with(expected), "{value}: {error}");
+    }
+}
+
+#[test]
+fn metrics_for_other_machines_are_warned_about() {
+    for address in [
+        "0.0.0.0:9002",
+        "[::]:9002",
+        "192.0.2.1:9002",
+        "[2001:db8::1]:9002",
+    ] {
+        let loaded = Setup::daemon(&format!("admin = {address}")).load().unwrap();
+        assert_eq!(loaded.config.daemon.admin, Some(address.parse().unwrap()));
+        let [warning] = loaded.warnings.as_slice() else {
+            panic!("{address}: {:?}", loaded.warnings);
+        };
+        for part in [
+            "config.ini, line 2, [daemon] admin: ",
+            address,
+            "127.0.0.1:9002",
+        ] {
+            assert!(warning.contains(part), "{part}: {warning}");
+        }
+    }
+}
+
+#[test]
+fn the_unspecified_ipv6_address_means_ipv4_too() {
+    for value in ["[::]", "::", "0::0", "[::] ; comment"] {
+        assert_eq!(host(value), Host::Any, "{value}");
+    }
+}
+
+#[test]
+fn addresses_names_and_sockets_are_told_apart() {
+    let address = |text: &str| Host::Address(text.parse::<IpAddr>().unwrap());
+    assert_eq!(host("[::1]"), address("::1"));
+    assert_eq!(host("2001:db8::1"), address("2001:db8::1"));
+    assert_eq!(host("0.0.0.0"), address("0.0.0.0"));
+    assert_eq!(host("localhost"), Host::Name("localhost".to_owned()));
+    assert_eq!(
+        host("icinga-1.example.org."),
+        Host::Name("icinga-1.example.org.".to_owned())
+    );
+    assert_eq!(
+        host("/run/bridge/http.sock"),
+        Host::Socket("/run/bridge/http.sock".into())
+    );
+}
+
+#[test]
+fn a_host_that_cannot_be_listened_on_is_refused_by_line() {
+    let bad = [
+        "two words",
+        "run/sock",
+        "[127.0.0.1]",
+        "[::1",
+        "a..b",
+        "-a",
+        "300.1.1.1",
+        "h:9001",
+        "@x",
+        "*",
+    ];
+    for value in bad {
+        let error = Setup::daemon(&format!("port = 1\nhost = {value}")).error();
+        let place = "DIR/modules/notifications/config.ini, line 3, [daemon] host: ";
+        assert!(error.starts_with(place), "{value}: {error}");
+    }
+}
+
+#[test]
+fn ports_are_numbers_from_0_to_65535() {
+    for (text, port) in [("0", 0), ("\"65535\"", 65535), ("05", 5)] {
+        let config = Setup::daemon(&format!("port = {text}")).config();
+        assert_eq!(config.daemon.port, port);
+    }
+    for text in ["65536", "-1", "+1", "http", "90 01", "9001.0"] {
+        let error = Setup::daemon(&format!("port = {text}")).error();
+        assert!(
+            error.contains("line 2, [daemon] port: give a port"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn unknown_keys_are_warned_about_by_file_line_and_name() {
+    let setup = Setup::daemon("host = ::1\nprot = 9002\nHost = ::2\nbare\n[other]\nx = 1");
+    let warnings = setup.load().unwrap().warnings;
+    let file = setup.dir.path().join("modules/notifications/config.ini");
+    let warning = |line, key| {
+        format!(
+            "{}, line {line}: unknown key {key} in [daemon] is ignored",
+            file.display()
+        )
+    };
+    assert_eq!(
+        warnings,
+        [warning(3, "prot"), warning(4, "Host"), warning(5, "bare")]
+    );
+}
