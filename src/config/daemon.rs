@@ -38,7 +38,7 @@ const KEYS: [&str; 6] = [
 
 /// What to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Host {
+pub(crate) enum Host {
     /// Every address of the machine, IPv6 and IPv4; written `[::]`, and the default.
     Any,
     /// One address; `0.0.0.0` is every IPv4 address.
@@ -65,32 +65,32 @@ impl fmt::Display for Host {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Daemon {
     /// Default: [`Host::Any`].
-    pub host: Host,
+    pub(crate) host: Host,
     /// Default: 9001. With 0 the operating system picks one.
-    pub port: u16,
+    pub(crate) port: u16,
     /// What a running daemon can be given anew.
-    pub tuning: Tuning,
+    pub(crate) tuning: Tuning,
     /// Where monitoring asks: health and metrics, which nobody has to sign in for. Default: nowhere.
-    pub admin: Option<SocketAddr>,
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 /// The settings of `[daemon]` that a reload applies to open streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tuning {
+pub(crate) struct Tuning {
     /// Silence after which a stream is written a comment; `keep_alive_seconds`, 1 to 3600, default 15.
-    pub keep_alive: Duration,
+    pub(crate) keep_alive: Duration,
     /// What a browser that comes back is told; `replay_minutes` (default 60) and `replay_incidents`
     /// (default 20). With 0 of either, only a summary.
-    pub replay: Limits,
+    pub(crate) replay: Limits,
 }
 
 /// Bounds for a browser that comes back; one that never left is told everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// How far back.
-    pub age: Duration,
+    pub(crate) age: Duration,
     /// How many incidents.
-    pub incidents: u32,
+    pub(crate) incidents: u32,
 }
 
 impl Daemon {
@@ -158,7 +158,7 @@ impl Daemon {
     }
 
     /// What `host` and `port` name together, for messages.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         match &self.host {
             Host::Socket(path) => path.display().to_string(),
             host => format!("{host}:{}", self.port),

@@ -24,7 +24,7 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One way to reach a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
+pub(crate) enum Endpoint {
     /// A host name.
     Name(String),
     /// An IP address.
@@ -45,34 +45,34 @@ impl fmt::Display for Endpoint {
 
 /// One of the hosts to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatabaseHost {
+pub(crate) struct DatabaseHost {
     /// What the host is called; the server's certificate must name this.
-    pub endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     /// From `$PGHOSTADDR`: connect to this instead of resolving the name.
-    pub hostaddr: Option<IpAddr>,
+    pub(crate) hostaddr: Option<IpAddr>,
     /// Of the TCP server, or in the name of the socket.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Per host, because the lines of a password file are.
-    pub password: Option<Secret>,
+    pub(crate) password: Option<Secret>,
 }
 
 /// What is needed to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
     /// The name of the resource.
-    pub resource: String,
+    pub(crate) resource: String,
     /// In the order to try them; at least one.
-    pub hosts: Vec<DatabaseHost>,
+    pub(crate) hosts: Vec<DatabaseHost>,
     /// `None`: named like the user.
-    pub dbname: Option<String>,
+    pub(crate) dbname: Option<String>,
     /// `None`: the operating-system user.
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Encryption and trust.
-    pub tls: Tls,
+    pub(crate) tls: Tls,
     /// For each host. `$PGCONNECT_TIMEOUT` in seconds; 10 s if that is unset, zero or negative.
-    pub connect_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     /// Command-line options for the server, from `$PGOPTIONS`.
-    pub options: Option<String>,
+    pub(crate) options: Option<String>,
 }
 
 impl Database {

@@ -26,12 +26,12 @@ pub struct Error {
     /// Counted from 1; 0 with [`Problem::Reader`].
     pub line: usize,
     /// What is wrong there.
-    pub problem: Problem,
+    pub(crate) problem: Problem,
 }
 
 /// What can be wrong with a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// Whitespace before `[`.
     #[error("a section must start at the beginning of its line, without spaces before [")]
     IndentedSection,
@@ -98,12 +98,7 @@ pub struct IniFile {
 }
 
 impl IniFile {
-    /// The value of a key: of several with that name the last, `None` if there is none.
-    pub fn get(&self, section: &str, key: &str) -> Option<&str> {
-        self.entry(section, key).and_then(Entry::value)
-    }
-
-    /// The entry that [`IniFile::get`] takes the value from.
+    /// The entry of a key that has a value: of several with that name the last.
     pub fn entry(&self, section: &str, key: &str) -> Option<&Entry> {
         // A key without `=` is nothing to PHP: it does not undo an earlier value.
         self.entries(section)
@@ -278,6 +273,10 @@ fn restore_name(prepared: &str) -> Result<(usize, String), Error> {
 mod tests {
     use super::*;
 
+    fn get<'a>(file: &'a IniFile, section: &str, key: &str) -> Option<&'a str> {
+        file.entry(section, key).and_then(Entry::value)
+    }
+
     fn keys(file: &IniFile, section: &str) -> Vec<(usize, String)> {
         file.entries(section)
             .map(|entry| (entry.line(), entry.key().to_owned()))
@@ -287,26 +286,26 @@ mod tests {
     #[test]
     fn a_repeated_section_replaces_the_earlier_one() {
         let file = parse("[s]\na = 1\n[t]\n[s]\nb = 2\n").unwrap();
-        assert_eq!(file.get("s", "a"), None);
-        assert_eq!(file.get("s", "b"), Some("2"));
+        assert_eq!(get(&file, "s", "a"), None);
+        assert_eq!(get(&file, "s", "b"), Some("2"));
     }
 
     #[test]
     fn a_section_repeated_after_more_than_nine_lines_replaces_the_earlier_one() {
         let text = format!("[s]\nk = old\n{}[s]\nk = new\n", "\n".repeat(20));
-        assert_eq!(parse(&text).unwrap().get("s", "k"), Some("new"));
+        assert_eq!(get(&parse(&text).unwrap(), "s", "k"), Some("new"));
     }
 
     #[test]
     fn a_repeated_empty_section_leaves_nothing_of_the_earlier_one() {
         let file = parse("[s]\na = 1\n[s]\n").unwrap();
         assert!(file.has_section("s"));
-        assert_eq!(file.get("s", "a"), None);
+        assert_eq!(get(&file, "s", "a"), None);
     }
 
     #[test]
     fn a_key_without_equals_sign_does_not_undo_an_earlier_value() {
-        assert_eq!(parse("[s]\nk = v\nk\n").unwrap().get("s", "k"), Some("v"));
+        assert_eq!(get(&parse("[s]\nk = v\nk\n").unwrap(), "s", "k"), Some("v"));
     }
 
     #[test]
@@ -321,16 +320,16 @@ mod tests {
     #[test]
     fn a_second_section_on_one_line_is_a_section() {
         let file = parse("[s][t] k = v\n").unwrap();
-        assert_eq!(file.get("t", "k"), Some("v"));
+        assert_eq!(get(&file, "t", "k"), Some("v"));
         assert!(file.has_section("s"));
     }
 
     #[test]
     fn names_differing_in_case_or_unusual_whitespace_stay_apart() {
         let file = parse("[s]\nk = 1\nK = 2\n\u{a0}k = 3\n[default]\nk = 4\n").unwrap();
-        assert_eq!(file.get("s", "k"), Some("1"));
-        assert_eq!(file.get("s", "K"), Some("2"));
-        assert_eq!(file.get("default", "k"), Some("4"));
+        assert_eq!(get(&file, "s", "k"), Some("1"));
+        assert_eq!(get(&file, "s", "K"), Some("2"));
+        assert_eq!(get(&file, "default", "k"), Some("4"));
     }
 
     #[test]

@@ -19,12 +19,14 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-pub use daemon::{Daemon, Host, Limits, Tuning};
-pub use database::{Database, DatabaseHost, Endpoint};
+pub use daemon::Daemon;
+pub(crate) use daemon::{Host, Limits, Tuning};
+pub use database::Database;
+pub(crate) use database::{DatabaseHost, Endpoint};
 pub use error::Error;
 pub use secret::Secret;
 pub use setting::{Env, Place};
-pub use tls::{ClientCertificate, SslMode, Tls};
+pub(crate) use tls::{SslMode, Tls};
 
 use ini::IniFile;
 use setting::{Section, variable};

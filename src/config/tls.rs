@@ -10,7 +10,7 @@ use super::setting::{Place, Section, Setting};
 /// libpq's words for how much TLS is wanted (PostgreSQL documentation, "SSL Mode Descriptions").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
 #[strum(serialize_all = "kebab-case")]
-pub enum SslMode {
+pub(crate) enum SslMode {
     /// Never.
     Disable,
     /// Only if the server refuses without.
@@ -27,23 +27,23 @@ pub enum SslMode {
 
 /// A certificate that the daemon shows to the server, with its key; PEM files that could be read at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCertificate {
+pub(crate) struct ClientCertificate {
     /// The certificate, or chain.
-    pub cert: PathBuf,
+    pub(crate) cert: PathBuf,
     /// Its private key.
-    pub key: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 /// TLS of the database connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
+pub(crate) struct Tls {
     /// Already what is to be done: libpq's promotion of `require` to `verify-ca` has taken place.
-    pub mode: SslMode,
+    pub(crate) mode: SslMode,
     /// PEM file with the trusted authorities. `None` with `VerifyFull` means the system's store; `VerifyCa` always has
     /// one. The weaker modes need not look at it.
-    pub root_cert: Option<PathBuf>,
+    pub(crate) root_cert: Option<PathBuf>,
     /// Absent if the daemon has none.
-    pub client: Option<ClientCertificate>,
+    pub(crate) client: Option<ClientCertificate>,
 }
 
 impl Tls {

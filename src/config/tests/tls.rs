@@ -1,6 +1,7 @@
 //! TLS: keys, variables and files.
 
 use super::*;
+use crate::config::tls::ClientCertificate;
 
 /// A setup with readable files `ca`, `crt` and `key`, and these keys, in which `DIR` is their directory.
 fn setup(keys: &str) -> Setup {
