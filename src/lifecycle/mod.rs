@@ -9,6 +9,7 @@ mod start;
 mod status;
 mod stop;
 mod tasks;
+mod wait;
 
 use log::info;
 

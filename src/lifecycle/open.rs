@@ -7,7 +7,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Exit;
 use super::capacity::{Capacity, capacity};
-use super::tasks::Ending;
 use crate::config::Config;
 use crate::database::{ConnectError, Connector, installation};
 use crate::net::{BindError, Listeners};
@@ -38,6 +37,12 @@ impl StartError {
             Self::Signals(_) | Self::Listen(_) => Exit::Failed,
         }
     }
+}
+
+/// The signals that end the daemon.
+pub(super) struct Ending {
+    pub(super) terminate: Signal,
+    pub(super) interrupt: Signal,
 }
 
 /// Everything that could fail before the start.

@@ -8,11 +8,11 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::open::Opened;
+use super::open::{Ending, Opened};
 use super::ready::say_when_ready;
 use super::reload::reload;
 use super::status;
-use super::tasks::{Ending, named};
+use super::tasks::named;
 use crate::ask::{self, Answerer};
 use crate::auth::{Rechecks, SignIns};
 use crate::config::{self, Config, Loaded};
