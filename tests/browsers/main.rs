@@ -1,6 +1,8 @@
 //! The real reverse proxies with the files that are shipped, and a real browser behind them.
 
-mod chromium;
+mod bridges;
+mod browser;
 #[path = "../common/mod.rs"]
 mod common;
+mod popups;
 mod proxies;
