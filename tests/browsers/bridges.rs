@@ -5,10 +5,8 @@ use crate::common::daemon::Daemon;
 use crate::common::eventsource::{EventSource, Site};
 use crate::common::network::enter_private_network;
 use crate::common::nginx::Nginx;
-use crate::common::sse::PATIENCE;
+use crate::common::wait::eventually;
 use crate::common::world::World;
-use std::time::Duration;
-use tokio::time::Instant;
 
 use super::browser::Browser;
 
@@ -64,17 +62,18 @@ async fn bridge_of(bridges: &[Option<Daemon>; 2], contact: i64, count: usize) ->
         log.matches(&format!("stream opened for contact {contact},"))
             .count()
     };
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    // The log is read by another thread.
+    let opened = eventually(async || {
         let opened = [opened(&bridges[0]), opened(&bridges[1])];
         if opened[0] + opened[1] == count {
-            assert!(opened.contains(&0), "on both bridges: {opened:?}");
-            return usize::from(opened[1] == count);
+            Ok(opened)
+        } else {
+            Err(format!("{opened:?} streams opened, not {count}"))
         }
-        assert!(Instant::now() < deadline, "{opened:?}, not {count}");
-        // The log is read by another thread.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    })
+    .await;
+    assert!(opened.contains(&0), "on both bridges: {opened:?}");
+    usize::from(opened[1] == count)
 }
 
 #[tokio::test]
