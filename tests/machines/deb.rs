@@ -1,5 +1,6 @@
 //! The life of the .deb: it comes beside the web module's package, is upgraded, removed and purged.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,32 +65,42 @@ fn next_version(directory: &Path, deb: &Path) -> PathBuf {
 
 #[test]
 fn the_package_comes_is_upgraded_and_goes() {
-    if !is_root() {
-        return;
-    }
-    let packages = Packages::built();
-    let directory = tempfile::tempdir().expect("a temporary directory");
     let machine = Arc::new(Machine::boot());
     start_database(&machine);
-    let web = machine.put(&web_module(directory.path(), "1.0"));
-    let newer_web = machine.put(&web_module(directory.path(), "1.1"));
-    let next = machine.put(&next_version(directory.path(), &packages.deb));
-    let deb = machine.put(&packages.deb);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let packaged = &Packages::built().deb;
+    let deb = machine.put(packaged);
+    let next = machine.put(&next_version(directory.path(), packaged));
+    let [web, newer_web] =
+        ["1.0", "1.1"].map(|version| machine.put(&web_module(directory.path(), version)));
 
-    install(&machine, &web);
+    start_web_modules_daemon(&machine, &web);
+    let before = written(&machine);
+    an_installation_disturbs_nothing_that_runs(&machine, &deb);
+    an_upgrade_of_the_web_module_leaves_our_unit(&machine, &newer_web);
+    the_service_takes_over(&machine);
+    an_upgrade_refuses_nobody(&machine, &next);
+    what_was_stopped_stays_stopped(&machine, &next);
+    a_removal_gives_the_other_unit_back(&machine);
+    a_purge_leaves_nothing(&machine, &before);
+}
+
+fn start_web_modules_daemon(machine: &Machine, web: &str) {
+    install(machine, web);
     machine.run(&format!(
         "systemctl daemon-reload; systemctl enable --quiet --now {SERVICE}"
     ));
     // Created by the package otherwise, and left, as Debian's packages leave groups.
     machine.run("groupadd --system icingaweb2");
-    configure(&machine, "", "/run/postgresql");
-    let before = written(&machine);
-    let php = main_pid(&machine);
+    configure(machine, "", "/run/postgresql");
+}
 
-    // Installed: enabled, but what runs goes on running, because ours could not serve anybody yet.
-    let said = install(&machine, &deb);
+/// It is enabled, but the other daemon goes on running, because ours could not serve anybody yet.
+fn an_installation_disturbs_nothing_that_runs(machine: &Machine, deb: &str) {
+    let php = main_pid(machine);
+    let said = install(machine, deb);
     assert!(said.contains("sql/install.sql"), "{said}");
-    assert_eq!(main_pid(&machine), php);
+    assert_eq!(main_pid(machine), php);
     assert_eq!(
         machine.run(&format!("systemctl is-enabled {SERVICE} {SOCKET}")),
         "enabled\nenabled"
@@ -98,54 +109,64 @@ fn the_package_comes_is_upgraded_and_goes() {
         machine.show(SERVICE, "Description"),
         "Icinga Notifications desktop bridge (PostgreSQL NOTIFY to Server-Sent Events)"
     );
-    // The other's unit does not come back over ours.
-    install(&machine, &newer_web);
+}
+
+fn an_upgrade_of_the_web_module_leaves_our_unit(machine: &Machine, newer_web: &str) {
+    install(machine, newer_web);
     machine.run(&format!(
         "grep -q icinga-desktop-bridge /usr/lib/systemd/system/{SERVICE}"
     ));
+}
 
-    // The administrator does what it said.
-    install_triggers(&machine);
+/// The administrator does what the installation said.
+fn the_service_takes_over(machine: &Machine) {
+    install_triggers(machine);
     machine.run(&format!(
         "systemctl stop {SERVICE}; systemctl start {SOCKET} {SERVICE}"
     ));
-    drop(stream(&machine));
+    drop(stream(machine));
+}
 
-    // Upgraded: another process, the same socket, and nobody is refused.
-    let running = Running::now(&machine);
-    let visitors = Visitors::of(&machine);
-    let open = stream(&machine);
-    install(&machine, &next);
+/// Another process, the same socket, and open streams end with a time to come back.
+fn an_upgrade_refuses_nobody(machine: &Arc<Machine>, next: &str) {
+    let running = Running::now(machine);
+    let visitors = Visitors::of(machine);
+    let open = stream(machine);
+    install(machine, next);
     visitors.were_served();
     let farewell = open.rest();
     assert!(
         farewell.iter().any(|line| line.starts_with("retry:")),
         "{farewell:?}"
     );
-    running.was_upgraded(&machine);
+    running.was_upgraded(machine);
+}
 
-    // What was stopped on purpose stays stopped.
+fn what_was_stopped_stays_stopped(machine: &Machine, next: &str) {
     machine.run(&format!("systemctl stop {SOCKET} {SERVICE}"));
-    install(&machine, &next);
+    install(machine, next);
     assert_eq!(machine.show(SERVICE, "ActiveState"), "inactive");
     machine.run(&format!("systemctl start {SOCKET} {SERVICE}"));
+}
 
-    // Removed: stopped, and the other's unit is back.
+fn a_removal_gives_the_other_unit_back(machine: &Machine) {
     machine.run("dpkg --remove icinga-desktop-bridge 2>&1");
     assert!(
-        request(&machine).contains("curl: 7"),
+        request(machine).contains("curl: 7"),
         "the port is still open"
     );
     assert_eq!(machine.show(SERVICE, "ActiveState"), "inactive");
     machine.run(&format!(
         "grep -q perl /lib/systemd/system/{SERVICE}; systemctl restart {SERVICE}"
     ));
+}
 
-    // Purged: as if it had never been there.
+/// As if it had never been there, but for the group.
+fn a_purge_leaves_nothing(machine: &Machine, before: &BTreeSet<PathBuf>) {
     machine.run("dpkg --purge icinga-desktop-bridge 2>&1");
-    let after = written(&machine);
+    let after = written(machine);
     assert_eq!(
-        after.difference(&before).collect::<Vec<_>>(),
+        after.difference(before).collect::<Vec<_>>(),
         Vec::<&PathBuf>::new()
     );
     machine.run("! ls -d /run/icinga-notifications-web /run/systemd/system/icinga-* 2>/dev/null");

@@ -22,12 +22,35 @@ grep -E '^(NoNewPrivs|CapBnd|CapEff):' /proc/self/status | tr '\t' ' '
 grep '^Max core file size' /proc/self/limits | tr -s ' ' | cut -d ' ' -f 5,6
 "#;
 
-pub(super) fn the_sandbox_holds(machine: &Machine) {
+#[test]
+fn the_sandbox_holds_and_leaves_what_is_needed() {
+    let machine = running();
+    systemd_finds_no_fault_with_the_units(&machine);
     machine.write("/srv/burglar", BURGLAR);
     machine.run(
         "chmod 755 /srv/burglar; install -d -m 1777 /srv/anyone; touch /tmp/of-others; rm -f /run/lock/burglar
          mkdir -p /home/somebody",
     );
+    the_burglar_gets_in_without_it(&machine);
+    the_burglar_gets_nothing_within_it(&machine);
+    // And what it needs, it may: it serves, with all of its files.
+    machine.run(&format!("systemctl restart {SERVICE}"));
+    drop(stream(&machine));
+    journal_is_clean(&machine);
+}
+
+fn systemd_finds_no_fault_with_the_units(machine: &Machine) {
+    // Other units that are installed here may have faults of their own.
+    let said = machine.run(&format!(
+        "systemd-analyze verify {SERVICE} {SOCKET} 2>&1 | grep icinga-notifications-web || :"
+    ));
+    assert_eq!(said, "");
+    machine.run(&format!(
+        "systemd-analyze security --threshold=15 --no-pager {SERVICE}"
+    ));
+}
+
+fn the_burglar_gets_in_without_it(machine: &Machine) {
     // The same user and group without the sandbox: what is asked can be answered otherwise.
     let outside = machine.run(
         "systemd-run --quiet --pipe --wait --property=User=nobody --property=SupplementaryGroups=icingaweb2 /srv/burglar
@@ -48,7 +71,9 @@ pub(super) fn the_sandbox_holds(machine: &Machine) {
             "{possible}: {outside}"
         );
     }
+}
 
+fn the_burglar_gets_nothing_within_it(machine: &Machine) {
     let report = "/run/icinga-notifications-web/report";
     drop_in(
         machine,
@@ -80,7 +105,4 @@ pub(super) fn the_sandbox_holds(machine: &Machine) {
         ]
     );
     remove_drop_in(machine);
-    machine.run(&format!("systemctl restart {SERVICE}"));
-    // And what it needs, it may: it serves, with all of its files.
-    drop(stream(machine));
 }

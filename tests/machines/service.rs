@@ -1,45 +1,20 @@
 //! The service in a booted systemd, with a real PostgreSQL beside it: what the units promise.
+//!
+//! Most tests lead one machine through several steps, because a step needs what the one before left behind.
 
 use std::sync::Arc;
 
-use super::sandbox::the_sandbox_holds;
 use super::steps::*;
-use crate::common::packages::Packages;
 use crate::common::systemd::Machine;
 
 #[test]
-fn the_service_keeps_its_promises() {
-    if !is_root() {
-        return;
-    }
-    let packages = Packages::built();
-    let machine = Arc::new(Machine::boot());
-    start_database(&machine);
-    let deb = machine.put(&packages.deb);
-    install(&machine, &deb);
-
-    units_verify(&machine);
+fn a_start_that_cannot_succeed_says_why_and_is_not_repeated() {
+    let machine = installed();
     without_the_triggers_it_says_what_to_do(&machine);
-    it_becomes_ready_and_says_how_it_is(&machine);
-    who_connects_during_a_restart_is_served_after_it(&machine);
-    a_reload_applies_a_changed_keep_alive(&machine);
-    a_killed_daemon_comes_back(&machine);
-    a_frozen_daemon_trips_the_watchdog(&machine);
-    the_sandbox_holds(&machine);
+    machine.run(&format!("systemctl start {SOCKET} {SERVICE}"));
+    drop(stream(&machine));
     a_broken_configuration_stops_it(&machine);
-    it_listens_by_itself_without_the_socket(&machine);
-    the_journal_has_priorities_and_no_times(&machine);
-}
-
-fn units_verify(machine: &Machine) {
-    // Other units that are installed here may have faults of their own.
-    let said = machine.run(&format!(
-        "systemd-analyze verify {SERVICE} {SOCKET} 2>&1 | grep icinga-notifications-web || :"
-    ));
-    assert_eq!(said, "");
-    machine.run(&format!(
-        "systemd-analyze security --threshold=15 --no-pager {SERVICE}"
-    ));
+    journal_is_clean(&machine);
 }
 
 fn without_the_triggers_it_says_what_to_do(machine: &Machine) {
@@ -51,10 +26,7 @@ fn without_the_triggers_it_says_what_to_do(machine: &Machine) {
     );
     machine.attempt(&format!("systemctl start {SERVICE}"));
     // The start is over before the database was looked at, if that takes long.
-    machine.wait_until(
-        &format!("systemctl show --value -p ActiveState {SERVICE}"),
-        |state| state == "failed",
-    );
+    wait_for_state(machine, SERVICE, "ActiveState", "failed");
     assert_eq!(machine.show(SERVICE, "ExecMainStatus"), "78");
     assert_eq!(machine.show(SERVICE, "NRestarts"), "0");
     let journal = journal(machine);
@@ -67,16 +39,52 @@ fn without_the_triggers_it_says_what_to_do(machine: &Machine) {
     install_triggers(machine);
 }
 
-fn it_becomes_ready_and_says_how_it_is(machine: &Machine) {
+fn a_broken_configuration_stops_it(machine: &Machine) {
+    configure(machine, "port = 70000", "/run/postgresql");
+    assert!(
+        !machine
+            .attempt(&format!("systemctl restart {SERVICE}"))
+            .status
+            .success()
+    );
+    // Not "auto-restart": no restart is to come.
+    assert_eq!(machine.show(SERVICE, "SubState"), "failed");
+    assert_eq!(machine.show(SERVICE, "ExecMainStatus"), "78");
+    let journal = journal(machine);
+    let line = "config.ini, line 2, [daemon] port: give a port number";
+    assert!(
+        journal
+            .lines()
+            .any(|l| l.starts_with("3 ") && l.contains(line)),
+        "{journal}"
+    );
+    // The socket is still open, but who connects does not start it again and again.
+    assert_eq!(machine.show(SOCKET, "ActiveState"), "active");
+    request(machine);
+    wait_for_state(machine, SOCKET, "ActiveState", "failed");
+    configure(machine, "", "/run/postgresql");
     machine.run(&format!(
-        "icinga-desktop-bridge check; systemctl start {SOCKET} {SERVICE}"
+        "systemctl reset-failed {SERVICE} {SOCKET}; systemctl start {SOCKET} {SERVICE}"
     ));
+    drop(stream(machine));
+}
+
+#[test]
+fn browsers_are_served_through_restarts_reloads_and_kills() {
+    let machine = running();
+    it_becomes_ready_and_says_how_it_is(&machine);
+    who_connects_during_a_restart_is_served_after_it(&machine);
+    a_reload_applies_a_changed_keep_alive(&machine);
+    a_killed_daemon_comes_back(&machine);
+    it_listens_by_itself_without_the_socket(&machine);
+    the_journal_says_what_happened(&machine);
+}
+
+fn it_becomes_ready_and_says_how_it_is(machine: &Machine) {
+    machine.run("icinga-desktop-bridge check");
     assert_eq!(machine.show(SERVICE, "ActiveState"), "active");
     let stream = stream(machine);
-    machine.wait_until(
-        &format!("systemctl show --value -p StatusText {SERVICE}"),
-        |text| text == "1 stream of 1 user",
-    );
+    wait_for_state(machine, SERVICE, "StatusText", "1 stream of 1 user");
     drop(stream);
     // Its user and group are what the unit says: not root's, and none that a file could belong to.
     let user = machine.run(&format!(
@@ -103,10 +111,7 @@ fn who_connects_during_a_restart_is_served_after_it(machine: &Arc<Machine>) {
         farewell.iter().any(|line| line.starts_with("retry:")),
         "{farewell:?}"
     );
-    machine.wait_until(
-        &format!("systemctl show --value -p SubState {SERVICE}"),
-        |state| state == "start-pre",
-    );
+    wait_for_state(machine, SERVICE, "SubState", "start-pre");
     let waiting = subscribe(machine);
     machine.wait_until(
         "ss -Htn state established '( dport = :9001 )'",
@@ -141,19 +146,6 @@ fn a_reload_applies_a_changed_keep_alive(machine: &Machine) {
     machine.run(&format!("systemctl restart {SERVICE}"));
 }
 
-/// Waits until there is another main process than `before`, and its start is over.
-fn wait_for_another(machine: &Machine, before: &str) {
-    machine.wait_until(
-        &format!("systemctl show --value -p MainPID -p ActiveState {SERVICE} | tr '\\n' ' '"),
-        |now| {
-            now.contains("active")
-                && !now.contains("activating")
-                && !now.contains(before)
-                && !now.starts_with("0 ")
-        },
-    );
-}
-
 fn a_killed_daemon_comes_back(machine: &Machine) {
     let (open, before) = (stream(machine), main_pid(machine));
     machine.run(&format!("systemctl kill --signal=KILL {SERVICE}"));
@@ -162,53 +154,6 @@ fn a_killed_daemon_comes_back(machine: &Machine) {
     // Nobody is refused meanwhile.
     drop(stream(machine));
     wait_for_another(machine, &before);
-}
-
-fn a_frozen_daemon_trips_the_watchdog(machine: &Machine) {
-    // Two beats and no more, so that the test need not wait so long.
-    drop_in(machine, "[Service]\nWatchdogSec=20\n");
-    machine.run(&format!("systemctl restart {SERVICE}"));
-    let before = main_pid(machine);
-    machine.run(&format!("systemctl kill --signal=STOP {SERVICE}"));
-    wait_for_another(machine, &before);
-    let journal = journal(machine);
-    assert!(journal.contains("Watchdog timeout"), "{journal}");
-    drop(stream(machine));
-    remove_drop_in(machine);
-    machine.run(&format!("systemctl restart {SERVICE}"));
-}
-
-fn a_broken_configuration_stops_it(machine: &Machine) {
-    configure(machine, "port = 70000", "/run/postgresql");
-    assert!(
-        !machine
-            .attempt(&format!("systemctl restart {SERVICE}"))
-            .status
-            .success()
-    );
-    // Not "auto-restart": no restart is to come.
-    assert_eq!(machine.show(SERVICE, "SubState"), "failed");
-    assert_eq!(machine.show(SERVICE, "ExecMainStatus"), "78");
-    let journal = journal(machine);
-    let line = "config.ini, line 2, [daemon] port: give a port number";
-    assert!(
-        journal
-            .lines()
-            .any(|l| l.starts_with("3 ") && l.contains(line)),
-        "{journal}"
-    );
-    // The socket is still open, but who connects does not start it again and again.
-    assert_eq!(machine.show(SOCKET, "ActiveState"), "active");
-    request(machine);
-    machine.wait_until(
-        &format!("systemctl show --value -p ActiveState {SOCKET}"),
-        |state| state == "failed",
-    );
-    configure(machine, "", "/run/postgresql");
-    machine.run(&format!(
-        "systemctl reset-failed {SERVICE} {SOCKET}; systemctl start {SOCKET} {SERVICE}"
-    ));
-    drop(stream(machine));
 }
 
 fn it_listens_by_itself_without_the_socket(machine: &Machine) {
@@ -230,27 +175,34 @@ fn it_listens_by_itself_without_the_socket(machine: &Machine) {
     machine.run(&format!("systemctl stop {SERVICE}"));
 }
 
-fn the_journal_has_priorities_and_no_times(machine: &Machine) {
-    let journal = journal(machine);
-    let has = |text: &str| journal.lines().any(|line| line.starts_with(text));
-    assert!(has("6 ready: listening for notifications"), "{journal}");
-    assert!(
-        has("6 listening on [::]:9001, a socket of systemd's"),
-        "{journal}"
-    );
-    assert!(
-        has("6 listening on [::]:9001") && has("6 stopped"),
-        "{journal}"
-    );
-    for line in journal.lines() {
-        let (priority, message) = line.split_once(' ').expect("a priority and a message");
-        assert!(priority.parse::<u8>().is_ok(), "{line}");
+fn the_journal_says_what_happened(machine: &Machine) {
+    let journal = journal_is_clean(machine);
+    for text in [
+        "6 ready: listening for notifications",
+        "6 listening on [::]:9001, a socket of systemd's",
+        "6 listening on [::]:9001",
+        "6 stopped",
+    ] {
         assert!(
-            !message.starts_with('<') && !message.starts_with('['),
-            "{line}"
+            journal.lines().any(|line| line.starts_with(text)),
+            "{text}: {journal}"
         );
-        assert!(!message.contains(SESSION_ID), "{line}");
-        assert!(!message.contains("secret-of-the-bridge"), "{line}");
     }
-    assert!(!journal.contains("INFO"), "{journal}");
+}
+
+#[test]
+fn a_frozen_daemon_trips_the_watchdog() {
+    let machine = running();
+    // Two beats and no more, so that the test need not wait so long.
+    drop_in(&machine, "[Service]\nWatchdogSec=20\n");
+    machine.run(&format!("systemctl restart {SERVICE}"));
+    let before = main_pid(&machine);
+    let mut follow = machine.command("journalctl");
+    follow.args(["--follow", "--output=cat", "--unit", SERVICE]);
+    let log = machine.spawn(follow);
+    machine.run(&format!("systemctl kill --signal=STOP {SERVICE}"));
+    log.wait_for(&format!("{SERVICE}: Watchdog timeout"));
+    wait_for_another(&machine, &before);
+    drop(stream(&machine));
+    journal_is_clean(&machine);
 }

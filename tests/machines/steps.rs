@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use crate::common::packages::Packages;
 use crate::common::sse::AGENT;
 use crate::common::systemd::{Lines, Machine};
 
@@ -18,6 +18,24 @@ pub(super) const CONFIG: &str = "/etc/icingaweb2/modules/notifications/config.in
 pub(super) const SESSION_ID: &str = "session-of-anna-0123456789";
 /// The daemon's role, as the manual calls it.
 pub(super) const ROLE: &str = "icingaweb2";
+
+/// A machine on which the .deb is installed beside a database, without triggers and without a configuration.
+pub(super) fn installed() -> Arc<Machine> {
+    let machine = Arc::new(Machine::boot());
+    start_database(&machine);
+    let deb = machine.put(&Packages::built().deb);
+    install(&machine, &deb);
+    machine
+}
+
+/// A machine on which the service is installed, configured and running, with its socket.
+pub(super) fn running() -> Arc<Machine> {
+    let machine = installed();
+    configure(&machine, "", "/run/postgresql");
+    install_triggers(&machine);
+    machine.run(&format!("systemctl start {SOCKET} {SERVICE}"));
+    machine
+}
 
 /// Installs a package file and returns what that printed.
 pub(super) fn install(machine: &Machine, deb: &str) -> String {
@@ -48,7 +66,6 @@ pub(super) fn configure(machine: &Machine, daemon: &str, database: &str) {
 
 /// Starts PostgreSQL, with Icinga Notifications' tables and a signed-in user, but without the triggers.
 pub(super) fn start_database(machine: &Machine) {
-    machine.run("mkdir -p /root/fixtures");
     for schema in ["schema-0.1.sql", "schema-1.0.sql"] {
         let text = fs::read_to_string(Path::new("tests/fixtures").join(schema)).expect(schema);
         machine.write(&format!("/srv/fixtures/{schema}"), &text);
@@ -226,16 +243,42 @@ pub(super) fn remove_drop_in(machine: &Machine) {
     ));
 }
 
-pub(super) fn is_root() -> bool {
-    let root = fs::read_link("/proc/self").is_ok()
-        && Command::new("id")
-            .arg("-u")
-            .output()
-            .is_ok_and(|id| id.stdout == b"0\n");
-    if !root {
-        eprintln!("not root: no machine can be booted, run this test as root");
+/// Waits until this property of a unit has that value.
+pub(super) fn wait_for_state(machine: &Machine, unit: &str, property: &str, value: &str) {
+    machine.wait_until(
+        &format!("systemctl show --value -p {property} {unit}"),
+        |seen| seen == value,
+    );
+}
+
+/// Waits until there is another main process than `before`, and its start is over.
+pub(super) fn wait_for_another(machine: &Machine, before: &str) {
+    machine.wait_until(
+        &format!("systemctl show --value -p MainPID -p ActiveState {SERVICE} | tr '\\n' ' '"),
+        |now| {
+            now.contains("active")
+                && !now.contains("activating")
+                && !now.contains(before)
+                && !now.starts_with("0 ")
+        },
+    );
+}
+
+/// Asserts that lines have a priority and no time, and nothing in them is secret. Returns them.
+pub(super) fn journal_is_clean(machine: &Machine) -> String {
+    let journal = journal(machine);
+    for line in journal.lines() {
+        let (priority, message) = line.split_once(' ').expect("a priority and a message");
+        assert!(priority.parse::<u8>().is_ok(), "{line}");
+        assert!(
+            !message.starts_with('<') && !message.starts_with('['),
+            "{line}"
+        );
+        assert!(!message.contains(SESSION_ID), "{line}");
+        assert!(!message.contains("secret-of-the-bridge"), "{line}");
     }
-    root
+    assert!(!journal.contains("INFO"), "{journal}");
+    journal
 }
 
 /// All that a package could leave behind, but for dpkg's own books and caches.
