@@ -45,73 +45,80 @@ impl Desktop {
         world.incident(self.contact, object).await
     }
 
-    /// Everything that was to be shown is there, once and in order, and nothing else.
-    async fn has_shown(&self, world: &World, last: &Written) {
+    /// Notifies the user, and waits until everything that was to be shown is there, once and in order, and nothing else.
+    async fn shows(&mut self, world: &World, object: &str) {
+        let last = self.notify(world, object).await;
         self.chromium.wait_for_popups(&self.expected).await;
         // What was delivered is not told again from here on.
         world.delivered(last.history[0]).await;
+    }
+
+    async fn wait_for_state(&self, tabs: &[Tab], state: u64) {
+        for tab in tabs {
+            self.chromium.wait_for_state(tab, state).await;
+        }
+    }
+
+    /// Opens two further tabs and closes the first. Returns the further ones, which have streams.
+    async fn changes_tabs(&mut self, world: &World, site: &Site, first: Tab) -> [Tab; 2] {
+        // Two tabs have a stream, the others none.
+        let url = site.url();
+        let second = self.chromium.open(&url).await;
+        self.chromium.wait_for_state(&second, OPEN).await;
+        let third = self.chromium.open(&url).await;
+        self.chromium.wait_for_state(&third, CLOSED).await;
+        self.shows(world, "three tabs").await;
+
+        // The tab that is given the events leaves just before one, and another takes its place.
+        self.chromium.close(first, &third).await;
+        self.shows(world, "a closed tab").await;
+        self.chromium.wait_for_state(&third, OPEN).await;
+        [second, third]
+    }
+
+    async fn reloads_all(&mut self, world: &World, tabs: &[Tab; 2]) {
+        for tab in tabs {
+            self.chromium.reload(tab).await;
+        }
+        self.shows(world, "reloaded tabs").await;
+        self.wait_for_state(tabs, OPEN).await;
+    }
+
+    /// No stream at all is open when the event comes; after a kill, not before the tabs have met the proxy's own answer.
+    async fn is_without_a_daemon(&mut self, world: &mut World, tabs: &[Tab; 2], signal: &str) {
+        world.daemon.signal(signal);
+        world.daemon.wait();
+        let away = format!("{signal}: daemon away");
+        self.notify(world, &away).await;
+        if signal == "KILL" {
+            self.chromium.wait_for_answer(&tabs[0]).await;
+        }
+        world.daemon = world.another_daemon("");
+        let back = format!("{signal}: daemon back");
+        self.shows(world, &back).await;
+        self.wait_for_state(tabs, OPEN).await;
+    }
+
+    /// Nothing of what comes afterwards is shown, and nothing that was shown comes again.
+    async fn signs_out(self, world: &World, tabs: &[Tab; 2]) {
+        world.icinga.sign_out(&self.session_id).await;
+        self.wait_for_state(tabs, CLOSED).await;
+        world.incident(self.contact, "signed out").await;
+        assert_eq!(self.chromium.popups().await, self.expected);
+        let on_desktop = self.chromium.on_desktop().await;
+        assert_eq!(on_desktop, self.expected.len() as u64);
     }
 }
 
 async fn each_popup_comes_once(world: &mut World, site: &Site, certificate: &Certificate) {
     let (mut desktop, first) = Desktop::of(world, site, certificate).await;
-    let shown = desktop.notify(world, "one tab").await;
-    desktop.has_shown(world, &shown).await;
-
-    // Two tabs have a stream, the others none.
-    let url = site.url();
-    let second = desktop.chromium.open(&url).await;
-    desktop.chromium.wait_for_state(&second, OPEN).await;
-    let third = desktop.chromium.open(&url).await;
-    desktop.chromium.wait_for_state(&third, CLOSED).await;
-    let shown = desktop.notify(world, "three tabs").await;
-    desktop.has_shown(world, &shown).await;
-
-    // The tab that is given the events leaves just before one, and another takes its place.
-    desktop.chromium.close(first, &third).await;
-    let shown = desktop.notify(world, "a closed tab").await;
-    desktop.has_shown(world, &shown).await;
-    desktop.chromium.wait_for_state(&third, OPEN).await;
-
-    // All tabs at once.
-    for tab in [&second, &third] {
-        desktop.chromium.reload(tab).await;
-    }
-    let shown = desktop.notify(world, "reloaded tabs").await;
-    desktop.has_shown(world, &shown).await;
-    for tab in [&second, &third] {
-        desktop.chromium.wait_for_state(tab, OPEN).await;
-    }
-
-    // No stream at all is open when the event comes; after a kill, not before the tabs have met the proxy's own answer.
+    desktop.shows(world, "one tab").await;
+    let tabs = desktop.changes_tabs(world, site, first).await;
+    desktop.reloads_all(world, &tabs).await;
     for signal in ["TERM", "KILL"] {
-        world.daemon.signal(signal);
-        world.daemon.wait();
-        desktop
-            .notify(world, &format!("{signal}: daemon away"))
-            .await;
-        if signal == "KILL" {
-            desktop.chromium.wait_for_answer(&second).await;
-        }
-        world.daemon = world.another_daemon("");
-        let shown = desktop
-            .notify(world, &format!("{signal}: daemon back"))
-            .await;
-        desktop.has_shown(world, &shown).await;
-        for tab in [&second, &third] {
-            desktop.chromium.wait_for_state(tab, OPEN).await;
-        }
+        desktop.is_without_a_daemon(world, &tabs, signal).await;
     }
-
-    // Nothing of what comes after a sign-out is shown, and nothing that was shown comes again.
-    world.icinga.sign_out(&desktop.session_id).await;
-    for tab in [&second, &third] {
-        desktop.chromium.wait_for_state(tab, CLOSED).await;
-    }
-    world.incident(desktop.contact, "signed out").await;
-    assert_eq!(desktop.chromium.popups().await, desktop.expected);
-    let on_desktop = desktop.chromium.on_desktop().await;
-    assert_eq!(on_desktop, desktop.expected.len() as u64);
+    desktop.signs_out(world, &tabs).await;
 }
 
 #[tokio::test]

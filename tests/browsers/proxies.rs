@@ -57,25 +57,6 @@ async fn behind_apache_trouble_loses_and_doubles_nothing() {
     trouble_loses_nothing(world, &apache.sites()).await;
 }
 
-/// Named so that it begins first: it takes longest, by its nature.
-#[tokio::test]
-async fn a_silence_of_two_minutes_ends_no_stream() {
-    let world = World::behind_proxies("silence").await;
-    let (nginx, apache) = (
-        Nginx::shipped(),
-        Apache::including("icinga-desktop-bridge.conf"),
-    );
-    let mut browsers = Vec::new();
-    for site in nginx.sites().iter().chain(&apache.sites()) {
-        browsers.push(world.browser(site).await);
-    }
-    tokio::time::sleep(Duration::from_secs(121)).await;
-    world.next_is_new(&mut browsers).await;
-    for browser in &browsers {
-        assert_eq!(browser.tab.ended, 0);
-    }
-}
-
 #[tokio::test]
 async fn a_browser_that_leaves_frees_its_place() {
     let world = World::behind_proxies("places").await;
