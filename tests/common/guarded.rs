@@ -4,9 +4,8 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use super::sse::PATIENCE;
+use super::wait::{PATIENCE, eventually_blocking};
 
 /// A running server in a directory of its own, ended when this is dropped or the process ends, however it ends.
 pub(crate) struct Guarded {
@@ -81,16 +80,12 @@ impl Guarded {
             lifeline,
             log: directory.join("log"),
         };
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(address).is_err() {
-            assert!(
-                Instant::now() < deadline,
-                "nobody accepts at {address}; {}:\n{}",
-                command[0],
-                server.log()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        eventually_blocking(PATIENCE, || {
+            TcpStream::connect(address).map_err(|error| {
+                let (program, log) = (command[0], server.log());
+                format!("{program} at {address}: {error}\n{log}")
+            })
+        });
         server
     }
 

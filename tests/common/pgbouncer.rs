@@ -3,10 +3,9 @@
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use super::postgres::{Database, free_port};
-use super::sse::PATIENCE;
+use super::wait::{PATIENCE, eventually_blocking};
 
 /// A running pooler. It ends when this is dropped or the process ends, however it ends.
 pub(crate) struct PgBouncer {
@@ -77,11 +76,9 @@ impl PgBouncer {
             lifeline,
             port,
         };
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "PgBouncer does not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        eventually_blocking(PATIENCE, || {
+            TcpStream::connect(("127.0.0.1", port)).map_err(|error| format!("PgBouncer: {error}"))
+        });
         bouncer
     }
 

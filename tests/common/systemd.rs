@@ -1,7 +1,7 @@
-//! A machine with a systemd of its own: everything that is installed here is there, but what it writes is forgotten, none of
-//! the services enabled here start, and its only network is a loopback of its own.
+//! A machine with a systemd of its own: Debian's packages that are installed here are there, but no account, no configuration
+//! and no Icinga of this host. What it writes is forgotten, and its only network is a loopback of its own.
 //!
-//! systemd-nspawn boots it on an overlay of this machine's root. It needs root, but no systemd here. As with the private
+//! systemd-nspawn boots it on an overlay of this host's root. It needs root, but no systemd here. As with the private
 //! PostgreSQL, a guardian shell takes it down when the test process ends, however that ends.
 
 use std::collections::BTreeSet;
@@ -11,8 +11,10 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::time::Duration;
+
+use super::wait::eventually_blocking;
 
 /// How long something that must happen may take; a watchdog and a boot on a busy machine are in it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,71 +28,11 @@ pub(crate) struct Machine {
     leader: String,
 }
 
-/// Boots in directory `$1`, prints the leader's process id, waits for the end of its input, and takes it all down.
-const GUARDIAN: &str = r#"
-set -u
-state=$1
-root=$state/root
-group=$(basename "$state")
-trap '' HUP INT TERM
+/// Boots it, waits, and takes it down.
+const GUARDIAN: &str = include_str!("systemd/guardian.sh");
 
-# Where nspawn may put its groups: with the old hierarchies beside the new one there are two such places.
-hierarchies=
-for hierarchy in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
-    [ -e "$hierarchy/cgroup.procs" ] && hierarchies="$hierarchies $hierarchy"
-done
-
-down() {
-    if [ -n "${nspawn-}" ]; then
-        # SIGRTMIN+4 asks for a power-off; 100 looks later it is no longer asked.
-        [ -z "${leader-}" ] || kill -38 "$leader" 2>/dev/null
-        looks=0
-        while kill -0 "$nspawn" 2>/dev/null && [ $looks -lt 100 ]; do sleep 0.1; looks=$((looks + 1)); done
-        [ -z "${leader-}" ] || kill -KILL "$leader" 2>/dev/null
-        kill -KILL "$nspawn" 2>/dev/null
-        wait "$nspawn" 2>/dev/null
-    fi
-    for mount in "$root" "$state/writes"; do
-        looks=0
-        while mountpoint -q "$mount" && ! umount "$mount" 2>/dev/null && [ $looks -lt 50 ]; do
-            sleep 0.1; looks=$((looks + 1))
-        done
-    done
-    for hierarchy in $hierarchies; do
-        [ ! -d "$hierarchy/$group" ] || find "$hierarchy/$group" -depth -type d -exec rmdir {} + 2>/dev/null
-    done
-    rm -rf --one-file-system "$state"
-}
-failed() { echo "$1" >&2; cat "$state/console" >&2 2>/dev/null; down; exit 1; }
-
-mkdir "$root" "$state/writes"
-mount -t tmpfs -o mode=755 tmpfs "$state/writes" || failed "cannot mount a tmpfs"
-mkdir "$state/writes/upper" "$state/writes/work"
-mount -t overlay -o "lowerdir=/,upperdir=$state/writes/upper,workdir=$state/writes/work" overlay "$root" ||
-    failed "cannot mount an overlay"
-# Only what a test starts is to run in it; images of containers forbid packages to start anything.
-rm -rf "$root"/etc/systemd/system/*.wants/* "$root"/etc/rc?.d/S* "$root"/var/log/journal "$root"/usr/sbin/policy-rc.d
-: >"$root/etc/machine-id"
-
-for hierarchy in $hierarchies; do mkdir -p "$hierarchy/$group"; done
-setsid sh -c 'for group in "$@"; do echo $$ >"$group/cgroup.procs"; done
-    exec systemd-nspawn --quiet --register=no --keep-unit --private-network --console=pipe -D "$0" --boot' \
-    "$root" $(for hierarchy in $hierarchies; do echo "$hierarchy/$group"; done) \
-    </dev/null >"$state/console" 2>&1 &
-nspawn=$!
-
-looks=0
-until leader=$(tr -d ' ' <"/proc/$nspawn/task/$nspawn/children" 2>/dev/null) && [ -n "$leader" ] &&
-    nsenter -t "$leader" -m -p -n -i -u -C systemctl is-system-running 2>/dev/null | grep -qE '^(running|degraded)$'; do
-    kill -0 "$nspawn" 2>/dev/null || failed "systemd-nspawn has ended"
-    looks=$((looks + 1))
-    [ $looks -lt 600 ] || failed "systemd does not boot"
-    sleep 0.1
-done
-echo "$leader"
-cat >/dev/null
-down
-"#;
+/// Removes what the host's administrator has made.
+const FRESH: &str = include_str!("systemd/fresh.sh");
 
 impl Machine {
     /// Boots a machine and waits until it has.
@@ -99,6 +41,20 @@ impl Machine {
     ///
     /// If that is not possible; the message says why.
     pub(crate) fn boot() -> Self {
+        Self::boot_with(Path::new(""))
+    }
+
+    /// As [`Machine::boot`], on a host where the files below `leftovers` are, too.
+    pub(crate) fn boot_on_host_with(leftovers: &Path) -> Self {
+        assert!(leftovers.is_dir(), "{}", leftovers.display());
+        Self::boot_with(leftovers)
+    }
+
+    fn boot_with(leftovers: &Path) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "a machine is booted by root only: run the tests of packages as root"
+        );
         // Removed by the guardian, once nothing is mounted in it any more.
         let directory = tempfile::Builder::new()
             .prefix("icinga-desktop-machine-")
@@ -108,6 +64,8 @@ impl Machine {
         let mut guardian = Command::new("sh")
             .args(["-c", GUARDIAN, "guardian"])
             .arg(&directory)
+            .arg(FRESH)
+            .arg(leftovers)
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -122,7 +80,7 @@ impl Machine {
             .expect("what the guardian says");
         assert!(
             !leader.is_empty(),
-            "no machine: these tests need root and systemd-nspawn (apt-get install systemd-container)"
+            "no machine, for the reason above; it needs systemd-nspawn (apt-get install systemd-container)"
         );
         Self {
             guardian,
@@ -170,18 +128,14 @@ impl Machine {
 
     /// Runs a script until what it prints fits.
     pub(crate) fn wait_until(&self, script: &str, fits: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        eventually_blocking(PATIENCE, || {
             let printed = self.run(script);
             if fits(&printed) {
-                return printed;
+                Ok(printed)
+            } else {
+                Err(format!("{script} prints {printed:?}"))
             }
-            assert!(
-                Instant::now() < deadline,
-                "{script} goes on printing {printed:?}"
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        })
     }
 
     /// A property of a unit.
@@ -227,9 +181,10 @@ impl Machine {
         assert!(status.expect("cp runs").success(), "{paths:?}");
     }
 
-    /// What was written to its disk since it was made: files, and directories that are not here. Relative to its root.
+    /// What was written to its disk since it was booted: files, and directories that were not there. Relative to its root.
     pub(crate) fn written(&self) -> BTreeSet<PathBuf> {
-        let upper = self.root.with_file_name("writes").join("upper");
+        let upper = self.root.with_file_name("layers").join("writes");
+        let fresh = self.root.with_file_name("fresh");
         let mut written = BTreeSet::new();
         let mut directories = vec![upper.clone()];
         while let Some(directory) = directories.pop() {
@@ -241,7 +196,7 @@ impl Machine {
                 if kind.is_dir() {
                     directories.push(path.clone());
                 }
-                let is_only_passed = kind.is_dir() && Path::new("/").join(&file).is_dir();
+                let is_only_passed = kind.is_dir() && fresh.join(&file).is_dir();
                 if !kind.is_char_device() && !is_only_passed {
                     written.insert(file);
                 }
@@ -288,35 +243,39 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// The next line, or `None` at the end.
-    pub(crate) fn next(&self) -> Option<String> {
-        match self.lines.recv_timeout(PATIENCE) {
-            Ok(line) => Some(line),
-            Err(mpsc::RecvTimeoutError::Disconnected) => None,
-            Err(mpsc::RecvTimeoutError::Timeout) => panic!("neither a line nor the end"),
-        }
-    }
-
     /// Skips lines until one begins so.
+    #[track_caller]
     pub(crate) fn wait_for(&self, start: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let line = self
-                .next()
-                .unwrap_or_else(|| panic!("the end, and no line that begins with {start:?}"));
-            if line.starts_with(start) {
-                return line;
+        eventually_blocking(PATIENCE, || {
+            loop {
+                match self.lines.try_recv() {
+                    Ok(line) if line.starts_with(start) => return Ok(line),
+                    Ok(_) => {}
+                    Err(TryRecvError::Empty) => {
+                        return Err(format!("no line begins with {start:?}"));
+                    }
+                    Err(TryRecvError::Disconnected) => {
+                        panic!("the end, and no line that begins with {start:?}")
+                    }
+                }
             }
-            assert!(
-                Instant::now() < deadline,
-                "lines, but none that begins with {start:?}"
-            );
-        }
+        })
     }
 
     /// All lines until the end.
+    #[track_caller]
     pub(crate) fn rest(&self) -> Vec<String> {
-        std::iter::from_fn(|| self.next()).collect()
+        let mut rest = Vec::new();
+        eventually_blocking(PATIENCE, || {
+            loop {
+                match self.lines.try_recv() {
+                    Ok(line) => rest.push(line),
+                    Err(TryRecvError::Empty) => return Err("a stream that goes on"),
+                    Err(TryRecvError::Disconnected) => return Ok(()),
+                }
+            }
+        });
+        rest
     }
 }
 

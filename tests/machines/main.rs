@@ -1,6 +1,14 @@
 //! The packages, and their life in a booted systemd.
 
+mod by_hand;
 #[path = "../common/mod.rs"]
 mod common;
-mod packages;
-mod systemd;
+mod contents;
+mod deb;
+mod leftovers;
+mod man_page;
+mod rpm;
+mod sandbox;
+mod service;
+mod shipped;
+mod steps;

@@ -1,0 +1,73 @@
+//! Installing by hand: the commands of the README, as somebody who reads it types them.
+
+use std::fs;
+
+use super::steps::*;
+use crate::common::packages::Packages;
+use crate::common::sse::AGENT;
+use crate::common::systemd::Machine;
+
+/// The commands of a section of the README, its indented lines.
+fn readme_commands(heading: &str) -> String {
+    let readme = fs::read_to_string("README.md").expect("the README");
+    let (_, section) = readme.split_once(heading).expect("the section");
+    let section = section.split("\n## ").next().expect("its text");
+    let commands = section.lines().filter_map(|line| line.strip_prefix("    "));
+    commands.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_readme_leads_from_nothing_to_an_event() {
+    let machine = Machine::boot();
+    // Its first command is what this runs first, too.
+    Packages::built();
+    start_database(&machine);
+    // Of Icinga Web.
+    machine.run("groupadd --system icingaweb2");
+    configure(&machine, "", "/run/postgresql");
+    machine.put_tree(
+        &["sql", "packaging", "target/release/icinga-desktop-bridge"],
+        "/srv/sources",
+    );
+
+    let commands = readme_commands("\n## Installing by hand\n");
+    let (build, commands) = commands.split_once('\n').expect("several commands");
+    assert_eq!(build, "cargo build --release --locked");
+    let said = machine.run(&format!(
+        "cd /srv/sources; export PGHOST=/run/postgresql PGUSER=postgres; umask 022\n{commands}"
+    ));
+    assert!(!said.contains("FAIL"), "{said}");
+    for link in [
+        "multi-user.target.wants/icinga-notifications-web.service",
+        "sockets.target.wants/icinga-notifications-web.socket",
+    ] {
+        machine.run(&format!("test -L /etc/systemd/system/{link}"));
+    }
+    an_event_arrives_through_nginx(&machine);
+}
+
+/// With the shipped file where the README puts it.
+fn an_event_arrives_through_nginx(machine: &Machine) {
+    machine.write(
+        "/srv/nginx.conf",
+        "error_log stderr;\npid /srv/nginx.pid;\nevents {}\nhttp {\naccess_log off;\nserver {\nlisten 127.0.0.1:80;\n\
+         include /usr/share/icinga-desktop-bridge/nginx/icinga-desktop-bridge.conf;\n}\n}\n",
+    );
+    machine.run(
+        "systemd-run --quiet --unit=nginx-of-test --property=Type=forking --property=PIDFile=/srv/nginx.pid \
+         /usr/sbin/nginx -c /srv/nginx.conf",
+    );
+    let through_proxy = "http://127.0.0.1/icingaweb2/notifications/v1/subscribe";
+    let mut curl = machine.command("curl");
+    curl.args(["-sN", "-A", AGENT, "-b"])
+        .args([&format!("Icingaweb2={SESSION_ID}"), through_proxy]);
+    let stream = machine.spawn(curl);
+    stream.wait_for("retry: 3000");
+    let sent = machine.run("icinga-desktop-bridge send-test anna");
+    assert!(
+        sent.contains("ok    1 stream got the test notification"),
+        "{sent}"
+    );
+    stream.wait_for("event: icinga2.notification");
+    stream.wait_for("data: {");
+}

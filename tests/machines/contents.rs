@@ -1,0 +1,114 @@
+//! What is in the packages. What they do is in `deb.rs` and `rpm.rs`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::{Command, Output};
+
+use crate::common::packages::Packages;
+
+/// Standard output of a command that must succeed and say nothing else.
+pub(super) fn output(command: &mut Command) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().expect("it starts");
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr),
+    );
+    assert!(
+        status.success() && stderr.is_empty(),
+        "{command:?}: {status}\n{stdout}\n{stderr}"
+    );
+    stdout.into_owned()
+}
+
+/// Files below a directory of the sources, as they are to be found below `installed`.
+fn shipped(directory: &str, installed: &str, files: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).expect(directory) {
+        let name = entry.expect("an entry").file_name();
+        files.insert(format!("{installed}/{}", name.display()));
+    }
+}
+
+fn expected(units: &str) -> BTreeSet<String> {
+    let share = "/usr/share/icinga-desktop-bridge";
+    let doc = "/usr/share/doc/icinga-desktop-bridge";
+    let mut files = BTreeSet::from([
+        "/usr/bin/icinga-desktop-bridge".to_owned(),
+        "/usr/share/man/man8/icinga-desktop-bridge.8.gz".to_owned(),
+        format!("{doc}/README.md"),
+        format!("{doc}/changelog.gz"),
+        format!("{doc}/examples/config.ini"),
+    ]);
+    shipped("sql", &format!("{share}/sql"), &mut files);
+    shipped("packaging/nginx", &format!("{share}/nginx"), &mut files);
+    shipped("packaging/apache", &format!("{share}/apache"), &mut files);
+    shipped("packaging/icinga", &format!("{share}/icinga"), &mut files);
+    shipped("doc", &format!("{doc}/doc"), &mut files);
+    shipped("packaging/systemd", units, &mut files);
+    files
+}
+
+#[test]
+fn the_deb_holds_everything_and_lintian_finds_no_errors() {
+    let deb = &Packages::built().deb;
+    let listing = output(Command::new("dpkg-deb").arg("--contents").arg(deb));
+    let files: BTreeSet<String> = listing
+        .lines()
+        .filter(|line| !line.starts_with('d'))
+        .filter_map(|line| line.split_whitespace().last())
+        .map(|path| path.trim_start_matches('.').to_owned())
+        .collect();
+    let mut expected = expected("/usr/lib/systemd/system");
+    for name in ["copyright", "changelog.Debian.gz"] {
+        expected.insert(format!("/usr/share/doc/icinga-desktop-bridge/{name}"));
+    }
+    assert_eq!(files, expected);
+    let depends = output(
+        Command::new("dpkg-deb")
+            .arg("--field")
+            .arg(deb)
+            .arg("Depends"),
+    );
+    assert!(depends.contains("libssl3"), "{depends}");
+    // It leaves something there.
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let lintian = Command::new("lintian")
+        .env("TMPDIR", temporary.path())
+        .args(["--no-cfg", "--fail-on", "error"])
+        .arg(deb)
+        .output()
+        .expect("lintian runs (apt-get install lintian)");
+    assert!(
+        lintian.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&lintian.stdout),
+        String::from_utf8_lossy(&lintian.stderr)
+    );
+}
+
+#[test]
+fn the_rpm_holds_everything() {
+    let rpm = &Packages::built().rpm;
+    let query = |arguments: &[&str]| {
+        output(
+            Command::new("rpm")
+                // Without a database of its own, which it would complain about.
+                .args(["--dbpath", "/nonexistent", "--query", "--package"])
+                .args(arguments)
+                .arg(rpm),
+        )
+    };
+    let files: BTreeSet<String> = query(&["--list"]).lines().map(str::to_owned).collect();
+    let mut expected = expected("/etc/systemd/system");
+    for name in ["LICENSE", "LICENSE-APACHE", "LICENSE-MIT"] {
+        expected.insert(format!("/usr/share/licenses/icinga-desktop-bridge/{name}"));
+    }
+    assert_eq!(files, expected);
+    let requires = query(&["--requires"]);
+    for needed in ["libssl.so", "systemd >= 247"] {
+        assert!(requires.contains(needed), "{requires}");
+    }
+}

@@ -1,0 +1,175 @@
+//! The life of the .deb: it comes beside the web module's package, is upgraded, removed and purged.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use super::steps::*;
+use crate::common::packages::Packages;
+use crate::common::systemd::Machine;
+
+/// A package like the web module's: it has a unit of our name, for a daemon that holds our port.
+fn web_module(directory: &Path, version: &str) -> PathBuf {
+    let tree = directory.join(version);
+    // Where Debian 12's own packages have them.
+    let units = tree.join("lib/systemd/system");
+    fs::create_dir_all(&units).expect("directories");
+    fs::write(
+        units.join(SERVICE),
+        "[Service]\nExecStart=/usr/bin/perl -MIO::Socket::INET -e \
+         'IO::Socket::INET->new(LocalPort => 9001, Listen => 1, ReuseAddr => 1) or die; sleep'\n\
+         [Install]\nWantedBy=multi-user.target\n",
+    )
+    .expect("a unit");
+    repack(
+        &tree,
+        &format!(
+            "Package: icinga-notifications-web\nVersion: {version}\nArchitecture: all\n\
+             Maintainer: nobody <nobody@example.org>\nDescription: as the web module's\n"
+        ),
+        directory.join(format!("web_{version}.deb")),
+    )
+}
+
+/// Packs a directory.
+fn repack(tree: &Path, control: &str, deb: PathBuf) -> PathBuf {
+    fs::create_dir_all(tree.join("DEBIAN")).expect("a directory");
+    fs::write(tree.join("DEBIAN/control"), control).expect("control");
+    let output = Command::new("dpkg-deb")
+        .args(["--root-owner-group", "-Znone", "--build"])
+        .arg(tree)
+        .arg(&deb)
+        .output()
+        .expect("dpkg-deb runs");
+    assert!(output.status.success(), "{output:?}");
+    deb
+}
+
+/// The package with a higher version.
+fn next_version(directory: &Path, deb: &Path) -> PathBuf {
+    let tree = directory.join("next");
+    let status = Command::new("dpkg-deb")
+        .arg("-R")
+        .arg(deb)
+        .arg(&tree)
+        .status();
+    assert!(status.expect("dpkg-deb runs").success());
+    let control = fs::read_to_string(tree.join("DEBIAN/control")).expect("control");
+    let (before, after) = control.split_once("\nVersion: ").expect("a version");
+    let (_, rest) = after.split_once('\n').expect("more fields");
+    let control = format!("{before}\nVersion: 99.0-1\n{rest}");
+    repack(&tree, &control, directory.join("next.deb"))
+}
+
+#[test]
+fn the_package_comes_is_upgraded_and_goes() {
+    let machine = Arc::new(Machine::boot());
+    start_database(&machine);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let packaged = &Packages::built().deb;
+    let deb = machine.put(packaged);
+    let next = machine.put(&next_version(directory.path(), packaged));
+    let [web, newer_web] =
+        ["1.0", "1.1"].map(|version| machine.put(&web_module(directory.path(), version)));
+
+    start_web_modules_daemon(&machine, &web);
+    let before = written(&machine);
+    an_installation_disturbs_nothing_that_runs(&machine, &deb);
+    an_upgrade_of_the_web_module_leaves_our_unit(&machine, &newer_web);
+    the_service_takes_over(&machine);
+    an_upgrade_refuses_nobody(&machine, &next);
+    what_was_stopped_stays_stopped(&machine, &next);
+    a_removal_gives_the_other_unit_back(&machine);
+    a_purge_leaves_nothing(&machine, &before);
+}
+
+fn start_web_modules_daemon(machine: &Machine, web: &str) {
+    install(machine, web);
+    machine.run(&format!(
+        "systemctl daemon-reload; systemctl enable --quiet --now {SERVICE}"
+    ));
+    // Created by the package otherwise, and left, as Debian's packages leave groups.
+    machine.run("groupadd --system icingaweb2");
+    configure(machine, "", "/run/postgresql");
+}
+
+/// It is enabled, but the other daemon goes on running, because ours could not serve anybody yet.
+fn an_installation_disturbs_nothing_that_runs(machine: &Machine, deb: &str) {
+    let php = main_pid(machine);
+    let said = install(machine, deb);
+    assert!(said.contains("sql/install.sql"), "{said}");
+    assert_eq!(main_pid(machine), php);
+    assert_eq!(
+        machine.run(&format!("systemctl is-enabled {SERVICE} {SOCKET}")),
+        "enabled\nenabled"
+    );
+    assert_eq!(
+        machine.show(SERVICE, "Description"),
+        "Icinga Notifications desktop bridge (PostgreSQL NOTIFY to Server-Sent Events)"
+    );
+}
+
+fn an_upgrade_of_the_web_module_leaves_our_unit(machine: &Machine, newer_web: &str) {
+    install(machine, newer_web);
+    machine.run(&format!(
+        "grep -q icinga-desktop-bridge /usr/lib/systemd/system/{SERVICE}"
+    ));
+}
+
+/// The administrator does what the installation said.
+fn the_service_takes_over(machine: &Machine) {
+    install_triggers(machine);
+    machine.run(&format!(
+        "systemctl stop {SERVICE}; systemctl start {SOCKET} {SERVICE}"
+    ));
+    drop(stream(machine));
+}
+
+/// Another process, the same socket, and open streams end with a time to come back.
+fn an_upgrade_refuses_nobody(machine: &Arc<Machine>, next: &str) {
+    let running = Running::now(machine);
+    let visitors = Visitors::of(machine);
+    let open = stream(machine);
+    install(machine, next);
+    visitors.were_served();
+    let farewell = open.rest();
+    assert!(
+        farewell.iter().any(|line| line.starts_with("retry:")),
+        "{farewell:?}"
+    );
+    running.was_upgraded(machine);
+}
+
+fn what_was_stopped_stays_stopped(machine: &Machine, next: &str) {
+    machine.run(&format!("systemctl stop {SOCKET} {SERVICE}"));
+    install(machine, next);
+    assert_eq!(machine.show(SERVICE, "ActiveState"), "inactive");
+    machine.run(&format!("systemctl start {SOCKET} {SERVICE}"));
+}
+
+fn a_removal_gives_the_other_unit_back(machine: &Machine) {
+    machine.run("dpkg --remove icinga-desktop-bridge 2>&1");
+    assert!(
+        request(machine).contains("curl: 7"),
+        "the port is still open"
+    );
+    assert_eq!(machine.show(SERVICE, "ActiveState"), "inactive");
+    machine.run(&format!(
+        "grep -q perl /lib/systemd/system/{SERVICE}; systemctl restart {SERVICE}"
+    ));
+}
+
+/// As if it had never been there, but for the group.
+fn a_purge_leaves_nothing(machine: &Machine, before: &BTreeSet<PathBuf>) {
+    machine.run("dpkg --purge icinga-desktop-bridge 2>&1");
+    let after = written(machine);
+    assert_eq!(
+        after.difference(before).collect::<Vec<_>>(),
+        Vec::<&PathBuf>::new()
+    );
+    machine.run("! ls -d /run/icinga-notifications-web /run/systemd/system/icinga-* 2>/dev/null");
+    assert_eq!(machine.run("dpkg-divert --list '*icinga*'"), "");
+    machine.run("getent group icingaweb2");
+}
