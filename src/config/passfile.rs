@@ -1,6 +1,7 @@
 //! libpq's password file, `~/.pgpass`: the last place a database password is looked for.
 //!
-//! Format and rules: PostgreSQL documentation, "The Password File".
+//! Format and rules: PostgreSQL documentation, "The Password File". By hand: tokio-postgres does not read it, and no crate
+//! that does is kept.
 
 use std::fs;
 use std::io::ErrorKind;

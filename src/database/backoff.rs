@@ -1,4 +1,4 @@
-//! How long to wait before trying again.
+//! How long to wait before trying again. By hand: the crates for it run the retries, too, and ours wait for more than one thing.
 
 use std::time::Duration;
 

@@ -7,5 +7,6 @@ mod house;
 mod ini;
 mod notification;
 mod position;
+mod rust_version;
 mod settling;
 mod values;
