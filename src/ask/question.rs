@@ -7,7 +7,6 @@ use crate::model::ids::ContactId;
 pub(crate) enum Question {
     /// Show the contact's browsers a test notification: who gets it?
     Test {
-        /// The contact.
         contact_id: ContactId,
     },
     /// Which browsers are with you?

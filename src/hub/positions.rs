@@ -34,9 +34,7 @@ const CHUNK: usize = 1000;
 /// What a browser was told, seen for a while without its lock.
 #[derive(Debug)]
 pub(crate) struct Told {
-    /// The contact.
     pub(crate) contact_id: ContactId,
-    /// The browser.
     pub(crate) key: BrowserKey,
     /// As [`Remembered::position`].
     pub(crate) position: Position,

@@ -71,7 +71,6 @@ pub(crate) enum Command {
 /// A connection on its way to its browser's task.
 #[derive(Debug)]
 pub(crate) struct Handed {
-    /// The connection.
     pub(crate) socket: Socket,
     /// The head of the answer and the first bytes of its body, still to be written.
     pub(crate) head: bytes::Bytes,
@@ -88,9 +87,7 @@ pub(crate) struct Mailbox {
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     /// What the browser was told.
     pub(crate) memory: Memory,
-    /// The contact.
     pub(crate) contact_id: ContactId,
-    /// The browser.
     pub(crate) key: BrowserKey,
 }
 

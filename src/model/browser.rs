@@ -25,7 +25,6 @@ impl BrowserKey {
         i64::from_be_bytes(*first)
     }
 
-    /// The digest.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }

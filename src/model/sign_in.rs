@@ -7,9 +7,7 @@ use super::position::Position;
 /// A browser that may have a contact's events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SignIn {
-    /// The contact.
     pub(crate) contact_id: ContactId,
-    /// The browser.
     pub(crate) browser: BrowserKey,
     /// Its user agent.
     pub(crate) agent: AgentKey,

@@ -13,7 +13,6 @@ pub(crate) struct NotifiedRow {
     pub(crate) history_id: HistoryId,
     /// Whom the row notifies.
     pub(crate) contact_id: ContactId,
-    /// The incident.
     pub(crate) incident_id: IncidentId,
     /// Milliseconds since the epoch.
     pub(crate) time_ms: i64,
@@ -28,9 +27,7 @@ pub(crate) struct NotifiedRow {
 /// A contact that is to be told of an incident although no history row says so.
 #[derive(Debug)]
 pub(crate) struct Recipient {
-    /// The incident.
     pub(crate) incident_id: IncidentId,
-    /// The contact.
     pub(crate) contact_id: ContactId,
     /// The object's name, cut to what an event can hold.
     pub(crate) title: String,

@@ -14,7 +14,6 @@ const UNSETTLED_IDS: i64 = 1000;
 /// By what a history row is known again although its id may have been given to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RowIdentity {
-    /// The row.
     pub(crate) history_id: HistoryId,
     /// Its incident.
     pub(crate) incident_id: IncidentId,

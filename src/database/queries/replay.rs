@@ -11,7 +11,6 @@ use crate::model::position::Position;
 pub(crate) struct Missed {
     /// All rows that notified the contact about it, the newest first.
     pub(crate) history_ids: Vec<HistoryId>,
-    /// The incident.
     pub(crate) incident_id: IncidentId,
     /// The newest row's time, in milliseconds since the epoch.
     pub(crate) time_ms: i64,
