@@ -102,16 +102,8 @@ async fn collect(
 
 #[cfg(test)]
 mod tests {
+    use super::super::question::tests::answer;
     use super::*;
-
-    fn answer(bridge: i64, sample: &[i64]) -> Answer {
-        Answer {
-            bridge,
-            browsers: 3,
-            delivered: 2,
-            sample: sample.to_vec(),
-        }
-    }
 
     #[test]
     fn a_browser_with_several_bridges_is_counted_once() {

@@ -6,9 +6,7 @@ use crate::model::ids::ContactId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Question {
     /// Show the contact's browsers a test notification: who gets it?
-    Test {
-        contact_id: ContactId,
-    },
+    Test { contact_id: ContactId },
     /// Which browsers are with you?
     RollCall,
 }
@@ -82,10 +80,10 @@ pub(super) fn decode(values: &[i64]) -> Option<(Question, Vec<Answer>)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn answer(bridge: i64, sample: &[i64]) -> Answer {
+    pub(in crate::ask) fn answer(bridge: i64, sample: &[i64]) -> Answer {
         Answer {
             bridge,
             browsers: 3,

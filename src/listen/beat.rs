@@ -34,25 +34,15 @@ impl Expected {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ids::HistoryId;
-
-    fn tide(newest_id: i64, oldest_running: u64, first_future: u64) -> Tide {
-        Tide {
-            newest_id: HistoryId(newest_id),
-            oldest_running,
-            first_future,
-            timeline: None,
-        }
-    }
 
     #[test]
     fn a_beat_counts_once_and_no_other_does() {
         let (ours, theirs) = (Expected::default(), Expected::default());
-        let earlier = ours.expect(1, tide(1, 1, 1));
-        let token = ours.expect(2, tide(2, 2, 2));
+        let earlier = ours.expect(1, Tide::of(1, 1, 1));
+        let token = ours.expect(2, Tide::of(2, 2, 2));
         assert_eq!(ours.take(&earlier), None);
-        assert_eq!(ours.take(&theirs.expect(2, tide(9, 9, 9))), None);
-        assert_eq!(ours.take(&token), Some((2, tide(2, 2, 2))));
+        assert_eq!(ours.take(&theirs.expect(2, Tide::of(9, 9, 9))), None);
+        assert_eq!(ours.take(&token), Some((2, Tide::of(2, 2, 2))));
         assert_eq!(ours.take(&token), None);
     }
 }

@@ -26,3 +26,16 @@ pub struct Tide {
     /// Whose ids these are; `None` on a standby.
     pub timeline: Option<Timeline>,
 }
+
+#[cfg(test)]
+impl Tide {
+    /// A tide of no known timeline.
+    pub(crate) fn of(newest_id: i64, oldest_running: u64, first_future: u64) -> Self {
+        Self {
+            newest_id: HistoryId(newest_id),
+            oldest_running,
+            first_future,
+            timeline: None,
+        }
+    }
+}

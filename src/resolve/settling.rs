@@ -42,19 +42,10 @@ impl Settling {
 mod tests {
     use super::*;
 
-    fn tide(newest_id: i64, oldest_running: u64, first_future: u64) -> Tide {
-        Tide {
-            newest_id: HistoryId(newest_id),
-            oldest_running,
-            first_future,
-            timeline: None,
-        }
-    }
-
     #[test]
     fn an_id_is_settled_once_all_transactions_of_its_time_have_ended() {
         let mut settling = Settling::default();
-        let mut settled = |newest, oldest, first| settling.beat(&tide(newest, oldest, first));
+        let mut settled = |newest, oldest, first| settling.beat(&Tide::of(newest, oldest, first));
         assert_eq!(settled(100, 5, 10), None);
         // What was the newest one beat ago waits for all transactions of now.
         assert_eq!(settled(120, 7, 15), None);
@@ -69,11 +60,11 @@ mod tests {
     fn nothing_of_another_timeline_settles_an_id() {
         let mut settling = Settling::default();
         for _ in 0..2 {
-            assert_eq!(settling.beat(&tide(100, 9, 9)), None);
+            assert_eq!(settling.beat(&Tide::of(100, 9, 9)), None);
         }
         let after_failover = Tide {
             timeline: Some("2".into()),
-            ..tide(50, 9, 9)
+            ..Tide::of(50, 9, 9)
         };
         assert_eq!(settling.beat(&after_failover), None);
         assert_eq!(settling.beat(&after_failover), None);
