@@ -118,8 +118,8 @@ done
 
 # Tests wait for databases and streams most of the time, so there are more of them at once than processors. Each worker takes
 # one major after the other.
-export RUST_TEST_THREADS=6
-workers=3
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-6}"
+workers=2
 running=
 trap 'kill $running 2>/dev/null; exit 130' HUP INT TERM
 for worker in $(seq $workers); do

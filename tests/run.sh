@@ -50,6 +50,11 @@ fi
 have cargo || { echo "Missing Rust 1.91 or newer: see https://rustup.rs" >&2; exit 1; }
 cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
 
+# Everything is built once here, so what incremental builds store is of no use.
+export CARGO_INCREMENTAL=0
+# Tests wait for databases, streams and timers most of the time, so there are more of them at once than processors.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-6}"
+
 step() { printf '\n== %s\n' "$*"; }
 step formatting
 cargo fmt --check

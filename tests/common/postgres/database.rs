@@ -1,6 +1,5 @@
 //! A database of one test, and how to reach it.
 
-use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use super::endpoint::Endpoint;
+use super::programs::psql;
 use super::psql::Psql;
 use super::session::{SENTINEL, Session};
 use super::{SUPERUSER, without_pg_environment};
@@ -132,12 +132,7 @@ impl Database {
 
     /// Prepares a run of the real psql, as the superuser unless told otherwise.
     pub(crate) fn psql(&self) -> Psql {
-        let beside_server = self.endpoint.programs.join("psql");
-        let mut command = Command::new(if beside_server.exists() {
-            beside_server.as_os_str()
-        } else {
-            OsStr::new("psql")
-        });
+        let mut command = Command::new(psql(&self.endpoint.programs));
         without_pg_environment(&mut command);
         command
             .current_dir(env!("CARGO_MANIFEST_DIR"))

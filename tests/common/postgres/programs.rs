@@ -1,7 +1,7 @@
 //! Where the server's programs are.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The directory with initdb and pg_ctl: the one that the environment variable `PG_BINDIR` names, as
@@ -27,6 +27,16 @@ pub(super) fn server_programs() -> PathBuf {
             "PostgreSQL's server programs (initdb, pg_ctl) were not found: install the server (Debian: postgresql, \
              Fedora: postgresql-server and postgresql-contrib for citext), or name their directory in PG_BINDIR",
         )
+}
+
+/// The psql beside the server's programs; else Debian's newest; else what is in PATH. There, Debian has a Perl script that
+/// looks for the newest, which takes longer than what most tests have it do.
+pub(super) fn psql(beside: &Path) -> PathBuf {
+    let newest = newest_debian_bindir().unwrap_or_default();
+    [beside.join("psql"), newest.join("psql")]
+        .into_iter()
+        .find(|psql| psql.is_absolute() && psql.exists())
+        .unwrap_or_else(|| PathBuf::from("psql"))
 }
 
 fn pg_config_bindir() -> io::Result<PathBuf> {
