@@ -36,9 +36,9 @@ const CHUNK: usize = 1000;
 pub(crate) struct Told {
     pub(crate) contact_id: ContactId,
     pub(crate) key: BrowserKey,
-    /// As [`Remembered::position`].
+    /// As [`Remembered::position`](super::memory::Remembered::position).
     pub(crate) position: Position,
-    /// As [`Remembered::recent`].
+    /// As [`Remembered::recent`](super::memory::Remembered::recent).
     pub(crate) recent: VecDeque<(HistoryId, IncidentId)>,
 }
 

@@ -90,7 +90,6 @@ impl Event {
             },
         };
         // expect: serialising strings and integers into memory has no way to fail.
-        #[allow(clippy::expect_used)]
         let json = serde_json::to_string(&data).expect("strings and integers serialise");
         let id = content
             .history_ids

@@ -24,7 +24,7 @@ pub const ASK_CHANNEL: &str = "icinga_desktop_ask";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
-#[allow(missing_docs)] // the words are Icinga's
+#[allow(missing_docs, reason = "the words are Icinga's")]
 pub enum Severity {
     Ok,
     Debug,
