@@ -1,6 +1,7 @@
 //! What each contact was notified about, as the database has it, against what its browsers received.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::browser::Browser;
@@ -35,7 +36,7 @@ pub(super) async fn truth(stage: &Stage) -> Truth {
 pub(super) fn judge(
     browser: &Browser,
     expected: &HashMap<String, (i64, i64)>,
-    kills: &[Instant],
+    stage: &Stage,
     forgiven: Duration,
 ) -> Vec<String> {
     let received = browser.received.lock().expect("not poisoned");
@@ -59,9 +60,9 @@ pub(super) fn judge(
         let newest = newest.entry(*incident).or_default();
         *newest = (*newest).max(*id);
         if let Some(first) = seen.insert(text, *at) {
-            let just_before_a_kill = kills
-                .iter()
-                .any(|kill| first <= *kill && kill.duration_since(first) <= forgiven);
+            let just_before_a_kill = stage.kills.iter().any(|kill| {
+                first <= *kill && unhindered(first..*kill, &stage.hindered) <= forgiven
+            });
             if !just_before_a_kill {
                 problem(
                     "twice",
@@ -82,4 +83,29 @@ pub(super) fn judge(
         }
     }
     problems
+}
+
+/// How much of a time was outside of all `hindered`, which do not overlap.
+fn unhindered(time: Range<Instant>, hindered: &[Range<Instant>]) -> Duration {
+    let within = hindered.iter().map(|hindered| {
+        let (begin, end) = (hindered.start.max(time.start), hindered.end.min(time.end));
+        end.saturating_duration_since(begin)
+    });
+    time.end - time.start - within.sum::<Duration>()
+}
+
+#[test]
+fn only_time_outside_of_hindrances_counts() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let hindered = [at(2)..at(4), at(6)..at(9)];
+    for (time, seconds) in [
+        (at(0)..at(1), 1),
+        (at(0)..at(3), 2),
+        (at(3)..at(8), 2),
+        (at(2)..at(4), 0),
+        (at(1)..at(10), 4),
+    ] {
+        assert_eq!(unhindered(time, &hindered), Duration::from_secs(seconds));
+    }
 }

@@ -31,7 +31,7 @@ use self::writer::{WRITERS, Writer};
 use crate::common::wait::{PATIENCE, eventually_within};
 
 /// What was received within this time before a kill may come again: a third of a second until it counts as delivered, a
-/// second until its position is stored.
+/// second until its position is stored. Time does not count in which the position could not be stored.
 const FORGIVEN: Duration = Duration::from_secs(2);
 /// How often on that way the daemon or the database waits to be woken: for the comment behind an event, for the end of
 /// the probe, for the next round of storing, and for the statement there and back.
@@ -127,7 +127,7 @@ async fn problems(stage: &Stage, forgiven: Duration) -> Vec<String> {
     for browser in &stage.browsers {
         received += browser.received.lock().expect("not poisoned").events.len();
         let expected = &truth[&browser.contact];
-        problems.extend(judge(browser, expected, &stage.kills, forgiven));
+        problems.extend(judge(browser, expected, stage, forgiven));
     }
     println!(
         "{} browsers, {events} events, {received} received, {} kills",

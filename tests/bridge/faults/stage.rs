@@ -1,5 +1,6 @@
 //! The database, the daemon and the browsers, and the faults that befall them.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,22 @@ const FAULTS: [Fault; 10] = [
     Fault::Reloads,
 ];
 
+impl Fault {
+    /// Whether the daemon runs on, but cannot store what it has delivered until the fault is over.
+    fn hinders(self) -> bool {
+        match self {
+            Self::Pause
+            | Self::TerminateAll
+            | Self::TerminateListener
+            | Self::TerminateQueries
+            | Self::DatabaseRestart
+            | Self::DatabaseCrash
+            | Self::LockedSessions => true,
+            Self::Restart | Self::Kill | Self::Reloads => false,
+        }
+    }
+}
+
 pub(super) struct Stage {
     cluster: Cluster,
     pub(super) database: Arc<Database>,
@@ -56,6 +73,8 @@ pub(super) struct Stage {
     pub(super) incidents: Vec<i64>,
     pub(super) browsers: Vec<Browser>,
     pub(super) kills: Vec<Instant>,
+    /// When the daemon could not store what it had delivered: it or its database was stopped, cut off, or locked.
+    pub(super) hindered: Vec<Range<Instant>>,
     rng: StdRng,
 }
 
@@ -93,6 +112,7 @@ impl Stage {
             incidents,
             browsers,
             kills: Vec::new(),
+            hindered: Vec::new(),
             rng: StdRng::seed_from_u64(seed),
         };
         stage.start_daemon();
@@ -125,14 +145,18 @@ impl Stage {
             self.pause(300..2500).await;
             let fault = FAULTS[self.rng.random_range(0..FAULTS.len())];
             injected.push(fault);
+            let begin = Instant::now();
             self.inject(fault).await;
             self.recovered().await;
+            if fault.hinders() {
+                self.hindered.push(begin..Instant::now());
+            }
             self.queue_is_read().await;
         }
         injected
     }
 
-    async fn pause(&mut self, milliseconds: std::ops::Range<u64>) {
+    async fn pause(&mut self, milliseconds: Range<u64>) {
         tokio::time::sleep(Duration::from_millis(self.rng.random_range(milliseconds))).await;
     }
 
