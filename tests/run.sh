@@ -65,6 +65,26 @@ cargo deny --log-level error check licenses bans sources
 step documentation
 RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items --quiet
 step tests
-cargo test --locked
+cargo test --locked --no-run
+others=
+for main in tests/*/main.rs; do
+  name=$(basename "$(dirname "$main")")
+  case $name in browsers | machines) ;; *) others="$others --test $name" ;; esac
+done
+# shellcheck disable=SC2086 # Words.
+cargo test --locked --lib --bins --examples $others
+cargo test --locked --doc
+step browsers, and machines beside them
+# They leave the processors alone most of the time, among others through a silence of two minutes: meanwhile packages are built.
+log=$(mktemp)
+cargo test --locked --test browsers >"$log" 2>&1 &
+browsers=$!
+trap 'kill $browsers 2>/dev/null; rm -f "$log"' EXIT
+trap 'exit 130' HUP INT TERM
+failed=0
+cargo test --locked --test machines || failed=1
+wait $browsers || failed=1
+cat "$log"
+[ $failed -eq 0 ]
 step PostgreSQL majors
 sh tests/postgres-majors.sh
