@@ -84,6 +84,7 @@ trap 'exit 130' HUP INT TERM
 failed=0
 cargo test --locked --test machines || failed=1
 wait $browsers || failed=1
+browsers=
 cat "$log"
 [ $failed -eq 0 ]
 step PostgreSQL majors
