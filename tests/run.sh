@@ -79,7 +79,7 @@ step browsers, and machines beside them
 log=$(mktemp)
 cargo test --locked --test browsers >"$log" 2>&1 &
 browsers=$!
-trap 'kill $browsers 2>/dev/null; rm -f "$log"' EXIT
+trap 'rm -f "$log"; [ -z "$browsers" ] || kill $browsers || :' EXIT
 trap 'exit 130' HUP INT TERM
 failed=0
 cargo test --locked --test machines || failed=1
