@@ -10,7 +10,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::common::postgres::{Database, Session};
-use crate::common::sse::{AGENT, PATIENCE, request};
+use crate::common::sse::{AGENT, request};
+use crate::common::wait::PATIENCE;
 
 /// Streams that are being opened at a time.
 const AT_A_TIME: usize = 100;

@@ -3,7 +3,8 @@
 use crate::common::admin::{metrics, monitored, wait_for_metrics, wait_for_readiness};
 use crate::common::icinga::Event;
 use crate::common::postgres::Cluster;
-use crate::common::sse::{AGENT, Answer, OTHER_AGENT, PATIENCE};
+use crate::common::sse::{AGENT, Answer, OTHER_AGENT};
+use crate::common::wait::PATIENCE;
 
 #[tokio::test]
 async fn a_new_daemon_states_its_version_and_has_counted_nothing() {

@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-pub(crate) use super::wait::PATIENCE;
+use super::wait::PATIENCE;
 
 /// How long an event may take that somebody has to come back for, perhaps more than once. Comments that keep coming are no
 /// reason to wait longer.
