@@ -1,16 +1,15 @@
 //! A server that is gone with the test process, even if that is killed, and its directory with it.
 
 use std::net::TcpStream;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Command;
 
+use super::guardian::Guardian;
 use super::wait::{PATIENCE, eventually_blocking};
 
 /// A running server in a directory of its own, ended when this is dropped or the process ends, however it ends.
 pub(crate) struct Guarded {
-    shell: Child,
-    lifeline: Option<ChildStdin>,
+    _guardian: Guardian,
     log: PathBuf,
 }
 
@@ -60,24 +59,16 @@ impl Guarded {
 
     /// Starts the server without a look at its configuration.
     pub(crate) fn run(directory: &Path, command: &[&str], address: &str) -> Self {
-        let mut shell = Command::new("sh")
-            .args(["-c", GUARDIAN, "guardian"])
-            .arg(directory)
-            .args(command)
-            .current_dir("/")
-            // What it leaves in there goes with the directory.
-            .env("HOME", directory)
-            .env("TMPDIR", directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .expect("sh runs");
-        let lifeline = shell.stdin.take();
+        let guardian = Guardian::start(GUARDIAN, |shell| {
+            shell
+                .arg(directory)
+                .args(command)
+                // What it leaves in there goes with the directory.
+                .env("HOME", directory)
+                .env("TMPDIR", directory);
+        });
         let server = Self {
-            shell,
-            lifeline,
+            _guardian: guardian,
             log: directory.join("log"),
         };
         eventually_blocking(PATIENCE, || {
@@ -99,8 +90,5 @@ impl Drop for Guarded {
         if std::thread::panicking() {
             eprintln!("--- the server's log ---\n{}\n---", self.log());
         }
-        drop(self.lifeline.take());
-        // Nothing to be done about a failure here, and the test has its result.
-        let _ = self.shell.wait();
     }
 }

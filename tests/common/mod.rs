@@ -11,6 +11,7 @@ pub(crate) mod command;
 pub(crate) mod daemon;
 pub(crate) mod eventsource;
 pub(crate) mod guarded;
+pub(crate) mod guardian;
 pub(crate) mod icinga;
 pub(crate) mod network;
 pub(crate) mod nginx;

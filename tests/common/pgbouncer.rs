@@ -1,16 +1,14 @@
 //! A private PgBouncer in front of a test's database, gone with the test process as the server is.
 
 use std::net::TcpStream;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ChildStdin, Command, Stdio};
 
+use super::guardian::Guardian;
 use super::postgres::{Database, free_port};
 use super::wait::{PATIENCE, eventually_blocking};
 
 /// A running pooler. It ends when this is dropped or the process ends, however it ends.
 pub(crate) struct PgBouncer {
-    shell: Child,
-    lifeline: Option<ChildStdin>,
+    _guardian: Guardian,
     port: u16,
 }
 
@@ -57,23 +55,15 @@ impl PgBouncer {
         );
         std::fs::write(&settings, text).expect("the configuration is written");
         let pooler = database.server_command(program);
-        let mut shell = Command::new("sh")
-            .args(["-c", GUARDIAN, "guardian"])
-            .arg(pooler.get_program())
-            .args(pooler.get_args())
-            .arg("--quiet")
-            .arg(&settings)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .expect("sh runs");
-        let lifeline = shell.stdin.take();
+        let guardian = Guardian::start(GUARDIAN, |shell| {
+            shell
+                .arg(pooler.get_program())
+                .args(pooler.get_args())
+                .arg("--quiet")
+                .arg(&settings);
+        });
         let bouncer = Self {
-            shell,
-            lifeline,
+            _guardian: guardian,
             port,
         };
         eventually_blocking(PATIENCE, || {
@@ -89,13 +79,5 @@ impl PgBouncer {
             self.port,
             database.name()
         )
-    }
-}
-
-impl Drop for PgBouncer {
-    fn drop(&mut self) {
-        drop(self.lifeline.take());
-        // Nothing to be done about a failure here, and the test has its result.
-        let _ = self.shell.wait();
     }
 }

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::Duration;
 
+use super::guardian::Guardian;
 use super::wait::eventually_blocking;
 
 /// How long something that must happen may take; a watchdog and a boot on a busy machine are in it.
@@ -21,8 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A booted machine, powered off when dropped.
 pub(crate) struct Machine {
-    guardian: Child,
-    lifeline: Option<ChildStdin>,
+    _guardian: Guardian,
     root: PathBuf,
     /// PID 1 of it, as it is called here.
     leader: String,
@@ -61,21 +60,17 @@ impl Machine {
             .tempdir()
             .expect("a temporary directory")
             .keep();
-        let mut guardian = Command::new("sh")
-            .args(["-c", GUARDIAN, "guardian"])
-            .arg(&directory)
-            .arg(FRESH)
-            .arg(leftovers)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // A signal to the test's process group is not for the guardian.
-            .process_group(0)
-            .spawn()
-            .expect("sh runs");
-        let lifeline = guardian.stdin.take();
+        let mut guardian = Guardian::start(GUARDIAN, |shell| {
+            shell
+                .arg(&directory)
+                .arg(FRESH)
+                .arg(leftovers)
+                .stdout(Stdio::piped())
+                // Why there is no machine.
+                .stderr(Stdio::inherit());
+        });
         let mut leader = String::new();
-        BufReader::new(guardian.stdout.take().expect("piped"))
+        BufReader::new(guardian.stdout())
             .read_line(&mut leader)
             .expect("what the guardian says");
         assert!(
@@ -83,8 +78,7 @@ impl Machine {
             "no machine, for the reason above; it needs systemd-nspawn (apt-get install systemd-container)"
         );
         Self {
-            guardian,
-            lifeline,
+            _guardian: guardian,
             root: directory.join("root"),
             leader: leader.trim().to_owned(),
         }
@@ -231,8 +225,6 @@ impl Drop for Machine {
                 String::from_utf8_lossy(&journal.stdout)
             );
         }
-        drop(self.lifeline.take());
-        let _ = self.guardian.wait();
     }
 }
 

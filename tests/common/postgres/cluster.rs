@@ -7,9 +7,10 @@ use std::sync::{Arc, OnceLock};
 
 use super::database::Database;
 use super::endpoint::Endpoint;
-use super::guardian::Guardian;
+use super::guardian::guard;
 use super::programs::server_programs;
 use super::{SUPERUSER, free_port};
+use crate::common::guardian::Guardian;
 
 /// A private PostgreSQL server, stopped and removed when this is dropped or the process ends, however it ends.
 pub(crate) struct Cluster {
@@ -66,7 +67,7 @@ impl Cluster {
             port: AtomicU32::new(0),
             directory,
         });
-        let guardian = Guardian::start(&endpoint);
+        let guardian = guard(&endpoint);
         endpoint.own_directory();
         fill(&endpoint);
         let cluster = Self {
