@@ -11,8 +11,10 @@ mod programs;
 mod psql;
 mod session;
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::process::Command;
+use std::sync::Mutex;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use database::Database;
@@ -24,11 +26,18 @@ pub(crate) const SUPERUSER: &str = "postgres";
 /// The superuser's password: TCP asks for it, the socket does not.
 pub(crate) const PASSWORD: &str = "only-for-tests";
 
+/// A port on 127.0.0.1 that is free, another one each time: who was given one may not listen there yet.
 pub(super) fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port on 127.0.0.1")
-        .port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind(("127.0.0.1", 0))
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port on 127.0.0.1")
+            .port();
+        if GIVEN.lock().expect("not poisoned").insert(port) {
+            return port;
+        }
+    }
 }
 
 /// Whoever runs the tests may have a database of their own in the environment.
