@@ -5,8 +5,10 @@
 --              by CREATE ROLE icinga_desktop_bridge LOGIN PASSWORD '...'.
 -- Privileges:  owner of Icinga Notifications' tables and of the schema icinga_desktop, as for install.sql.
 -- What it does: USAGE on the two schemas, EXECUTE on icinga_desktop.version(), SELECT on the seven tables that are read, of
---              contact only on the columns that tell who is signed in. To write: its own table of positions; and of
---              browser_session the age of live sessions, and forgotten sessions away, as the daemon before it did. CONNECT is taken for granted, as it is by default.
+--              contact only on the columns that tell who is signed in. To write: its own table of positions; and
+--              browser_session: UPDATE of authenticated_at, to keep live sessions, and DELETE of forgotten ones, as the
+--              daemon before it did. The default right to CONNECT is assumed. The functions that tell which sequence ids
+--              come from (pg_control_system, pg_relation_filenode and others) are open to every role.
 -- Repeatable:  yes.
 -- Undo:        DROP OWNED BY NAME (in this database; it also drops what the role owns).
 
@@ -45,7 +47,7 @@ BEGIN
 
   SELECT relnamespace INTO tables_schema
   FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-  WHERE tgname = 'icinga_desktop_notified'
+  WHERE tgname = 'icinga_desktop_bell'
     AND tgfoid IN (SELECT oid FROM pg_proc WHERE pronamespace = to_regnamespace('icinga_desktop'));
   IF tables_schema IS NULL THEN
     RAISE EXCEPTION 'icinga_desktop is not installed in database "%"', current_database()

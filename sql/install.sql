@@ -5,13 +5,33 @@
 --              Not with --single-transaction: the indexes are built concurrently.
 -- Privileges:  owner of Icinga Notifications' tables, CREATE on the database and on the tables' schema; no superuser.
 --              PostgreSQL 13 or newer.
--- What it does: the schema icinga_desktop with five functions and a table; eight triggers on incident_history, incident, contact and
---              browser_session, which only NOTIFY; a partial index on incident_history and a hash index on browser_session.
+-- What it does: creates the schema icinga_desktop with six functions and a table; eight triggers on incident_history,
+--              incident, contact and browser_session, which send NOTIFY and write nothing; a partial index on
+--              incident_history and a hash index on browser_session.
 --              Icinga Notifications and Icinga Web may keep running: they never wait longer than half a second
 --              for a lock of this script, and building the indexes blocks no writer.
--- Repeatable:  yes, it installs, repairs or upgrades. Where everything is in place it takes no lock that a writer notices.
--- Undo:        sql/uninstall.sql. PostgreSQL refuses to drop or retype a column that a trigger's condition reads; should
---              an upgrade of Icinga's schema meet that, uninstall before it and install again after it.
+-- Repeatable:  yes, it installs, repairs or upgrades. If everything is in place, it takes no lock that a writer notices.
+-- Undo:        sql/uninstall.sql. PostgreSQL refuses to drop or retype a column that a trigger's condition reads
+--              (incident.severity, and those of contact and browser_session); if an upgrade of Icinga's schema fails on
+--              that, uninstall before it and install again after it. Renaming a column is safe: Icinga's writes succeed,
+--              at worst with a WARNING instead of a notification.
+--
+-- How it works: history rows are the queue, and NOTIFY is only the doorbell. At most one of the transactions that are being
+--              committed rings (an advisory lock decides which); the others do nothing, and the daemon finds their rows as
+--              well. The daemon also looks at the table every few seconds, so a bell that is not heard delays an event,
+--              but does not lose it.
+--
+-- What it costs a writer:
+-- - A transaction that rings, or announces a severity, a contact or a sign-out, takes PostgreSQL's lock for committing a
+--   NOTIFY, once. There is one for all databases of the server, so such a transaction can wait for a commit with NOTIFY in
+--   another database. Transactions that need not ring do not take it.
+-- - The row triggers that ring, and the one on severity, are deferred to the commit. So each row is an entry in the
+--   transaction's list of trigger events, and a statement that changes the definition of incident or incident_history or
+--   truncates it, later in the same transaction, fails with "pending trigger events" (SQLSTATE 55006). Run
+--   SET CONSTRAINTS ALL IMMEDIATE before such a statement. If that rings, no other transaction does until this one ends.
+-- - PREPARE TRANSACTION fails for a transaction that rang or announced something: PostgreSQL cannot prepare a NOTIFY.
+-- - A role that can connect to the database can hold the advisory lock. Then nobody rings, and events come as late as the
+--   daemon's next look.
 
 \set ON_ERROR_STOP on
 \set AUTOCOMMIT on
@@ -26,7 +46,7 @@ SET client_min_messages = warning;
 -- READ COMMITTED, so that a run that had to wait for another one sees what that one did.
 BEGIN ISOLATION LEVEL READ COMMITTED;
 
--- One installation at a time. It comes before lock_timeout, because whoever waits here holds nothing that Icinga wants.
+-- One installation at a time. It comes before lock_timeout, because a run that waits here holds nothing that Icinga wants.
 DO $$ BEGIN PERFORM pg_advisory_xact_lock(hashtextextended('icinga_desktop.install', 0)); END $$;
 
 SET LOCAL lock_timeout = '5s';
@@ -42,8 +62,8 @@ BEGIN
 
   IF to_regprocedure('icinga_desktop.version()') IS NOT NULL THEN
     installed := icinga_desktop.version();
-    IF installed > 2 THEN
-      RAISE EXCEPTION 'icinga_desktop version % is installed, which is newer than version 2 of this script', installed
+    IF installed > 3 THEN
+      RAISE EXCEPTION 'icinga_desktop version % is installed, which is newer than version 3 of this script', installed
         USING HINT = 'Run the install.sql that came with the newer release.';
     END IF;
   END IF;
@@ -104,8 +124,8 @@ BEGIN
       ('contactgroup_member', ARRAY['contactgroup_id', 'contact_id', 'deleted']),
       ('incident', ARRAY['id', 'object_id', 'severity']),
       ('incident_contact', ARRAY['incident_id', 'contact_id', 'contactgroup_id', 'role']),
-      ('incident_history', ARRAY['id', 'incident_id', 'contact_id', 'time', 'message', 'type', 'new_severity',
-        'notification_state']),
+      ('incident_history', ARRAY['id', 'incident_id', 'contact_id', 'channel_id', 'time', 'message', 'type', 'old_severity',
+        'new_severity', 'notification_state']),
       ('object', ARRAY['id', 'name'])
     ) AS read_by_us (table_name, column_names), unnest(column_names) WITH ORDINALITY AS c (column_name, position)
     WHERE NOT EXISTS (
@@ -140,17 +160,17 @@ BEGIN
     CREATE SCHEMA icinga_desktop;
   END IF;
   COMMENT ON SCHEMA icinga_desktop IS
-    'icinga-desktop-bridge: functions that announce what Icinga Notifications and Icinga Web write';
+    'icinga-desktop-bridge: functions that announce what Icinga Notifications and Icinga Web write, and the browsers'' positions';
 END $$;
 
 CREATE OR REPLACE FUNCTION icinga_desktop.version() RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 2';
+AS 'SELECT 3';
 COMMENT ON FUNCTION icinga_desktop.version() IS
   'Version of the database side of icinga-desktop-bridge; the daemon refuses one that it does not know';
 
--- What browsers were told already, so that a browser that comes back is told the rest, whichever bridge it comes to. The
--- daemon writes it; no trigger does.
+-- Up to which history row each browser has its notifications, so that a browser that comes back gets the rest, from whichever
+-- bridge. The daemon writes it, the triggers do not. Columns that version 2 lacks are added below.
 CREATE TABLE IF NOT EXISTS icinga_desktop.browser_position (
   browser bytea CONSTRAINT pk_browser_position PRIMARY KEY,
   floor bigint NOT NULL,
@@ -159,109 +179,160 @@ CREATE TABLE IF NOT EXISTS icinga_desktop.browser_position (
   CONSTRAINT ck_browser_position_browser_is_sha256 CHECK (length(browser) = 32)
 );
 COMMENT ON TABLE icinga_desktop.browser_position IS
-  'What browsers were told already; written by icinga-desktop-bridge, which removes rows whose browser_session is gone';
+  'Which notifications browsers have received; written by icinga-desktop-bridge, which removes rows whose browser_session is gone';
 COMMENT ON COLUMN icinga_desktop.browser_position.browser IS 'SHA-256 of browser_session.php_session_id';
 COMMENT ON COLUMN icinga_desktop.browser_position.floor IS 'Every incident_history.id up to this one is done';
 COMMENT ON COLUMN icinga_desktop.browser_position.above IS 'Each incident_history.id above the floor that is done, too';
 COMMENT ON COLUMN icinga_desktop.browser_position.changed_at IS 'When the daemon last wrote the row';
 
--- What the trigger functions have in common:
+-- Rules for the trigger functions, which run inside Icinga's transactions, with the writer's rights and search_path:
 --
--- - They run inside Icinga's transactions, with the writer's rights and search_path. So every function and operator is
---   qualified, no table is read (where one must be, see announce_session), nothing is written and nothing locked.
--- - Whatever fails becomes a WARNING. A failure that only shows at COMMIT cannot be caught, and there is one: a full
---   NOTIFY queue. So they stop announcing before the queue is full.
--- - A payload holds ids and words of Icinga's enums only, because every role that may connect may LISTEN.
+-- - Every function, operator and type is schema-qualified. They read no table, write nothing, and wait for no lock.
+-- - Whatever fails becomes a WARNING. A handler uses SQLERRM and SQLSTATE only, because an error that is raised in a handler
+--   is not caught: NEW.id, for example, fails once the column has another name.
+-- - A full NOTIFY queue only fails the COMMIT, where nothing can catch it. So they stop before the queue is full.
+-- - Where one transaction can send many notifications, the NOTIFY itself is outside of the block with the handler: the
+--   memory of a block that has sent one (8 kB) is kept until the transaction ends. What could fail there is checked before.
+-- - Every role that can connect can LISTEN. So a payload holds ids and digests only, never a name or a session id.
 
-CREATE OR REPLACE FUNCTION icinga_desktop.announce_notified() RETURNS trigger
+-- The bell. The lock is -9171514625053088493 = hashtextextended('icinga_desktop.bell', 0).
+--
+-- The setting icinga_desktop.rung lasts until the transaction ends. It holds the table that rang, and is 'incident_history'
+-- from the first history row on; announce_severity reads that.
+CREATE OR REPLACE FUNCTION icinga_desktop.ring() RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  rung CONSTANT pg_catalog.text := pg_catalog.current_setting('icinga_desktop.rung', true);
+BEGIN
+  -- Outside of the blocks, because a block for each row would double what the row costs. Reading a setting cannot fail.
+  IF rung OPERATOR(pg_catalog.=) 'incident_history' OR rung OPERATOR(pg_catalog.=) TG_TABLE_NAME THEN
+    RETURN NULL;
+  END IF;
+  BEGIN
+    PERFORM pg_catalog.set_config('icinga_desktop.rung', TG_TABLE_NAME, true);
+    IF rung OPERATOR(pg_catalog.=) 'incident' THEN
+      -- The bell was rung already, by this transaction or by the one that holds the lock.
+      RETURN NULL;
+    END IF;
+    -- A block of its own, because a failure must not undo the setting: each further row would try and warn again.
+    BEGIN
+      -- A transaction that does not get the lock need not ring. The one that holds it has not committed yet; when its bell is
+      -- heard, the daemon sees which transactions are still running, and looks again once they have ended.
+      IF pg_catalog.pg_try_advisory_xact_lock(-9171514625053088493) THEN
+        IF pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.>) 0.9::pg_catalog.float8 THEN
+          RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'the NOTIFY queue is nearly full';
+        END IF;
+        PERFORM pg_catalog.pg_notify('icinga_desktop_bell', '');
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      RAISE WARNING 'icinga_desktop: desktop notifications will be late: % (SQLSTATE %); the transaction goes on',
+        SQLERRM, SQLSTATE;
+    END;
+  EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'icinga_desktop: desktop notifications will be late: % (SQLSTATE %); the transaction goes on',
+      SQLERRM, SQLSTATE;
+  END;
+  RETURN NULL;
+END $$;
+COMMENT ON FUNCTION icinga_desktop.ring() IS
+  'Announces at commit, on channel icinga_desktop_bell, that there is something new, unless another transaction is just doing so';
+
+CREATE OR REPLACE FUNCTION icinga_desktop.ring_truncated() RETURNS trigger
 LANGUAGE plpgsql
 AS $$
 BEGIN
   IF pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.>) 0.9::pg_catalog.float8 THEN
     RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'the NOTIFY queue is nearly full';
   END IF;
-  PERFORM pg_catalog.pg_notify('icinga_desktop_incident', pg_catalog.format(
-    '{"tx":"%s","history_id":%s,"incident_id":%s,"contact_id":%s,"state":%s}',
-    pg_catalog.pg_current_xact_id(), NEW.id, NEW.incident_id, NEW.contact_id,
-    CASE WHEN NEW.notification_state IS NULL THEN 'null' ELSE pg_catalog.format('"%s"', NEW.notification_state) END
-  ));
+  PERFORM pg_catalog.pg_notify('icinga_desktop_bell', 'truncated');
   RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
-  RAISE WARNING 'icinga_desktop: contact % gets no desktop notification of incident %: % (SQLSTATE %); the transaction goes on',
-    NEW.contact_id, NEW.incident_id, SQLERRM, SQLSTATE;
+  RAISE WARNING 'icinga_desktop: TRUNCATE of the history is not announced: % (SQLSTATE %); the transaction goes on',
+    SQLERRM, SQLSTATE;
   RETURN NULL;
 END $$;
-COMMENT ON FUNCTION icinga_desktop.announce_notified() IS
-  'Announces that a contact is notified about an incident, on channel icinga_desktop_incident';
+COMMENT ON FUNCTION icinga_desktop.ring_truncated() IS
+  'Announces, on channel icinga_desktop_bell, that the history was truncated, after which its ids may start again';
 
 CREATE OR REPLACE FUNCTION icinga_desktop.announce_severity() RETURNS trigger
 LANGUAGE plpgsql
 AS $$
+DECLARE
+  payload pg_catalog.text;
 BEGIN
-  IF pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.>) 0.9::pg_catalog.float8 THEN
-    RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'the NOTIFY queue is nearly full';
-  END IF;
-  PERFORM pg_catalog.pg_notify('icinga_desktop_incident', pg_catalog.format(
-    '{"tx":"%s","incident_id":%s,"severity":"%s"}', pg_catalog.pg_current_xact_id(), NEW.id, NEW.severity
-  ));
-  RETURN NULL;
-EXCEPTION WHEN OTHERS THEN
-  RAISE WARNING 'icinga_desktop: severity % of incident % is not announced: % (SQLSTATE %); the transaction goes on',
-    NEW.severity, NEW.id, SQLERRM, SQLSTATE;
+  BEGIN
+    -- Icinga Notifications itself wrote this change, so it decided who is notified. It writes history rows before the
+    -- severity, and deferred triggers run in the order of the statements, so ring() has run by now.
+    IF pg_catalog.current_setting('icinga_desktop.rung', true) OPERATOR(pg_catalog.=) 'incident_history' THEN
+      RETURN NULL;
+    END IF;
+    IF pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.>) 0.9::pg_catalog.float8 THEN
+      RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'the NOTIFY queue is nearly full';
+    ELSIF NOT pg_catalog.has_function_privilege('pg_catalog.pg_notify(pg_catalog.text, pg_catalog.text)', 'EXECUTE') THEN
+      RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied for function pg_notify';
+    END IF;
+    payload := pg_catalog.format('{"incident_id":%s}', NEW.id);
+  EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'icinga_desktop: an incident''s new severity is not announced: % (SQLSTATE %); the transaction goes on',
+      SQLERRM, SQLSTATE;
+    RETURN NULL;
+  END;
+  PERFORM pg_catalog.pg_notify('icinga_desktop_incident', payload);
   RETURN NULL;
 END $$;
 COMMENT ON FUNCTION icinga_desktop.announce_severity() IS
-  'Announces an incident''s new severity, on channel icinga_desktop_incident';
+  'Announces an incident whose severity was changed by others than Icinga Notifications, on channel icinga_desktop_incident';
 
 CREATE OR REPLACE FUNCTION icinga_desktop.announce_contact() RETURNS trigger
 LANGUAGE plpgsql
 AS $$
+DECLARE
+  payload pg_catalog.text;
 BEGIN
-  IF pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.>) 0.9::pg_catalog.float8 THEN
-    RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'the NOTIFY queue is nearly full';
-  END IF;
-  -- OLD, because a deleted row has no NEW.
-  PERFORM pg_catalog.pg_notify('icinga_desktop_session', pg_catalog.format('{"contact_id":%s}', OLD.id));
-  RETURN NULL;
-EXCEPTION WHEN OTHERS THEN
-  RAISE WARNING 'icinga_desktop: a change of contact % is not announced: % (SQLSTATE %); the transaction goes on',
-    OLD.id, SQLERRM, SQLSTATE;
+  BEGIN
+    IF pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.>) 0.9::pg_catalog.float8 THEN
+      RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'the NOTIFY queue is nearly full';
+    ELSIF NOT pg_catalog.has_function_privilege('pg_catalog.pg_notify(pg_catalog.text, pg_catalog.text)', 'EXECUTE') THEN
+      RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied for function pg_notify';
+    END IF;
+    -- OLD, because a deleted row has no NEW.
+    payload := pg_catalog.format('{"contact_id":%s}', OLD.id);
+  EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'icinga_desktop: a change of a contact is not announced: % (SQLSTATE %); the transaction goes on',
+      SQLERRM, SQLSTATE;
+    RETURN NULL;
+  END;
+  PERFORM pg_catalog.pg_notify('icinga_desktop_session', payload);
   RETURN NULL;
 END $$;
 COMMENT ON FUNCTION icinga_desktop.announce_contact() IS
   'Announces that a contact''s username changed or that the contact is gone, on channel icinga_desktop_session';
 
--- The one that has to look something up: a session knows its user's name, which must not travel, and the contact knows
--- the id. People sign in rarely enough for a SET clause and one probe of the unique index on contact (username).
-DO $$
-DECLARE
-  -- Where citext and its "=" are; pg_catalog if the column is a plain text.
-  username_type_schema regnamespace;
-BEGIN
-  SELECT typnamespace INTO username_type_schema
-  FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
-  WHERE attrelid = 'contact'::regclass AND attname = 'username';
-
-  EXECUTE format($create$
+-- A new row needs no announcement: a user's newer sign-in with the same browser deletes the older row.
 CREATE OR REPLACE FUNCTION icinga_desktop.announce_session() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, %s, %s, pg_temp
-AS $function$
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  payload pg_catalog.text;
 BEGIN
-  IF pg_notification_queue_usage() > 0.9 THEN
-    RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'the NOTIFY queue is nearly full';
-  END IF;
-  -- OLD is empty for a new session and NEW for a gone one; if a session changes hands, both users are concerned.
-  PERFORM pg_notify('icinga_desktop_session', format('{"contact_id":%%s}', contact.id))
-  FROM contact WHERE contact.username IN (OLD.username, NEW.username);
+  BEGIN
+    IF pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.>) 0.9::pg_catalog.float8 THEN
+      RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'the NOTIFY queue is nearly full';
+    ELSIF NOT pg_catalog.has_function_privilege('pg_catalog.pg_notify(pg_catalog.text, pg_catalog.text)', 'EXECUTE') THEN
+      RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied for function pg_notify';
+    END IF;
+    payload := pg_catalog.format('{"browser":"%s"}', pg_catalog.encode(
+      pg_catalog.sha256(pg_catalog.convert_to(OLD.php_session_id::pg_catalog.text, 'UTF8')), 'hex'));
+  EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'icinga_desktop: a sign-out is not announced: % (SQLSTATE %); the transaction goes on', SQLERRM, SQLSTATE;
+    RETURN NULL;
+  END;
+  PERFORM pg_catalog.pg_notify('icinga_desktop_session', payload);
   RETURN NULL;
-EXCEPTION WHEN OTHERS THEN
-  RAISE WARNING 'icinga_desktop: a sign-in or sign-out is not announced: %% (SQLSTATE %%); the transaction goes on',
-    SQLERRM, SQLSTATE;
-  RETURN NULL;
-END $function$ $create$, quote_ident(current_schema()), username_type_schema);
 END $$;
 COMMENT ON FUNCTION icinga_desktop.announce_session() IS
-  'Announces whose browser session began, changed or ended, by contact id, on channel icinga_desktop_session';
+  'Announces which browser session changed or ended, by the SHA-256 of its id, on channel icinga_desktop_session';
 
 -- The triggers. Their names are fixed: the daemon finds Icinga's tables by them.
 DO $$
@@ -271,43 +342,45 @@ DECLARE
   changes text[];
   moved_from text;
   statement text;
+  position_changes text[];
 BEGIN
   -- Definitions are written as pg_get_triggerdef prints them: what compares equal is left alone, and with it the table.
   WITH wanted AS (
     SELECT to_regclass(table_name) AS tgrelid, trigger_name::name AS tgname, comment,
-      format('CREATE TRIGGER %s %s ON %s FOR EACH ROW %sEXECUTE FUNCTION icinga_desktop.%s()',
-        trigger_name, event, table_name, coalesce('WHEN (' || condition || ') ', ''), function_name) AS definition
+      format('CREATE %sTRIGGER %s %s ON %s %sFOR EACH %s %sEXECUTE FUNCTION icinga_desktop.%s()',
+        CASE WHEN timing = 'deferred' THEN 'CONSTRAINT ' END, trigger_name, event, table_name,
+        CASE WHEN timing = 'deferred' THEN 'DEFERRABLE INITIALLY DEFERRED ' END,
+        CASE WHEN timing = 'statement' THEN 'STATEMENT' ELSE 'ROW' END,
+        'WHEN (' || condition || ') ', function_name) AS definition
     FROM (VALUES
-      ('incident_history', 'icinga_desktop_notified', 'AFTER INSERT', 'announce_notified',
-        format('new.type = ''notified''::%s AND new.contact_id IS NOT NULL', (
-          SELECT format_type(atttypid, NULL) FROM pg_attribute
-          WHERE attrelid = 'incident_history'::regclass AND attname = 'type')),
-        'a contact is notified'),
-      ('incident', 'icinga_desktop_severity_insert', 'AFTER INSERT', 'announce_severity',
-        'new.severity IS NOT NULL',
-        'an incident begins with a severity'),
-      ('incident', 'icinga_desktop_severity_update', 'AFTER UPDATE', 'announce_severity',
+      ('incident_history', 'icinga_desktop_bell', 'deferred', 'AFTER INSERT', 'ring',
+        NULL,
+        'there are new history rows'),
+      ('incident_history', 'icinga_desktop_truncate', 'statement', 'AFTER TRUNCATE', 'ring_truncated',
+        NULL,
+        'the history was truncated'),
+      ('incident', 'icinga_desktop_incident', 'deferred', 'AFTER INSERT', 'ring',
+        NULL,
+        'there are new incidents'),
+      ('incident', 'icinga_desktop_severity', 'deferred', 'AFTER UPDATE OF severity', 'announce_severity',
         'old.severity IS DISTINCT FROM new.severity AND new.severity IS NOT NULL',
         'an incident''s severity really changes'),
       -- As text: citext calls anna and Anna the same, but only where its operators are found.
-      ('contact', 'icinga_desktop_contact_update', 'AFTER UPDATE', 'announce_contact',
+      ('contact', 'icinga_desktop_contact_update', 'row', 'AFTER UPDATE', 'announce_contact',
         'old.username::text IS DISTINCT FROM new.username::text OR old.deleted IS DISTINCT FROM new.deleted',
         'a contact''s username or deletion mark really changes'),
-      ('contact', 'icinga_desktop_contact_delete', 'AFTER DELETE', 'announce_contact',
+      ('contact', 'icinga_desktop_contact_delete', 'row', 'AFTER DELETE', 'announce_contact',
         NULL,
         'a contact is gone'),
-      ('browser_session', 'icinga_desktop_session_insert', 'AFTER INSERT', 'announce_session',
-        NULL,
-        'a browser signs in'),
       -- Not authenticated_at: the daemon itself refreshes it for browsers that stay connected.
-      ('browser_session', 'icinga_desktop_session_update', 'AFTER UPDATE', 'announce_session',
+      ('browser_session', 'icinga_desktop_session_update', 'row', 'AFTER UPDATE', 'announce_session',
         'old.php_session_id::text IS DISTINCT FROM new.php_session_id::text '
         'OR old.username::text IS DISTINCT FROM new.username::text OR old.user_agent IS DISTINCT FROM new.user_agent',
         'a browser session really changes, its age aside'),
-      ('browser_session', 'icinga_desktop_session_delete', 'AFTER DELETE', 'announce_session',
+      ('browser_session', 'icinga_desktop_session_delete', 'row', 'AFTER DELETE', 'announce_session',
         NULL,
         'a browser signs out')
-    ) AS t (table_name, trigger_name, event, function_name, condition, comment)
+    ) AS t (table_name, trigger_name, timing, event, function_name, condition, comment)
   ), existing AS (
     -- Ours by function wherever they are, also those of other versions and on tables that Icinga no longer uses.
     SELECT oid, tgrelid, tgname FROM pg_trigger
@@ -338,6 +411,26 @@ BEGIN
     (SELECT string_agg(DISTINCT tgrelid::regclass::text, ', ') FROM dropped JOIN pg_class ON pg_class.oid = tgrelid
       WHERE relnamespace::regnamespace::text <> quote_ident(current_schema()))
   INTO locks, changes, moved_from;
+
+  -- The columns that version 2 lacks. The daemon uses this table, so its lock is asked for together with the others.
+  SELECT array_agg(format(change, column_name, data_type, comment) ORDER BY change, column_name) INTO position_changes
+  FROM (VALUES
+    ('epoch', 'text', 'Which sequence the ids in floor and above come from; NULL in rows that version 2 wrote'),
+    ('signed_in_at', 'bigint',
+      'When Icinga Web authenticated the browser''s sign-in, in ms since the Unix epoch; NULL in rows that version 2 wrote')
+  ) AS c (column_name, data_type, comment), (VALUES
+    ('ALTER TABLE icinga_desktop.browser_position ADD COLUMN IF NOT EXISTS %I %s'),
+    ('COMMENT ON COLUMN icinga_desktop.browser_position.%1$I IS %3$L')
+  ) AS s (change)
+  WHERE NOT EXISTS (
+    SELECT FROM pg_attribute
+    WHERE attrelid = 'icinga_desktop.browser_position'::regclass AND attname = column_name
+      AND col_description(attrelid, attnum) = comment
+  );
+  IF position_changes IS NOT NULL THEN
+    locks := array_prepend('LOCK TABLE icinga_desktop.browser_position IN ACCESS EXCLUSIVE MODE', locks);
+    changes := position_changes || changes;
+  END IF;
 
   -- All locks or none, and each asked for but briefly. In whatever order they are taken, some writer has the opposite one
   -- (Icinga writes a new incident before its history and a known one after it). A wait shorter than deadlock_timeout
@@ -370,6 +463,9 @@ BEGIN
   END IF;
 END $$;
 
+-- Version 2 had it.
+DROP FUNCTION IF EXISTS icinga_desktop.announce_notified();
+
 COMMIT;
 
 -- The indexes, outside of the transaction because of CONCURRENTLY. A second run must not take an index that is being built
@@ -377,7 +473,7 @@ COMMIT;
 SELECT pg_try_advisory_lock(hashtextextended('icinga_desktop.index', 0)) AS builds_indexes,
   relnamespace::regnamespace AS schema
 FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-WHERE tgname = 'icinga_desktop_notified' AND tgfoid = 'icinga_desktop.announce_notified()'::regprocedure
+WHERE tgname = 'icinga_desktop_bell' AND tgfoid = 'icinga_desktop.ring()'::regprocedure
 \gset icinga_desktop_
 
 \if :icinga_desktop_builds_indexes

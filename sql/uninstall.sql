@@ -1,4 +1,5 @@
--- Removes what sql/install.sql made: triggers, functions, table, indexes, schema. Nothing else, and nothing of Icinga's.
+-- Removes what sql/install.sql of this or an earlier version made: triggers, functions, table, indexes, schema. Nothing else,
+-- and nothing of Icinga's.
 --
 -- Usage:       psql -v ON_ERROR_STOP=1 -f sql/uninstall.sql DATABASE
 --              Not with --single-transaction: the indexes are dropped concurrently.
@@ -68,6 +69,9 @@ DROP TABLE IF EXISTS icinga_desktop.browser_position;
 DROP FUNCTION IF EXISTS icinga_desktop.announce_session();
 DROP FUNCTION IF EXISTS icinga_desktop.announce_contact();
 DROP FUNCTION IF EXISTS icinga_desktop.announce_severity();
+DROP FUNCTION IF EXISTS icinga_desktop.ring_truncated();
+DROP FUNCTION IF EXISTS icinga_desktop.ring();
+-- Version 2 had it.
 DROP FUNCTION IF EXISTS icinga_desktop.announce_notified();
 DROP FUNCTION IF EXISTS icinga_desktop.version();
 DROP SCHEMA IF EXISTS icinga_desktop;

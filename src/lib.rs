@@ -6,12 +6,13 @@
 //!
 //! 1. [`cli`] is the command line; [`lifecycle`] starts the stages, waits, and stops them.
 //! 2. [`commands`] are those that end by themselves. The daemon begins with `listen`: triggers
-//!    (`sql/install.sql`) send ids over NOTIFY, one session hears them, and a pulse proves that it does.
-//!    `http` answers browsers and hands their connections over.
-//! 3. [`resolve`] makes events of what was heard; `deliver` gives each event to one stream of a browser, and
-//!    replays what the browser missed; [`auth`] says whose browser it is, and ends streams whose sign-in has
-//!    ended; `ask` carries questions from commands to every bridge of a database.
-//! 4. `hub` knows who is connected: a broadcast channel per recipient, and what each browser was told.
+//!    (`sql/install.sql`) ring a bell over NOTIFY when a transaction commits, one session hears it, and a pulse proves
+//!    that it does. `http` answers browsers and hands their connections over.
+//! 3. [`resolve`] looks at the tables when the bell rings, again until every transaction that ran then has ended, and every
+//!    few seconds without a bell; it makes events of the rows that are new. `deliver` gives each event to one stream of
+//!    a browser, and replays what the browser missed; [`auth`] says whose browser it is, and ends streams whose sign-in has
+//!    ended or cannot be checked; `ask` carries questions from commands to every bridge of a database.
+//! 4. `hub` knows who is connected: a broadcast channel per recipient, and which rows each browser has received.
 //! 5. [`database`] has the connections and every statement; `net` the sockets.
 //! 6. [`observe`]: log and metrics.
 //! 7. [`config`] reads Icinga Web's files; [`model`] holds the plain values that stages pass on; `systemd`

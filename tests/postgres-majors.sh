@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the tests of the SQL, of delivery and of replay on every supported PostgreSQL major.
+# Runs the tests of the SQL, and those of the daemon that the server matters to, on every supported PostgreSQL major.
 #
 #   sh tests/postgres-majors.sh            # all
 #   sh tests/postgres-majors.sh 13 18      # these
@@ -22,7 +22,7 @@ packages='
 '
 # Everything of the binary sql, and of the binary bridge these topics: not those that need a standby, because the packages
 # lack pg_basebackup.
-topics='delivery replay'
+topics='delivery replay epochs kinds triggers'
 
 die() { echo "postgres-majors: $*" >&2; exit 1; }
 [ "$(uname -sm)" = 'Linux x86_64' ] || die "the servers are for Linux on x86_64, and this is $(uname -sm)"

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use futures::future;
 use log::{debug, info, warn};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::question::{Answer, Question, decode};
 use crate::database::{Queries, Session};
 use crate::hub::Hub;
-use crate::model::event::{Content, Event};
+use crate::model::event::{Content, Event, Rendered};
 use crate::model::ids::{ContactId, IncidentId};
 use crate::model::notification::{ASK_CHANNEL, Token};
-use crate::observe::Throttle;
+use crate::observe::{Health, Throttle};
 
 /// How many questions may wait; people ask them by hand.
 pub(crate) const QUEUE: usize = 16;
@@ -37,17 +37,24 @@ pub(crate) struct Answerer {
     questions: mpsc::Receiver<Token>,
     queries: Queries,
     hub: Hub,
+    health: watch::Receiver<Health>,
     bridge: i64,
     unfounded: Throttle,
 }
 
 impl Answerer {
-    /// Answers `questions` about the browsers of `hub`.
-    pub(crate) fn new(questions: mpsc::Receiver<Token>, queries: Queries, hub: Hub) -> Self {
+    /// Answers `questions` about the browsers of `hub` and the `health` of looks.
+    pub(crate) fn new(
+        questions: mpsc::Receiver<Token>,
+        queries: Queries,
+        hub: Hub,
+        health: watch::Receiver<Health>,
+    ) -> Self {
         Self {
             questions,
             queries,
             hub,
+            health,
             bridge: rand::random(),
             unfounded: Throttle::default(),
         }
@@ -99,6 +106,7 @@ impl Answerer {
             bridge: self.bridge,
             browsers,
             delivered,
+            without_bell_at_ms: None,
             sample: Vec::new(),
         }
     }
@@ -112,6 +120,7 @@ impl Answerer {
             bridge: self.bridge,
             browsers: browsers.len(),
             delivered: 0,
+            without_bell_at_ms: self.health.borrow().without_bell_at_ms,
             sample,
         }
     }
@@ -130,12 +139,12 @@ impl Answerer {
 
 /// The event that a test shows. It is no incident's: id 0 is none, and no history row stands for it.
 fn test_event() -> Event {
-    Event::render(Content {
-        history_ids: Vec::new(),
+    let rendered = Rendered::new(&Content {
         time_ms: jiff::Timestamp::now().as_millisecond(),
         incident_id: IncidentId(0),
         severity: "ok",
         title: "Test notification from icinga-desktop-bridge",
         message: Some("Desktop notifications of Icinga Notifications reach this browser."),
-    })
+    });
+    rendered.event(Vec::new(), 0)
 }

@@ -39,6 +39,12 @@ impl Answers {
         }
         twice.len()
     }
+
+    /// When a look of any bridge last found rows for which no bell had rung, in milliseconds since the epoch of Unix.
+    pub(crate) fn without_bell_at_ms(&self) -> Option<i64> {
+        let answers = self.answers.iter();
+        answers.filter_map(|answer| answer.without_bell_at_ms).max()
+    }
 }
 
 /// Why a question could not be put.

@@ -30,6 +30,8 @@ pub(crate) struct Answer {
     pub(crate) browsers: usize,
     /// How many of them got the test notification.
     pub(crate) delivered: usize,
+    /// When a look of it last found rows for which no bell had rung, in milliseconds since the epoch of Unix.
+    pub(crate) without_bell_at_ms: Option<i64>,
     /// Numbers that stand for browsers; none for a test.
     pub(crate) sample: Vec<i64>,
 }
@@ -41,6 +43,8 @@ impl Answer {
             self.bridge,
             number(self.browsers),
             number(self.delivered),
+            // No row was found before 1970.
+            self.without_bell_at_ms.unwrap_or_default(),
             number(self.sample.len()),
         ];
         head.into_iter()
@@ -49,12 +53,14 @@ impl Answer {
     }
 
     fn decode(values: &[i64]) -> Option<(Self, &[i64])> {
-        let ([bridge, browsers, delivered, length], rest) = values.split_first_chunk()?;
+        let ([bridge, browsers, delivered, without_bell_at_ms, length], rest) =
+            values.split_first_chunk()?;
         let (sample, rest) = rest.split_at_checked(usize::try_from(*length).ok()?)?;
         let answer = Self {
             bridge: *bridge,
             browsers: usize::try_from(*browsers).ok()?,
             delivered: usize::try_from(*delivered).ok()?,
+            without_bell_at_ms: (*without_bell_at_ms != 0).then_some(*without_bell_at_ms),
             sample: sample.to_vec(),
         };
         Some((answer, rest))
@@ -88,6 +94,7 @@ pub(super) mod tests {
             bridge,
             browsers: 3,
             delivered: 2,
+            without_bell_at_ms: sample.first().copied(),
             sample: sample.to_vec(),
         }
     }
@@ -112,15 +119,15 @@ pub(super) mod tests {
             assert_eq!(decode(&stored), Some((question, answers.clone())));
             // Cut anywhere but between answers, it is not taken for what it is not.
             for length in 1..stored.len() {
-                let whole = [1, 5, 12].contains(&length);
+                let whole = [1, 6, 14].contains(&length);
                 assert_eq!(decode(&stored[..length]).is_some(), whole, "{length}");
             }
         }
         for wrong in [
             &[][..],
-            &[0, 1, -1, 0, 0],
-            &[0, 1, 1, 1, i64::MAX],
-            &[0, 1, 1, 1, -1],
+            &[0, 1, -1, 0, 0, 0],
+            &[0, 1, 1, 1, 0, i64::MAX],
+            &[0, 1, 1, 1, 0, -1],
         ] {
             assert_eq!(decode(wrong), None, "{wrong:?}");
         }

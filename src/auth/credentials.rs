@@ -10,10 +10,10 @@ use percent_encoding::percent_decode_str;
 use warp::http::HeaderMap;
 use warp::http::header::{COOKIE, USER_AGENT};
 
-use crate::database::{QueryError, Session};
+use crate::database::{QueryError, Session, StoredPosition};
 use crate::model::browser::{AgentKey, BrowserKey};
-use crate::model::ids::HistoryId;
-use crate::model::sign_in::{Refusal, SignIn};
+use crate::model::ids::{ContactId, HistoryId};
+use crate::model::sign_in::Refusal;
 
 /// The cookie that holds Icinga Web's session id.
 const COOKIE_NAME: &str = "Icingaweb2";
@@ -33,6 +33,19 @@ pub(crate) enum SignInError {
     /// Whether it may cannot be known for now.
     #[error(transparent)]
     Query(#[from] QueryError),
+}
+
+/// A browser whose sign-in is valid.
+#[derive(Debug)]
+pub(crate) struct Authentic {
+    pub(crate) contact_id: ContactId,
+    pub(crate) browser: BrowserKey,
+    /// Its user agent.
+    pub(crate) agent: AgentKey,
+    /// What it need not be told of, if that was ever stored.
+    pub(crate) position: Option<StoredPosition>,
+    /// When Icinga Web authenticated it, in milliseconds since the epoch of Unix.
+    pub(crate) signed_in_at_ms: i64,
 }
 
 /// What a request says of itself.
@@ -79,9 +92,10 @@ impl Credentials {
     /// # Errors
     ///
     /// [`SignInError`].
-    pub(crate) async fn sign_in(&self, session: &Session) -> Result<SignIn, SignInError> {
+    pub(crate) async fn sign_in(&self, session: &Session) -> Result<Authentic, SignInError> {
+        let browser = self.browser();
         let row = session
-            .browser_session(&self.session_id, &self.user_agent)
+            .browser_session(&self.session_id, &self.user_agent, &browser)
             .await?
             .ok_or(Refusal::UnknownSession)?;
         let contact_id = match (row.agent_matches, row.newest, row.contact_id) {
@@ -90,11 +104,12 @@ impl Credentials {
             (true, true, None) => return Err(Refusal::NoContact.into()),
             (true, true, Some(contact_id)) => contact_id,
         };
-        Ok(SignIn {
+        Ok(Authentic {
             contact_id,
-            browser: self.browser(),
+            browser,
             agent: AgentKey::new(&self.user_agent),
             position: row.position,
+            signed_in_at_ms: row.signed_in_at_ms,
         })
     }
 }

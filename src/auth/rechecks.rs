@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use log::debug;
 use tokio::sync::mpsc;
 
+use crate::model::browser::BrowserKey;
 use crate::model::ids::ContactId;
 
 /// How many changed sign-ins may wait to be checked.
@@ -14,6 +15,8 @@ pub(super) const QUEUE: usize = 4096;
 /// Whose sign-ins to check again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recheck {
+    /// This browser's.
+    Browser(BrowserKey),
     /// This contact's.
     Contact(ContactId),
     /// Everybody's.

@@ -2,25 +2,39 @@
 //! sessions of live browsers young.
 //!
 //! Triggers tell at once whose sign-ins may have changed; a periodic check of everybody finds what they
-//! did not tell.
+//! did not tell. A check that cannot be made is not a pass: after a minute of failures streams end, unless the database is
+//! away, when there is nothing to tell either.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use log::{debug, info, warn};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use log::{debug, error, info, warn};
+use rand::RngExt as _;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::rechecks::{QUEUE, Recheck};
+use crate::config::Tuning;
 use crate::database::installation::GRANT;
 use crate::database::{Queries, QueryError, Session};
 use crate::hub::Hub;
 use crate::model::ids::ContactId;
+use crate::observe::Throttle;
 use crate::observe::metrics::Metrics;
 
 /// Time between two checks of everybody: how long a stream may outlive its sign-in if a trigger is
 /// missing.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Time until a check of everybody that failed is made again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// How long checks of everybody may fail until streams end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// When a browser is to come back whose stream was ended because its sign-in cannot be checked, in milliseconds: not all at
+/// once, and it will be turned away until checks work again.
+const UNCHECKED_RETRY_MS: std::ops::Range<u32> = 5_000..15_000;
 
 /// Time between two rounds of housekeeping.
 const CLEAN_UP_INTERVAL: Duration = Duration::from_secs(3600);
@@ -32,28 +46,55 @@ const FIRST_CLEAN_UP: Duration = Duration::from_secs(300);
 /// Contacts that one query checks.
 const CHUNK: usize = 1000;
 
+/// Why sign-ins could not be checked.
+#[derive(Debug, thiserror::Error)]
+enum Unchecked {
+    /// The session for it cannot be set up; whoever keeps it logs why.
+    #[error("there is no session with the database for them")]
+    NoSession,
+    /// The query failed.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
+
 /// The task.
 #[derive(Debug)]
 pub(crate) struct SignIns {
     rechecks: mpsc::Receiver<Recheck>,
     queries: Queries,
+    /// Whether there is anything to tell.
+    events: Queries,
     hub: Hub,
     metrics: Metrics,
+    tuning: watch::Receiver<Tuning>,
+    /// Whether streams were ended because checks fail.
+    failing: watch::Sender<bool>,
+    /// When everybody was last checked, or the database was away.
+    checked: Instant,
+    failed: Throttle,
 }
 
 impl SignIns {
-    /// Checks what `rechecks` names.
+    /// Checks what `rechecks` names through `queries`, while `events` could be told, and tells whether checks are `failing`.
     pub(crate) fn new(
         rechecks: mpsc::Receiver<Recheck>,
         queries: Queries,
+        events: Queries,
         hub: Hub,
         metrics: Metrics,
+        tuning: watch::Receiver<Tuning>,
+        failing: watch::Sender<bool>,
     ) -> Self {
         Self {
             rechecks,
             queries,
+            events,
             hub,
             metrics,
+            tuning,
+            failing,
+            checked: Instant::now(),
+            failed: Throttle::default(),
         }
     }
 
@@ -80,18 +121,63 @@ impl SignIns {
                     continue;
                 }
             }
+            let everybody = changed.contains(&Recheck::All);
             let contacts = self.contacts(&changed);
             changed.clear();
-            for contacts in contacts.chunks(CHUNK) {
-                let Some(session) = self.queries.session().await else {
-                    return;
-                };
-                if let Err(error) = self.check(&session, contacts).await {
-                    // The periodic check does it again.
-                    debug!("sign-ins could not be checked: {error}");
+            match self.check_all(&contacts).await {
+                Some(Ok(())) if everybody => self.passed(),
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    // Also of a few: what they were about is found by a check of everybody.
+                    check.reset_after(RETRY_AFTER);
+                    self.failed(&error);
                 }
+                None => return,
             }
         }
+    }
+
+    /// Checks contacts; `None` once the daemon is stopping.
+    async fn check_all(&mut self, contacts: &[ContactId]) -> Option<Result<(), Unchecked>> {
+        for contacts in contacts.chunks(CHUNK) {
+            let session = match timeout(RETRY_AFTER, self.queries.session()).await {
+                Ok(session) => session?,
+                Err(_) => return Some(Err(Unchecked::NoSession)),
+            };
+            if let Err(error) = self.check(&session, contacts).await {
+                return Some(Err(error.into()));
+            }
+        }
+        Some(Ok(()))
+    }
+
+    fn passed(&mut self) {
+        self.checked = Instant::now();
+        if self.failing.send_replace(false) {
+            info!("sign-ins can be checked again");
+        }
+    }
+
+    fn failed(&mut self, error: &Unchecked) {
+        if self.events.current().is_none() {
+            // There is nothing to tell either.
+            self.checked = Instant::now();
+            return debug!("sign-ins could not be checked, the database is away: {error}");
+        }
+        if self.checked.elapsed() < PATIENCE {
+            if let Some(more) = self.failed.take() {
+                warn!("sign-ins cannot be checked, this is tried again: {error}{more}");
+            }
+            return;
+        }
+        if !self.failing.send_replace(true) {
+            error!(
+                "sign-ins could not be checked for {PATIENCE:?}, so all streams end until they can: {error}; if a right is \
+                 missing, run: {GRANT}"
+            );
+        }
+        let retry = || rand::rng().random_range(UNCHECKED_RETRY_MS);
+        self.hub.end_all(retry);
     }
 
     /// The contacts among `changed` that have streams here.
@@ -101,9 +187,10 @@ impl SignIns {
         }
         let contacts: HashSet<ContactId> = changed
             .iter()
-            .filter_map(|recheck| match recheck {
-                Recheck::Contact(contact_id) => Some(*contact_id),
-                Recheck::All => None,
+            .flat_map(|recheck| match recheck {
+                Recheck::Contact(contact_id) => vec![*contact_id],
+                Recheck::Browser(key) => self.hub.contacts_of(*key),
+                Recheck::All => Vec::new(),
             })
             .filter(|contact_id| self.hub.has(*contact_id))
             .collect();
@@ -135,16 +222,11 @@ impl SignIns {
     }
 
     async fn clean_up(&self, session: &Session) {
-        let browsers: Vec<_> = self
-            .hub
-            .contacts()
-            .into_iter()
-            .flat_map(|contact_id| self.hub.browsers(contact_id))
-            .map(|(key, _)| key)
-            .collect();
+        let browsers = self.hub.signed_in();
+        let session_days = self.tuning.borrow().session_days;
         let result = async {
             for browsers in browsers.chunks(CHUNK) {
-                session.refresh(browsers).await?;
+                session.refresh(browsers, session_days).await?;
             }
             session.clean_up().await
         };

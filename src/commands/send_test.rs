@@ -40,7 +40,7 @@ pub async fn run(config: &Config, user: &str, out: &mut impl Write) -> io::Resul
 
 async fn send(config: &Config, user: &str) -> Result<Answers, Problem> {
     let connector = Connector::new(&config.database)?;
-    let (session, _closed) = Session::open(&connector, "send-test").await?;
+    let (session, _closed) = Session::open(&connector, "send-test", None).await?;
     let Some(contact_id) = session.contact(user).await? else {
         return Err(format!(
             "no contact of Icinga Notifications has the user name \"{}\", or it was deleted; see Contacts in Icinga Web, \

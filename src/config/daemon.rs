@@ -1,4 +1,4 @@
-//! `[daemon]` of `config.ini`: where the daemon listens.
+//! `[daemon]` of `config.ini`: where the daemon listens, and what its streams carry.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Error;
-use super::setting::{Section, is_host_name, port};
+use super::setting::{Place, Section, is_host_name, port};
 
 /// The port the web module's documentation and proxy examples use.
 const DEFAULT_PORT: u16 = 9001;
@@ -16,8 +16,8 @@ const DEFAULT_PORT: u16 = 9001;
 /// looks at Icinga Web anyway.
 const DEFAULT_REPLAY_MINUTES: u32 = 60;
 
-/// How many incidents it is told at most: more popups than these hide each other.
-const DEFAULT_REPLAY_INCIDENTS: u32 = 20;
+/// How many incidents it is sent one by one at most: more popups at once than these hide each other.
+const DEFAULT_REPLAY_INCIDENTS: u32 = 5;
 
 /// Silence after which a comment is written, in seconds: half of what Apache's `timeout=30` allows, the shortest of
 /// the proxies' limits.
@@ -26,13 +26,21 @@ const DEFAULT_KEEP_ALIVE_SECONDS: u32 = 15;
 /// No proxy's limit is known to be longer than this; and 0 would be one comment after the other.
 const KEEP_ALIVE_SECONDS: RangeInclusive<u32> = 1..=3600;
 
+/// Days a session is kept without a new sign-in: a working week, and a weekend, in front of a screen that stays on.
+const DEFAULT_SESSION_DAYS: u32 = 7;
+
+/// With 0 no session would be kept at all; more than a year is as good as for ever.
+const SESSION_DAYS: RangeInclusive<u32> = 1..=365;
+
 /// The keys of this section that mean something.
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 8] = [
     "host",
     "port",
     "keep_alive_seconds",
     "replay_minutes",
     "replay_incidents",
+    "notify",
+    "session_days",
     "admin",
 ];
 
@@ -79,9 +87,39 @@ pub struct Daemon {
 pub(crate) struct Tuning {
     /// Silence after which a stream is written a comment; `keep_alive_seconds`, 1 to 3600, default 15.
     pub(crate) keep_alive: Duration,
-    /// What a browser that comes back is told; `replay_minutes` (default 60) and `replay_incidents`
-    /// (default 20). With 0 of either, only a summary.
+    /// What a browser that comes back is sent; `replay_minutes` (default 60) and `replay_incidents`
+    /// (default 5). With 0 of either, only a summary.
     pub(crate) replay: Limits,
+    /// Which notifications become events; `notify`, default [`Kinds::All`].
+    pub(crate) notify: Kinds,
+    /// For how many days after Icinga Web authenticated it the session of a connected browser is kept from housekeeping;
+    /// `session_days`, 1 to 365, default 7.
+    pub(crate) session_days: u32,
+}
+
+/// The notifications of Icinga Notifications that become events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kinds {
+    /// Every row of type `notified`, as the PHP daemon does; written `all`.
+    All,
+    /// Those of a transaction that opened the incident or changed its severity, and the first of each contact for an
+    /// incident; written `severity`.
+    Severity,
+}
+
+impl Kinds {
+    fn parse(text: &str) -> Option<Self> {
+        [Self::All, Self::Severity]
+            .into_iter()
+            .find(|kinds| kinds.as_str() == text)
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Severity => "severity",
+        }
+    }
 }
 
 /// Bounds for a browser that comes back; one that never left is told everything.
@@ -91,6 +129,41 @@ pub(crate) struct Limits {
     pub(crate) age: Duration,
     /// How many incidents.
     pub(crate) incidents: u32,
+}
+
+impl Tuning {
+    fn read(section: &Section<'_>) -> Result<Self, Error> {
+        let keep_alive = within(
+            section,
+            "keep_alive_seconds",
+            &KEEP_ALIVE_SECONDS,
+            DEFAULT_KEEP_ALIVE_SECONDS,
+            Error::KeepAlive,
+        )?;
+        let replay = Limits {
+            age: Duration::from_secs(
+                60 * u64::from(number(section, "replay_minutes", DEFAULT_REPLAY_MINUTES)?),
+            ),
+            incidents: number(section, "replay_incidents", DEFAULT_REPLAY_INCIDENTS)?,
+        };
+        let notify = match section.key("notify") {
+            None => Kinds::All,
+            Some(text) => Kinds::parse(&text.value).ok_or(Error::Kinds(text.place))?,
+        };
+        let session_days = within(
+            section,
+            "session_days",
+            &SESSION_DAYS,
+            DEFAULT_SESSION_DAYS,
+            Error::SessionDays,
+        )?;
+        Ok(Self {
+            keep_alive: Duration::from_secs(keep_alive.into()),
+            replay,
+            notify,
+            session_days,
+        })
+    }
 }
 
 impl Daemon {
@@ -116,18 +189,6 @@ impl Daemon {
             None => DEFAULT_PORT,
             Some(text) => port(&text.value).ok_or(Error::ListenPort(text.place))?,
         };
-        let replay = Limits {
-            age: Duration::from_secs(
-                60 * u64::from(number(section, "replay_minutes", DEFAULT_REPLAY_MINUTES)?),
-            ),
-            incidents: number(section, "replay_incidents", DEFAULT_REPLAY_INCIDENTS)?,
-        };
-        let keep_alive = match section.key("keep_alive_seconds") {
-            None => DEFAULT_KEEP_ALIVE_SECONDS,
-            Some(text) => (text.value.parse().ok())
-                .filter(|seconds| KEEP_ALIVE_SECONDS.contains(seconds))
-                .ok_or(Error::KeepAlive(text.place))?,
-        };
         let admin = match section.key("admin") {
             None => None,
             Some(text) => {
@@ -149,10 +210,7 @@ impl Daemon {
         Ok(Self {
             host,
             port,
-            tuning: Tuning {
-                keep_alive: Duration::from_secs(keep_alive.into()),
-                replay,
-            },
+            tuning: Tuning::read(section)?,
             admin,
         })
     }
@@ -182,6 +240,14 @@ impl Daemon {
                 self.tuning.replay.incidents.to_string(),
             ),
             (
+                "daemon.notify".to_owned(),
+                self.tuning.notify.as_str().to_owned(),
+            ),
+            (
+                "daemon.session_days".to_owned(),
+                self.tuning.session_days.to_string(),
+            ),
+            (
                 "daemon.admin".to_owned(),
                 self.admin
                     .map_or(String::new(), |address| address.to_string()),
@@ -194,6 +260,22 @@ fn number(section: &Section<'_>, key: &'static str, default: u32) -> Result<u32,
     match section.key(key) {
         None => Ok(default),
         Some(text) => text.value.parse().map_err(|_| Error::Number(text.place)),
+    }
+}
+
+/// A number with bounds; `error` says which ones.
+fn within(
+    section: &Section<'_>,
+    key: &'static str,
+    bounds: &RangeInclusive<u32>,
+    default: u32,
+    error: fn(Place) -> Error,
+) -> Result<u32, Error> {
+    match section.key(key) {
+        None => Ok(default),
+        Some(text) => (text.value.parse().ok())
+            .filter(|number| bounds.contains(number))
+            .ok_or_else(|| error(text.place)),
     }
 }
 

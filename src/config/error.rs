@@ -71,6 +71,14 @@ pub enum Error {
         "{0}: give a whole number of seconds from 1 to 3600, less than the proxy's limit on silence"
     )]
     KeepAlive(Place),
+    /// `[daemon] notify` is no choice of notifications.
+    #[error(
+        "{0}: give all (every notification) or severity (new incidents, changed severities, and each contact's first notification of an incident)"
+    )]
+    Kinds(Place),
+    /// `[daemon] session_days` is no number of days.
+    #[error("{0}: give a whole number of days from 1 to 365")]
+    SessionDays(Place),
     /// `[daemon] admin` is not an address with a port.
     #[error(
         "{0}: give an IP address and a port, e.g. 127.0.0.1:9002 or [::1]:9002; remove the key if nobody asks there"

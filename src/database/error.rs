@@ -28,14 +28,43 @@ pub enum QueryError {
     /// The server refused the statement, or its answer was not of the expected form.
     #[error("{}", describe(.0))]
     Refused(tokio_postgres::Error),
+    /// An answer that PostgreSQL does not give.
+    #[error("an answer that was not expected: {0}")]
+    Unexpected(&'static str),
 }
 
 impl QueryError {
     /// What the server calls the error; `None` if it is not the server's.
     pub(super) fn code(&self) -> Option<&SqlState> {
-        let (Self::Lost(error) | Self::Refused(error)) = self;
-        error.code()
+        match self {
+            Self::Lost(error) | Self::Refused(error) => error.code(),
+            Self::Unexpected(_) => None,
+        }
     }
+}
+
+/// Whether a statement failed because tables or columns are not what they were when it was prepared: they were changed,
+/// moved, restored from a dump, or made anew.
+pub(super) fn is_outdated(error: &tokio_postgres::Error) -> bool {
+    // Of a cached plan whose columns have changed; of columns, tables, functions and types that are gone.
+    const CODES: [SqlState; 6] = [
+        SqlState::FEATURE_NOT_SUPPORTED,
+        SqlState::UNDEFINED_COLUMN,
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::UNDEFINED_OBJECT,
+        SqlState::INVALID_SCHEMA_NAME,
+    ];
+    // XX000: "could not open relation with OID …", of a table that was dropped meanwhile; "cache lookup failed for …".
+    error.code().is_some_and(|code| {
+        CODES.contains(code)
+            || *code == SqlState::INTERNAL_ERROR
+                && error.as_db_error().is_some_and(|error| {
+                    let message = error.message();
+                    message.starts_with("could not open relation with OID")
+                        || message.starts_with("cache lookup failed")
+                })
+    })
 }
 
 /// Of a column that could not be read; statements are told apart by

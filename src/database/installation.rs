@@ -9,28 +9,28 @@ use tokio_postgres::error::SqlState;
 use super::error::{NO_POOLER, QueryError, describe};
 
 /// The version of `sql/install.sql` that this daemon works with.
-pub(crate) const VERSION: i32 = 2;
+pub(crate) const VERSION: i32 = 3;
 
 /// Every trigger of `sql/install.sql`, with its table.
 pub(crate) const TRIGGERS: [(&str, &str); 8] = [
-    ("icinga_desktop_notified", "incident_history"),
-    ("icinga_desktop_severity_insert", "incident"),
-    ("icinga_desktop_severity_update", "incident"),
+    ("icinga_desktop_bell", "incident_history"),
+    ("icinga_desktop_truncate", "incident_history"),
+    ("icinga_desktop_incident", "incident"),
+    ("icinga_desktop_severity", "incident"),
     ("icinga_desktop_contact_update", "contact"),
     ("icinga_desktop_contact_delete", "contact"),
-    ("icinga_desktop_session_insert", "browser_session"),
     ("icinga_desktop_session_update", "browser_session"),
     ("icinga_desktop_session_delete", "browser_session"),
 ];
 
 /// What installs and upgrades it. The packages put the scripts there, and so does the README.
-const INSTALL: &str =
+pub(crate) const INSTALL: &str =
     "psql -v ON_ERROR_STOP=1 -f /usr/share/icinga-desktop-bridge/sql/install.sql DATABASE";
 
 /// What gives a role the rights that it needs.
 pub(crate) const GRANT: &str = "psql -v ON_ERROR_STOP=1 -v role=ROLE -f /usr/share/icinga-desktop-bridge/sql/grants.sql DATABASE";
 
-/// A complete installation.
+/// An installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
     /// The schema that holds Icinga's tables.
@@ -43,6 +43,8 @@ pub struct Installation {
     pub(crate) stores_positions: bool,
     /// Whether the role may ask for the server's timeline; everybody may, unless an administrator has revoked that.
     pub(crate) knows_timeline: bool,
+    /// The triggers that are missing or switched off, each with its table; none of a complete one.
+    pub(crate) missing: Vec<String>,
 }
 
 /// Why the installation cannot be used.
@@ -73,6 +75,9 @@ pub enum Error {
     /// The tables lie in more than one schema.
     #[error("the triggers lie on tables of several schemas ({}); uninstall and install again", .0.join(", "))]
     Ambiguous(Vec<String>),
+    /// Whom an incident concerns cannot be asked.
+    #[error("the query for whom an incident concerns failed: {0}")]
+    NoRecipients(String),
     /// A query of the daemon cannot be run.
     #[error("a query of the daemon failed: {source}{}", remedy(source))]
     Refused {
@@ -118,12 +123,12 @@ impl Error {
     }
 }
 
-/// Looks for a complete installation.
+/// Looks for an installation: a complete one, or what is left of one that is `known`.
 ///
 /// # Errors
 ///
 /// Each says what to do.
-pub async fn inspect(client: &Client) -> Result<Installation, Error> {
+pub async fn inspect(client: &Client, known: Option<&Installation>) -> Result<Installation, Error> {
     let row = client
         .query_one(
             "SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false), current_user::text
@@ -137,24 +142,16 @@ pub async fn inspect(client: &Client) -> Result<Installation, Error> {
     if !row.get::<_, bool>(1) {
         return Err(Error::Forbidden { role: row.get(2) });
     }
-    if client
-        .query_one(
-            "SELECT to_regprocedure('icinga_desktop.version()') IS NULL",
-            &[],
-        )
-        .await?
-        .get(0)
-    {
-        return Err(Error::Missing);
-    }
-    let found: i32 = client
-        .query_one("SELECT icinga_desktop.version()", &[])
-        .await?
-        .get(0);
+    let found = version(client).await?.ok_or(Error::Missing)?;
     if found != VERSION {
         return Err(Error::Version { found });
     }
-    let schema = complete_schema(client).await?;
+    let (schema, missing) = triggers(client).await?;
+    let schema = match (schema, known) {
+        (Some(schema), _) if missing.is_empty() => schema,
+        (_, Some(known)) => known.schema.clone(),
+        (_, None) => return Err(Error::Incomplete(missing)),
+    };
     let row = client
         .query_one(
             "SELECT (SELECT n.nspname::text FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -177,17 +174,31 @@ pub async fn inspect(client: &Client) -> Result<Installation, Error> {
         stores_positions: row.get(2),
         knows_timeline: row.get(3),
         schema,
+        missing,
     })
 }
 
-/// The schema whose tables have all the triggers, switched on.
-async fn complete_schema(client: &Client) -> Result<String, Error> {
+/// The version of what is installed; `None` if nothing is.
+pub(super) async fn version(client: &Client) -> Result<Option<i32>, Error> {
+    let there = "SELECT to_regprocedure('icinga_desktop.version()') IS NOT NULL";
+    if !client.query_one(there, &[]).await?.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let row = client
+        .query_one("SELECT icinga_desktop.version()", &[])
+        .await?;
+    Ok(Some(row.get(0)))
+}
+
+/// The schema whose tables have triggers, and which triggers are missing there or switched off.
+pub(super) async fn triggers(client: &Client) -> Result<(Option<String>, Vec<String>), Error> {
     let rows = client
         .query(
             "SELECT n.nspname::text, c.relname::text, t.tgname::text
              FROM pg_trigger t
              JOIN pg_class c ON c.oid = t.tgrelid
              JOIN pg_namespace n ON n.oid = c.relnamespace
+             JOIN pg_proc p ON p.oid = t.tgfoid AND p.pronamespace = to_regnamespace('icinga_desktop')
              WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgname = ANY($1)",
             &[&TRIGGERS.map(|(trigger, _)| trigger).as_slice()],
         )
@@ -204,11 +215,8 @@ async fn complete_schema(client: &Client) -> Result<String, Error> {
         .filter(|(trigger, table)| !found.iter().any(|(_, t, g)| t == table && g == trigger))
         .map(|(trigger, table)| format!("{trigger} on {table}"))
         .collect();
-    if !missing.is_empty() {
-        return Err(Error::Incomplete(missing));
-    }
     if schemas.len() > 1 {
         return Err(Error::Ambiguous(schemas));
     }
-    Ok(schemas.swap_remove(0))
+    Ok((schemas.pop(), missing))
 }

@@ -6,16 +6,20 @@
 //! waits ([`Queries::session`]) or answers for itself ([`Queries::current`]).
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use tokio::sync::{Notify, watch};
 
 use super::backoff::Backoff;
 use super::connect::Connector;
-use super::installation::{self, GRANT};
+use super::installation::{self, GRANT, Installation};
 use super::session::{OpenError, Session};
 use crate::model::database_session::DatabaseSession;
 use crate::observe::metrics::Metrics;
+
+/// A session that finds Icinga's tables changed again within this time is followed by a pause.
+const STABLE: Duration = Duration::from_secs(10);
 
 /// A cheap handle on whichever query session is alive.
 #[derive(Debug, Clone)]
@@ -27,13 +31,13 @@ impl Queries {
         self.0
             .borrow()
             .clone()
-            .filter(|session| !session.client.is_closed())
+            .filter(|session| !session.is_closed())
     }
 
     /// Waits for a live session; `None` once the daemon is stopping.
     pub(crate) async fn session(&mut self) -> Option<Arc<Session>> {
         self.0
-            .wait_for(|session| session.as_ref().is_some_and(|s| !s.client.is_closed()))
+            .wait_for(|session| session.as_ref().is_some_and(|s| !s.is_closed()))
             .await
             .ok()?
             .clone()
@@ -82,9 +86,12 @@ impl Keeper {
     /// dropped.
     pub(crate) async fn run(&self) -> Result<(), installation::Error> {
         let mut backoff = Backoff::default();
-        let mut was_up = false;
+        let mut known: Option<Installation> = None;
+        let mut problem: Option<String> = None;
         loop {
-            match Session::open(&self.connector, self.purpose.into()).await {
+            // Boxed: what sets a session up is large, and seldom runs.
+            let open = Session::open(&self.connector, self.purpose.into(), known.as_ref());
+            match Box::pin(open).await {
                 Ok((session, closed)) => {
                     info!("database: {} session connected", self.purpose);
                     // Said once: this is the session that would store them.
@@ -94,8 +101,11 @@ impl Keeper {
                              told is forgotten at a restart; run: {GRANT}"
                         );
                     }
-                    backoff.reset();
-                    was_up = true;
+                    if self.purpose == DatabaseSession::Query {
+                        say_whom_incidents_concern(session.recipients_problem(), &mut problem);
+                    }
+                    let (outdated, since) = (session.outdated.clone(), Instant::now());
+                    known = Some(session.installation.clone());
                     self.sender.send_replace(Some(Arc::new(session)));
                     let reason = tokio::select! {
                         reason = closed => reason,
@@ -107,8 +117,14 @@ impl Keeper {
                         "database: {} session lost: {reason}; connecting again",
                         self.purpose
                     );
+                    if outdated.is_cancelled() && since.elapsed() < STABLE {
+                        // It would fail again, as fast as it can.
+                        tokio::time::sleep(backoff.next_delay()).await;
+                    } else {
+                        backoff.reset();
+                    }
                 }
-                Err(OpenError::Installation(error)) if !was_up && error.is_permanent() => {
+                Err(OpenError::Installation(error)) if known.is_none() && error.is_permanent() => {
                     return Err(error);
                 }
                 Err(error) => {
@@ -122,4 +138,21 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Says whether incidents that are changed without Icinga Notifications can be shown, if that has changed since `before`.
+fn say_whom_incidents_concern(problem: Option<String>, before: &mut Option<String>) {
+    match &problem {
+        Some(problem) if before.as_ref() != Some(problem) => error!(
+            "database: incidents that are changed without Icinga Notifications are shown to nobody until \
+             this is mended: {problem}"
+        ),
+        None if before.is_some() => {
+            info!(
+                "database: incidents that are changed without Icinga Notifications are shown again"
+            );
+        }
+        _ => {}
+    }
+    *before = problem;
 }

@@ -17,6 +17,9 @@ pub use connect::{Connector, PgConnection};
 pub use error::{ConnectError, QueryError};
 pub(crate) use error::{NO_POOLER, NOT_A_STANDBY, describe};
 pub(crate) use keeper::{Keeper, Queries};
-pub(crate) use queries::{Bounds, Missed, NotifiedRow, Recipient, RowIdentity};
+pub(crate) use queries::{
+    Bounds, HistoryRow, Kind, Missed, Notified, PAGE, Recipient, RowIdentity, StoredPosition,
+    ToStore,
+};
 pub(crate) use session::OpenError;
 pub use session::Session;

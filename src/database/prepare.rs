@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use futures::future;
 use tokio_postgres::{Client, Error};
+use tokio_util::sync::CancellationToken;
 
 use super::error::QueryError;
 use super::installation::Installation;
-use super::queries::{Bounds, events, positions, pulse, replay, sign_ins};
+use super::queries::{Bounds, look, positions, pulse, recipients, replay, sign_ins};
 use super::session::{Session, Statements};
-use crate::model::ids::{ContactId, HistoryId};
+use crate::config::Kinds;
+use crate::model::browser::BrowserKey;
+use crate::model::ids::ContactId;
 use crate::model::position::Position;
 
 /// After which time PostgreSQL gives a statement up: far longer than any takes, and short enough for
@@ -31,12 +34,16 @@ impl Session {
         // case. pg_temp last, so that no temporary table stands in for a real one.
         //
         // Generic plans: every statement looks up keys, which has one good plan, while PostgreSQL would
-        // plan these joins anew for each event, and take longer for that than for the look-up.
+        // plan these joins anew for each event, and take longer for that than for the look-up. Made while a table was
+        // small, such a plan would read all of it and go on doing so when it has grown: so it is by an index wherever there
+        // is one, and in the index's order.
         client
             .execute(
                 "SELECT set_config('search_path', format('%I, %I, pg_temp', $1::text, $2::text), false),
                         set_config('statement_timeout', $3::text, false),
-                        set_config('plan_cache_mode', 'force_generic_plan', false)",
+                        set_config('plan_cache_mode', 'force_generic_plan', false),
+                        set_config('enable_seqscan', 'off', false),
+                        set_config('enable_bitmapscan', 'off', false)",
                 &[
                     &installation.schema,
                     &installation.citext_schema,
@@ -45,19 +52,26 @@ impl Session {
             )
             .await?;
         let statements = Statements::prepare(&client, installation).await?;
-        let session = Self {
+        let mut session = Self {
             client,
+            outdated: CancellationToken::new(),
             statements,
             installation: installation.clone(),
         };
         future::try_join5(
-            session.notified(&[]),
-            session.recipients(&[]),
-            session.browser_session("", ""),
-            session.start(ContactId(0), HistoryId(0)),
+            session.history(i64::MAX, &[], Kinds::Severity),
+            session.new_incidents(i64::MAX, &[]),
+            session.browser_session("", "", &BrowserKey::new("")),
+            session.start(ContactId(0), None),
             session.valid_browsers(&[]),
         )
         .await?;
+        session.tide().await?;
+        if let Err(problem) = session.recipients(&[]).await {
+            session.statements.recipients = Err(problem);
+            // What was found is about this statement alone.
+            session.outdated = CancellationToken::new();
+        }
         session
             .missed(
                 ContactId(0),
@@ -67,6 +81,7 @@ impl Session {
                     since_ms: 0,
                     incidents: 0,
                 },
+                Kinds::Severity,
                 0,
             )
             .await?;
@@ -77,10 +92,14 @@ impl Session {
 impl Statements {
     async fn prepare(client: &Client, installation: &Installation) -> Result<Self, Error> {
         Ok(Self {
-            notified: client.prepare(&events::notified_sql()).await?,
+            tide: client.prepare(&look::tide_sql(installation)).await?,
+            newest: client.prepare(&look::newest_sql()).await?,
+            history: client.prepare(&look::history_sql()).await?,
+            new_incidents: client.prepare(&look::new_incidents_sql()).await?,
             recipients: client
-                .prepare(&events::recipients_sql(installation))
-                .await?,
+                .prepare(&recipients::recipients_sql(installation))
+                .await
+                .map_err(QueryError::from),
             session: client
                 .prepare(&sign_ins::browser_session_sql(installation))
                 .await?,
@@ -88,7 +107,6 @@ impl Statements {
             missed: client.prepare(&replay::missed_sql()).await?,
             valid: client.prepare(&sign_ins::valid_browsers_sql()).await?,
             refresh: client.prepare(&sign_ins::refresh_sql()).await?,
-            tide: client.prepare(&pulse::tide_sql(installation)).await?,
             timeline: client.prepare(&pulse::timeline_sql(installation)).await?,
         })
     }

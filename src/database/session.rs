@@ -4,10 +4,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement, ToStatement};
+use tokio_util::sync::CancellationToken;
 
 use super::connect::{Connector, SETUP_PATIENCE};
-use super::error::{ConnectError, QueryError, describe};
-use super::installation::{self, Installation};
+use super::error::{ConnectError, QueryError, describe, is_outdated};
+use super::installation::{self, Installation, VERSION};
+use super::queries::recipients::recipients_sql;
+use crate::model::ids::IncidentId;
 
 /// A session could not be made ready for use.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,8 @@ pub(crate) enum OpenError {
 #[derive(Debug)]
 pub struct Session {
     pub(super) client: Client,
+    /// Cancelled once tables are not what they were when statements were prepared.
+    pub(super) outdated: CancellationToken,
     pub(super) statements: Statements,
     pub(crate) installation: Installation,
 }
@@ -34,19 +39,25 @@ pub struct Session {
 /// The statements that are sent again and again.
 #[derive(Debug)]
 pub(super) struct Statements {
-    pub(super) notified: Statement,
-    pub(super) recipients: Statement,
+    pub(super) tide: Statement,
+    pub(super) newest: Statement,
+    pub(super) history: Statement,
+    pub(super) new_incidents: Statement,
+    /// By itself: what fails here costs no event that Icinga Notifications sends.
+    pub(super) recipients: Result<Statement, QueryError>,
     pub(super) session: Statement,
     pub(super) start: Statement,
     pub(super) missed: Statement,
     pub(super) valid: Statement,
     pub(super) refresh: Statement,
-    pub(super) tide: Statement,
     pub(super) timeline: Statement,
 }
 
 impl Session {
     /// Connects and sets up a session. Also returns what resolves, with the reason, when the session has ended.
+    ///
+    /// If an installation is `known`, the session makes do with what is left of it: without triggers events come late, and
+    /// without who else is concerned by an incident, they still come.
     ///
     /// # Errors
     ///
@@ -54,16 +65,24 @@ impl Session {
     pub(crate) async fn open(
         connector: &Connector,
         purpose: &str,
+        known: Option<&Installation>,
     ) -> Result<(Self, impl Future<Output = String> + use<>), OpenError> {
         let (client, connection) = connector.connect(purpose).await?;
         // A set of one, because it ends its task when it is dropped.
         let mut closed = JoinSet::new();
         let _ = closed.spawn(connection);
-        let session = timeout(SETUP_PATIENCE, Self::set_up(client))
+        let session = timeout(SETUP_PATIENCE, Self::set_up(client, known))
             .await
             .map_err(|_| OpenError::Silent)??;
+        let outdated = session.outdated.clone();
         let reason = async move {
-            match closed.join_next().await {
+            let ended = tokio::select! {
+                ended = closed.join_next() => ended,
+                () = outdated.cancelled() => {
+                    return "Icinga's tables or rights to them have changed: they are looked at again".to_owned();
+                }
+            };
+            match ended {
                 None | Some(Ok(Ok(()))) => "closed".to_owned(),
                 Some(Ok(Err(error))) => describe(&error),
                 Some(Err(error)) => error.to_string(),
@@ -77,10 +96,16 @@ impl Session {
     /// # Errors
     ///
     /// What is missing, and what to do about it.
-    pub async fn set_up(client: Client) -> Result<Self, installation::Error> {
-        let installation = installation::inspect(&client).await?;
+    pub async fn set_up(
+        client: Client,
+        known: Option<&Installation>,
+    ) -> Result<Self, installation::Error> {
+        let installation = installation::inspect(&client, known).await?;
         match Self::prepare(client, &installation).await {
-            Ok(session) => Ok(session),
+            Ok(session) => match session.recipients_problem() {
+                Some(problem) if known.is_none() => Err(installation::Error::NoRecipients(problem)),
+                _ => Ok(session),
+            },
             Err(source) => Err(installation::Error::Refused {
                 installation,
                 source,
@@ -88,9 +113,49 @@ impl Session {
         }
     }
 
-    /// Whether the connection is gone, so that a failed query is worth repeating on the next one.
+    /// Whether the connection is gone or outdated, so that a failed query is worth repeating on the next one.
     pub(crate) fn is_closed(&self) -> bool {
-        self.client.is_closed()
+        self.client.is_closed() || self.outdated.is_cancelled()
+    }
+
+    /// Why it is not known whom incidents concern that are changed without Icinga Notifications; `None` if it is.
+    pub(crate) fn recipients_problem(&self) -> Option<String> {
+        self.statements
+            .recipients
+            .as_ref()
+            .err()
+            .map(ToString::to_string)
+    }
+
+    /// If it can be known by now, the session is outdated: the next one knows.
+    ///
+    /// # Errors
+    ///
+    /// As long as it cannot be known, or it cannot be found out whether it can.
+    pub(crate) async fn look_for_recipients(&self) -> Result<(), installation::Error> {
+        let installation = installation::inspect(&self.client, Some(&self.installation)).await?;
+        let statement = self.client.prepare(&recipients_sql(&installation)).await?;
+        // Rights show only when it runs.
+        let nobody: &[IncidentId] = &[];
+        let _ = self.client.query(&statement, &[&nobody]).await?;
+        self.outdated.cancel();
+        Ok(())
+    }
+
+    /// The triggers that are missing, switched off or not ours by now, each with its table; and their version, if it is
+    /// another one.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be looked for, or lie in several schemas.
+    pub(crate) async fn missing_triggers(&self) -> Result<Vec<String>, installation::Error> {
+        let (_, mut missing) = installation::triggers(&self.client).await?;
+        match installation::version(&self.client).await? {
+            Some(VERSION) => {}
+            Some(found) => missing.push(format!("version {found} of them instead of {VERSION}")),
+            None => missing.push("function icinga_desktop.version()".to_owned()),
+        }
+        Ok(missing)
     }
 
     /// Whether positions may be stored; otherwise they live in memory only.
@@ -99,6 +164,9 @@ impl Session {
     }
 
     fn failed(&self, error: Error) -> QueryError {
+        if is_outdated(&error) {
+            self.outdated.cancel();
+        }
         if self.is_closed() {
             QueryError::Lost(error)
         } else {

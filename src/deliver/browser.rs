@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::stream::Stream;
 use crate::config::Tuning;
-use crate::deliver::{Replay, Replayer, Running};
+use crate::deliver::{Missing, Replay, Replayer, Running};
 use crate::hub::{Command, Handed, Hub, Mailbox, Memory, Message};
 use crate::model::browser::BrowserKey;
-use crate::model::event::{self, Event};
+use crate::model::event::Event;
 use crate::model::ids::{ContactId, HistoryId};
 use crate::observe::metrics::Metrics;
 
@@ -104,8 +104,10 @@ pub(crate) async fn run(mailbox: Mailbox, shared: Shared) {
         }
         // Read before looking whether messages are left: what was published before it was raised is
         // then among them.
-        let settled = browser.shared.hub.settled();
-        if messages.is_empty() && browser.is_idle() {
+        if let Some(settled) = browser.shared.hub.settled()
+            && messages.is_empty()
+            && browser.is_idle()
+        {
             browser.memory.lock().position.settle(settled);
         }
     }
@@ -171,21 +173,27 @@ impl Browser {
     /// Starts the replay that is owed. One after a gap waits until there is a client for it that has
     /// taken what went before.
     fn start_replay(&mut self) {
-        let position = self.memory.lock().position.clone();
-        let known = self
-            .pending()
-            .flat_map(|event| event.history_ids.iter().copied())
-            .collect();
+        let missing = {
+            let memory = self.memory.lock();
+            let pending = self.pending().filter(|event| event.epoch == memory.epoch);
+            Missing {
+                contact_id: self.contact_id,
+                position: memory.position.clone(),
+                epoch: memory.epoch,
+                known: (pending.flat_map(|event| event.history_ids.iter().copied())).collect(),
+                settled: self.shared.hub.settled(),
+            }
+        };
         let replayer = &self.shared.replayer;
         if std::mem::take(&mut self.returning) {
-            self.replay = Some(replayer.returning(self.contact_id, position, known));
+            self.replay = Some(replayer.returning(missing));
         } else if self.incomplete
             && self.waiting.is_empty()
             && self.pending_bytes() < MAX_PENDING / 2
         {
             self.incomplete = false;
             self.shared.metrics.replays.inc();
-            self.replay = Some(replayer.complete(self.contact_id, position, known));
+            self.replay = Some(replayer.complete(missing));
         }
     }
 
@@ -246,15 +254,15 @@ impl Browser {
                 }
             }
             Command::End { retry_ms } => self.end = Some(retry_ms),
-            Command::Revoke => {
+            Command::Revoke { retry_ms } => {
                 debug!(
-                    "contact {}, browser {:?}: sign-in not valid any more",
+                    "contact {}, browser {:?}: sign-in not valid any more, or not known to be",
                     self.contact_id, self.key
                 );
-                self.end = Some(event::RETRY_MS);
+                self.end = Some(retry_ms);
                 self.waiting.clear();
                 for stream in &mut self.streams {
-                    stream.revoke();
+                    stream.revoke(retry_ms);
                 }
             }
         }
@@ -294,8 +302,10 @@ impl Browser {
 
     fn is_known(&self, event: &Event) -> bool {
         let memory = self.memory.lock();
+        let same = |pending: &&Arc<Event>| pending.epoch == event.epoch;
         let known = |id: &HistoryId| {
-            memory.position.contains(*id) || self.pending().any(|e| e.history_ids.contains(id))
+            event.epoch == memory.epoch && memory.position.contains(*id)
+                || (self.pending().filter(same)).any(|e| e.history_ids.contains(id))
         };
         event.history_ids.iter().any(known)
     }
@@ -312,6 +322,11 @@ impl Browser {
     /// Puts what a replay found before what came in meanwhile.
     fn replayed(&mut self, replay: Replay) {
         self.replay = None;
+        if replay.epoch != self.memory.lock().epoch {
+            // Ids have started again meanwhile.
+            self.incomplete = true;
+            return;
+        }
         if replay.more {
             self.incomplete = true;
             // What came in live must not overtake what the next chunk tells of the same incident; it finds both.
@@ -319,12 +334,13 @@ impl Browser {
         }
         // What came in live and was found as well stands in the replay's order.
         self.waiting.retain(|event| {
-            !event.history_ids.iter().any(|id| {
-                replay
-                    .events
-                    .iter()
-                    .any(|replayed| replayed.history_ids.contains(id))
-            })
+            event.epoch != replay.epoch
+                || !event.history_ids.iter().any(|id| {
+                    replay
+                        .events
+                        .iter()
+                        .any(|replayed| replayed.history_ids.contains(id))
+                })
         });
         for event in replay.events.into_iter().rev() {
             self.waiting.push_front(event);

@@ -4,4 +4,4 @@ pub(crate) mod browser;
 mod replay;
 mod stream;
 
-pub(crate) use replay::{Replay, Replayer, Running};
+pub(crate) use replay::{Missing, Replay, Replayer, Running};

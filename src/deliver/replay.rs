@@ -11,8 +11,8 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Limits, Tuning};
 use crate::database::{Bounds, Missed, Queries, QueryError};
-use crate::model::event::{Content, Event};
-use crate::model::ids::{ContactId, HistoryId};
+use crate::model::event::{Content, Event, Rendered};
+use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
 
 /// Replays that may be under way at a time: a gap concerns every browser at once, and live events
@@ -26,6 +26,10 @@ const CHUNK: usize = 100;
 /// Pause after a replay failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How often the server may refuse a replay until a summary is told in its place: nobody waits for ever for what can never
+/// be read.
+const ATTEMPTS: u32 = 3;
+
 /// Reads what browsers missed. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Replayer {
@@ -34,9 +38,25 @@ pub(crate) struct Replayer {
     running: Arc<Semaphore>,
 }
 
+/// What a browser may have missed.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    pub(crate) contact_id: ContactId,
+    /// It need not be told of these rows,
+    pub(crate) position: Position,
+    /// whose ids are of this one of the hub's epochs,
+    pub(crate) epoch: u64,
+    /// nor of these, which wait for it.
+    pub(crate) known: Vec<HistoryId>,
+    /// Up to here everything is there that may come, if that is known.
+    pub(crate) settled: Option<HistoryId>,
+}
+
 /// What a replay found.
 #[derive(Debug)]
 pub(crate) struct Replay {
+    /// Which of the hub's epochs ids are of.
+    pub(crate) epoch: u64,
     /// What to tell, oldest first.
     pub(crate) events: Vec<Arc<Event>>,
     /// Whether more may be found.
@@ -56,55 +76,41 @@ impl Replayer {
         }
     }
 
-    /// Everything beyond `position` and `known`, a chunk of it.
-    pub(crate) fn complete(
-        &self,
-        contact_id: ContactId,
-        position: Position,
-        known: Vec<HistoryId>,
-    ) -> Running {
-        self.start(contact_id, position, known, None)
+    /// Everything that is missing, a chunk of it.
+    pub(crate) fn complete(&self, missing: Missing) -> Running {
+        self.start(missing, None)
     }
 
-    /// What is beyond `position` and `known`, within the limits for a browser that comes back, and a
-    /// summary of the rest.
-    pub(crate) fn returning(
-        &self,
-        contact_id: ContactId,
-        position: Position,
-        known: Vec<HistoryId>,
-    ) -> Running {
+    /// What is missing, within the limits for a browser that comes back, and a summary of the rest.
+    pub(crate) fn returning(&self, missing: Missing) -> Running {
         let limits = self.tuning.borrow().replay;
-        self.start(contact_id, position, known, Some(limits))
+        self.start(missing, Some(limits))
     }
 
-    fn start(
-        &self,
-        contact_id: ContactId,
-        position: Position,
-        known: Vec<HistoryId>,
-        limits: Option<Limits>,
-    ) -> Running {
+    fn start(&self, missing: Missing, limits: Option<Limits>) -> Running {
         let mut replayer = self.clone();
         Box::pin(async move {
+            let mut refused = 0;
             loop {
-                if let Some(replay) = replayer.read(contact_id, &position, &known, limits).await {
-                    return replay;
+                match replayer.read(&missing, limits).await {
+                    Read::Done(replay) => return replay,
+                    Read::Refused if refused + 1 == ATTEMPTS => return unread(&missing),
+                    Read::Refused => refused += 1,
+                    Read::Away => {}
                 }
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         })
     }
 
-    async fn read(
-        &mut self,
-        contact_id: ContactId,
-        position: &Position,
-        known: &[HistoryId],
-        limits: Option<Limits>,
-    ) -> Option<Replay> {
-        let session = self.queries.session().await?;
-        let _permit = self.running.acquire().await.ok()?;
+    async fn read(&mut self, missing: &Missing, limits: Option<Limits>) -> Read {
+        let Some(session) = self.queries.session().await else {
+            return Read::Away;
+        };
+        let Ok(_permit) = self.running.acquire().await else {
+            return Read::Away;
+        };
+        let (contact_id, kinds) = (missing.contact_id, self.tuning.borrow().notify);
         let (bounds, limit) = match limits {
             Some(limits) => (
                 Bounds {
@@ -122,7 +128,14 @@ impl Replayer {
             ),
         };
         match session
-            .missed(contact_id, position, known, bounds, limit)
+            .missed(
+                contact_id,
+                &missing.position,
+                &missing.known,
+                bounds,
+                kinds,
+                limit,
+            )
             .await
         {
             Ok(missed) => {
@@ -133,18 +146,52 @@ impl Replayer {
                     );
                 }
                 let more = limits.is_none() && missed.len() >= CHUNK;
-                let events = events(missed);
-                Some(Replay { events, more })
+                Read::Done(Replay {
+                    epoch: missing.epoch,
+                    events: events(missed, missing.epoch),
+                    more,
+                })
             }
             Err(error @ QueryError::Lost(_)) => {
                 debug!("replay for contact {contact_id}: {error}");
-                None
+                Read::Away
             }
-            Err(error @ QueryError::Refused(_)) => {
-                warn!("replay for contact {contact_id} failed, it will be tried again: {error}");
-                None
+            Err(error) => {
+                warn!(
+                    "replay for contact {contact_id} failed; after {ATTEMPTS} attempts a summary is told instead: {error}"
+                );
+                Read::Refused
             }
         }
+    }
+}
+
+/// How reading went.
+enum Read {
+    Done(Replay),
+    /// The server did not answer the query.
+    Refused,
+    /// There is no server.
+    Away,
+}
+
+/// What is told in place of what cannot be read. It is no incident's.
+fn unread(missing: &Missing) -> Replay {
+    let rendered = Rendered::new(&Content {
+        time_ms: jiff::Timestamp::now().as_millisecond(),
+        incident_id: IncidentId(0),
+        severity: "notice",
+        title: "Incidents changed while you were away",
+        message: Some("Which ones could not be read: look at the list of incidents in Icinga Web."),
+    });
+    let event = Event {
+        through: missing.settled,
+        ..rendered.event(Vec::new(), missing.epoch)
+    };
+    Replay {
+        epoch: missing.epoch,
+        events: vec![Arc::new(event)],
+        more: false,
     }
 }
 
@@ -154,28 +201,28 @@ fn milliseconds_ago(age: Duration) -> i64 {
 }
 
 /// An event for each incident within the bounds, behind one that sums up the others.
-fn events(missed: Vec<Missed>) -> Vec<Arc<Event>> {
+fn events(missed: Vec<Missed>, epoch: u64) -> Vec<Arc<Event>> {
     let (told, left_out): (Vec<_>, Vec<_>) = missed
         .into_iter()
         .partition(|missed| missed.texts.is_some());
-    let summary = summary(&left_out);
+    let summary = summary(&left_out, epoch);
     let told = told.into_iter().map(|missed| {
         let (title, message) = missed.texts.unwrap_or_default();
-        Event::render(Content {
-            history_ids: missed.history_ids,
+        let rendered = Rendered::new(&Content {
             time_ms: missed.time_ms,
             incident_id: missed.incident_id,
             severity: &missed.severity,
             title: &title,
             message: message.as_deref(),
-        })
+        });
+        rendered.event(missed.history_ids, epoch)
     });
     summary.into_iter().chain(told).map(Arc::new).collect()
 }
 
 /// One event for all that is beyond the bounds, so that nothing is dropped in silence. It leads to the
 /// newest of them.
-fn summary(left_out: &[Missed]) -> Option<Event> {
+fn summary(left_out: &[Missed], epoch: u64) -> Option<Event> {
     let newest = left_out.last()?;
     let title = match left_out.len() {
         1 => "1 more incident changed while you were away".to_owned(),
@@ -186,14 +233,14 @@ fn summary(left_out: &[Missed]) -> Option<Event> {
         .iter()
         .rev()
         .flat_map(|missed| missed.history_ids.iter().copied());
-    Some(Event::render(Content {
-        history_ids: history_ids.collect(),
+    let rendered = Rendered::new(&Content {
         time_ms: newest.time_ms,
         incident_id: newest.incident_id,
         severity: &newest.severity,
         title: &title,
         message: None,
-    }))
+    });
+    Some(rendered.event(history_ids.collect(), epoch))
 }
 
 #[cfg(test)]
@@ -213,11 +260,14 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_summed_up_first() {
-        let events = events(vec![
-            missed(1, &[10, 5], false),
-            missed(2, &[20], false),
-            missed(3, &[30, 7], true),
-        ]);
+        let events = events(
+            vec![
+                missed(1, &[10, 5], false),
+                missed(2, &[20], false),
+                missed(3, &[30, 7], true),
+            ],
+            0,
+        );
         assert_eq!(events.len(), 2);
         let text = std::str::from_utf8(&events[0].bytes).unwrap();
         assert!(
@@ -231,9 +281,9 @@ mod tests {
 
     #[test]
     fn nothing_left_out_is_no_summary() {
-        assert_eq!(events(vec![missed(1, &[1], true)]).len(), 1);
-        assert!(events(vec![]).is_empty());
-        let one = events(vec![missed(1, &[1], false)]);
+        assert_eq!(events(vec![missed(1, &[1], true)], 0).len(), 1);
+        assert!(events(vec![], 0).is_empty());
+        let one = events(vec![missed(1, &[1], false)], 0);
         let text = std::str::from_utf8(&one[0].bytes).unwrap();
         assert!(text.contains("1 more incident changed"), "{text}");
     }

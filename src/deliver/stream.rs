@@ -119,8 +119,8 @@ impl Stream {
     }
 
     /// Ends the stream of a client that must not get anything more: of what waits, only a block is written to its end that
-    /// was begun.
-    pub(crate) fn revoke(&mut self) {
+    /// was begun. It is to come back after `retry_ms` milliseconds.
+    pub(crate) fn revoke(&mut self, retry_ms: u32) {
         self.queue.truncate(usize::from(self.begun));
         self.unconfirmed.clear();
         self.surviving.clear();
@@ -128,7 +128,7 @@ impl Stream {
         self.comment_due = None;
         // Also behind a farewell that was just taken back.
         self.ending = false;
-        self.end(event::RETRY_MS);
+        self.end(retry_ms);
     }
 
     /// Events that do not count as delivered yet, oldest first.
@@ -281,19 +281,19 @@ mod tests {
     use super::*;
     use crate::hub::Hub;
     use crate::model::browser::{AgentKey, BrowserKey};
-    use crate::model::event::Content;
+    use crate::model::event::{Content, Rendered};
     use crate::model::ids::{ContactId, HistoryId, IncidentId};
     use crate::model::sign_in::SignIn;
 
-    fn event(number: i64) -> Arc<Event> {
-        Arc::new(Event::render(Content {
-            history_ids: vec![HistoryId(number)],
+    fn event_of(number: i64) -> Arc<Event> {
+        let rendered = Rendered::new(&Content {
             time_ms: 0,
             incident_id: IncidentId(number),
             severity: "crit",
             title: "title",
             message: Some(&"x".repeat(4000)),
-        }))
+        });
+        Arc::new(rendered.event(vec![HistoryId(number)], 0))
     }
 
     #[tokio::test]
@@ -304,6 +304,8 @@ mod tests {
             browser: BrowserKey::new("a"),
             agent: AgentKey::new(""),
             position: None,
+            epoch: 0,
+            signed_in_at_ms: 0,
         };
         let (place, _mailbox) = hub.enter(&sign_in).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -315,7 +317,7 @@ mod tests {
         let mut stream = Stream::new(Socket::Left(ours), event::KEEP_ALIVE, place);
         let latency = Histogram::new([1.0]);
         for number in 1..=1000 {
-            stream.write(event(number));
+            stream.write(event_of(number));
         }
         // As much as the socket takes while nobody reads, until a block is cut.
         poll_fn(|cx| {
@@ -327,7 +329,7 @@ mod tests {
             Poll::Pending
         })
         .await;
-        stream.revoke();
+        stream.revoke(event::RETRY_MS);
         assert_eq!(stream.unconfirmed().count(), 0);
 
         let mut text = String::new();
@@ -346,7 +348,7 @@ mod tests {
         let told = &blocks[1..blocks.len() - 1];
         assert!(told.len() < 900, "{}", told.len());
         for (number, block) in (1..).zip(told) {
-            assert_eq!(block.as_bytes(), event(number).bytes);
+            assert_eq!(block.as_bytes(), event_of(number).bytes);
         }
     }
 }

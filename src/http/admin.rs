@@ -14,6 +14,7 @@ use warp::reply::Response;
 use super::answers::{plain, use_get};
 use crate::database::Queries;
 use crate::hub::Hub;
+use crate::observe::Health;
 use crate::observe::metrics::{self, Gauges, Metrics};
 
 /// Connections at a time; who monitors needs one or two.
@@ -28,6 +29,10 @@ pub(crate) struct Admin {
     pub(crate) events: Queries,
     /// The session for sign-ins.
     pub(crate) sign_ins: Queries,
+    /// What looks have found.
+    pub(crate) health: watch::Receiver<Health>,
+    /// Whether sign-ins cannot be checked.
+    pub(crate) unchecked: watch::Receiver<bool>,
     /// Who is connected.
     pub(crate) hub: Hub,
     /// What was counted.
@@ -47,6 +52,15 @@ impl Admin {
     /// Why the daemon cannot do all its work; `None` if it can.
     fn impediment(&self) -> Option<&'static str> {
         match self.database() {
+            [true, true, true] if !self.health.borrow().looked => {
+                Some("no look at the table of notifications yet; the log says why")
+            }
+            [true, true, true] if *self.unchecked.borrow() => {
+                Some("sign-ins cannot be checked: browsers are told to come back; the log says why")
+            }
+            [true, true, true] if !self.health.borrow().missing.is_empty() => {
+                Some("triggers are missing or disabled: events come late; the log says which")
+            }
             [true, true, true] => None,
             [false, ..] => {
                 Some("not listening to the database: events come late; the log says why")
@@ -87,6 +101,7 @@ impl Admin {
             max_streams: self.hub.max_streams(),
             users: self.hub.users(),
             database: self.database(),
+            missing_triggers: self.health.borrow().missing.len(),
         };
         match self.metrics.render(&gauges) {
             Ok(text) => {

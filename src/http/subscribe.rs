@@ -27,6 +27,7 @@ use crate::model::event;
 use crate::model::ids::{ContactId, HistoryId};
 use crate::model::position::Position;
 use crate::model::sign_in::{Refusal, SignIn};
+use crate::model::timeline::Epoch;
 use crate::observe::Throttle;
 use crate::observe::metrics::{Metrics, Postponed};
 
@@ -217,6 +218,7 @@ async fn sign_in(
 ) -> Result<SignIn, NoStream> {
     let session = state.queries.current().ok_or(NoStream::NoDatabase)?;
     let hub = state.browsers.hub.clone();
+    let epoch = hub.epoch().ok_or(NoStream::NoDatabase)?;
     let credentials = credentials.clone();
     let asking = async {
         // How many wait here is bounded by the accept loop.
@@ -224,7 +226,7 @@ async fn sign_in(
         // In a task of its own: when we give up waiting, the statement is still with the database, and
         // its permit has to be so, too.
         let asked = tokio::spawn(async move {
-            let answer = ask(&session, &hub, &credentials, last_event_id).await;
+            let answer = ask(&session, &hub, epoch, &credentials, last_event_id).await;
             drop(permit);
             answer
         });
@@ -238,10 +240,20 @@ async fn sign_in(
 async fn ask(
     session: &Session,
     hub: &Hub,
+    epoch: (Epoch, u64),
     credentials: &Credentials,
     last_event_id: Option<HistoryId>,
 ) -> Result<SignIn, SignInError> {
-    let mut sign_in = credentials.sign_in(session).await?;
+    let (epoch, number) = epoch;
+    let authentic = credentials.sign_in(session).await?;
+    let mut sign_in = SignIn {
+        contact_id: authentic.contact_id,
+        browser: authentic.browser,
+        agent: authentic.agent,
+        position: authentic.position.map(|stored| stored.within(&epoch)),
+        epoch: number,
+        signed_in_at_ms: authentic.signed_in_at_ms,
+    };
     if sign_in.position.is_none() && !hub.remembers(sign_in.contact_id, sign_in.browser) {
         let (start, newest) = session.start(sign_in.contact_id, hub.settled()).await?;
         sign_in.position = Some(match last_event_id {
@@ -249,7 +261,11 @@ async fn ask(
             Some(id) if id <= newest => Position::new(id, []),
             _ => start,
         });
-    } else if let (Some(position), Some(id)) = (&mut sign_in.position, last_event_id) {
+    } else if let (Some(position), Some(id)) = (&mut sign_in.position, last_event_id)
+        // Otherwise it is of ids that have started again since.
+        && position.time_ms().is_none()
+        && id <= hub.newest()
+    {
         position.extend([id]);
     }
     Ok(sign_in)
@@ -270,6 +286,7 @@ async fn enter(hub: &Hub, sign_in: &SignIn) -> Result<(Place, Option<Mailbox>), 
         Full::Browser(_) => NoStream::Third(sign_in.contact_id),
         Full::Daemon => NoStream::Full,
         Full::Stopping => NoStream::Stopping,
+        Full::Turned => NoStream::NoDatabase,
     })
 }
 

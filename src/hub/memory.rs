@@ -24,6 +24,10 @@ pub(crate) struct Memory(Arc<Mutex<Remembered>>);
 pub(crate) struct Remembered {
     /// What need not be told any more. It moves when an event is delivered, not when it is written.
     pub(crate) position: Position,
+    /// Which of the hub's epochs its ids are of.
+    pub(crate) epoch: u64,
+    /// When Icinga Web authenticated the browser, in milliseconds since the epoch of Unix.
+    pub(crate) signed_in_at_ms: i64,
     /// The rows of the last events that were delivered, and their incidents: by these a row is known again if its id may
     /// have been given to another one.
     pub(crate) recent: VecDeque<(HistoryId, IncidentId)>,
@@ -36,9 +40,11 @@ pub(crate) struct Remembered {
 }
 
 impl Memory {
-    pub(super) fn new(position: Position) -> Self {
+    pub(super) fn new(position: Position, epoch: u64, signed_in_at_ms: i64) -> Self {
         Self(Arc::new(Mutex::new(Remembered {
             position,
+            epoch,
+            signed_in_at_ms,
             recent: VecDeque::new(),
             leftovers: Vec::new(),
             unstored: true,
@@ -55,14 +61,29 @@ impl Memory {
 impl Remembered {
     /// Takes note that an event was delivered.
     pub(crate) fn delivered(&mut self, event: &Event) {
+        self.unstored = true;
+        self.touched = Instant::now();
+        if event.epoch != self.epoch {
+            // Its ids are other rows' by now. It is older than what the position says of time.
+            return;
+        }
+        if let Some(through) = event.through {
+            self.position.settle(through);
+        }
         self.position.extend(event.history_ids.iter().copied());
         for history_id in &event.history_ids {
             self.recent.push_back((*history_id, event.incident_id));
         }
         let too_many = self.recent.len().saturating_sub(RECENT);
         drop(self.recent.drain(..too_many));
+    }
+
+    /// Begins another epoch: what was told are rows up to a time, in milliseconds since the epoch of Unix.
+    pub(super) fn turn(&mut self, epoch: u64, told_until_ms: i64) {
+        self.position = Position::told_until(told_until_ms);
+        self.epoch = epoch;
+        self.recent.clear();
         self.unstored = true;
-        self.touched = Instant::now();
     }
 }
 
@@ -73,7 +94,7 @@ mod tests {
 
     #[test]
     fn recent_rows_are_bounded() {
-        let memory = Memory::new(Position::default());
+        let memory = Memory::new(Position::default(), 0, 0);
         let summary = Event {
             history_ids: (1..=100).map(HistoryId).collect(),
             ..Event::clone(&event(1))
@@ -84,5 +105,23 @@ mod tests {
             memory.lock().recent.back(),
             Some(&(HistoryId(100), IncidentId(1)))
         );
+    }
+
+    #[test]
+    fn what_was_told_of_another_epoch_marks_no_row_of_this_one() {
+        let memory = Memory::new(Position::default(), 0, 0);
+        memory.lock().turn(1, 5);
+        let earlier = Event {
+            history_ids: vec![HistoryId(3)],
+            ..Event::clone(&event(1))
+        };
+        memory.lock().delivered(&earlier);
+        assert!(!memory.lock().position.contains(HistoryId(3)));
+        memory.lock().delivered(&Event {
+            epoch: 1,
+            ..earlier
+        });
+        assert!(memory.lock().position.contains(HistoryId(3)));
+        assert_eq!(memory.lock().position.time_ms(), Some(5));
     }
 }

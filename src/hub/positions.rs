@@ -10,12 +10,12 @@ use log::{debug, warn};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::registry::{Hub, State};
-use crate::database::{Queries, QueryError, RowIdentity, Session};
+use super::registry::{Hub, State, UNKNOWN};
+use crate::database::{Queries, QueryError, RowIdentity, Session, ToStore};
 use crate::model::browser::BrowserKey;
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
-use crate::model::timeline::Timeline;
+use crate::model::timeline::{Epoch, Timeline};
 use crate::observe::Throttle;
 
 /// Time between two writes: what was delivered within it may come again after a kill.
@@ -66,7 +66,7 @@ impl Hub {
         let another = !told.is_empty();
         let mut state = self.state();
         state.timeline = Some(timeline);
-        self.0.settled.store(0, Ordering::Release);
+        self.0.settled.store(UNKNOWN, Ordering::Release);
         for (before, position) in told {
             let Some(memory) = state.memories.get(&(before.contact_id, before.key)) else {
                 continue;
@@ -86,26 +86,32 @@ impl Hub {
         }
     }
 
-    /// Positions that have changed since this was last asked.
-    pub(crate) fn unstored_positions(&self) -> Vec<(BrowserKey, Position)> {
-        let memories: Vec<_> = self
-            .state()
-            .memories
-            .iter()
+    /// Positions that have changed since this was last asked, and the epoch of their ids. Those that are a time are kept
+    /// back until they are ids: another process would tell what is newer once more.
+    pub(crate) fn unstored_positions(&self) -> Option<(Epoch, Vec<ToStore>)> {
+        let state = self.state();
+        let (epoch, number) = (state.epoch.clone()?, state.epoch_number);
+        let memories: Vec<_> = (state.memories.iter())
             .map(|((_, key), memory)| (*key, memory.clone()))
             .collect();
-        memories
-            .into_iter()
-            .filter_map(|(key, memory)| {
-                let mut memory = memory.lock();
-                std::mem::take(&mut memory.unstored).then(|| (key, memory.position.clone()))
+        drop(state);
+        let unstored = memories.into_iter().filter_map(|(key, memory)| {
+            let mut memory = memory.lock();
+            if memory.epoch != number || memory.position.time_ms().is_some() {
+                return None;
+            }
+            std::mem::take(&mut memory.unstored).then(|| ToStore {
+                key,
+                position: memory.position.clone(),
+                signed_in_at_ms: memory.signed_in_at_ms,
             })
-            .collect()
+        });
+        Some((epoch, unstored.collect()))
     }
 
     /// Takes [`Hub::unstored_positions`] back: they could not be stored.
-    pub(crate) fn still_unstored(&self, positions: &[(BrowserKey, Position)]) {
-        let keys: HashSet<_> = positions.iter().map(|(key, _)| *key).collect();
+    pub(crate) fn still_unstored(&self, positions: &[ToStore]) {
+        let keys: HashSet<_> = positions.iter().map(|stored| stored.key).collect();
         for ((_, key), memory) in &self.state().memories {
             if keys.contains(key) {
                 memory.lock().unstored = true;
@@ -198,9 +204,11 @@ impl Positions {
             self.hub.forget(KEEP_UNSTORED);
             return;
         }
-        let positions = self.hub.unstored_positions();
+        let Some((epoch, positions)) = self.hub.unstored_positions() else {
+            return;
+        };
         for (index, chunk) in positions.chunks(CHUNK).enumerate() {
-            if let Err(error) = session.store_positions(chunk).await {
+            if let Err(error) = session.store_positions(chunk, &epoch).await {
                 if let QueryError::Lost(_) = error {
                     debug!("positions could not be stored: {error}");
                 } else if let Some(more) = self.failed.take() {
@@ -225,11 +233,11 @@ impl Positions {
             return Ok(true);
         }
         let mut told = Vec::new();
-        if self.timeline.is_some() {
+        if let (Some(_), Some((epoch, _))) = (&self.timeline, self.hub.epoch()) {
             let mut before = self.hub.told();
             while !before.is_empty() {
                 let chunk = before.split_off(before.len().saturating_sub(CHUNK));
-                told.extend(compare(session, chunk).await?);
+                told.extend(compare(session, chunk, &epoch).await?);
             }
             // Once it has come off: until then it is tried again every second.
             warn!(
@@ -244,14 +252,20 @@ impl Positions {
 }
 
 /// What was told of rows that the database has.
-async fn compare(session: &Session, told: Vec<Told>) -> Result<Vec<(Told, Position)>, QueryError> {
+async fn compare(
+    session: &Session,
+    told: Vec<Told>,
+    epoch: &Epoch,
+) -> Result<Vec<(Told, Position)>, QueryError> {
     let keys: Vec<_> = told.iter().map(|told| told.key).collect();
     let rows = told.iter().flat_map(|told| &told.recent);
     let history_ids: Vec<HistoryId> = rows.map(|(history_id, _)| *history_id).collect();
-    let stored = session.positions(&keys).await?;
+    let stored = session.positions(&keys, epoch).await?;
     let (existing, newest) = session.existing(&history_ids).await?;
     let compared = told.into_iter().map(|told| {
         let mut position = match stored.get(&told.key) {
+            // A time, which is the same on every timeline.
+            _ if told.position.time_ms().is_some() => told.position.clone(),
             Some(position) => position.clone(),
             // The best that is known of one that was never stored.
             None => Position::new(told.position.floor().min(newest), []),
@@ -280,23 +294,32 @@ mod tests {
     fn positions_are_stored_once_unless_that_failed() {
         let hub = Hub::new(100);
         let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
-        let positions = hub.unstored_positions();
+        assert!(hub.unstored_positions().is_none(), "of no epoch yet");
+        hub.turn(&"1".into(), 0);
+        let unstored = || hub.unstored_positions().unwrap().1;
+        let positions = unstored();
         assert_eq!(positions.len(), 1);
-        assert!(hub.unstored_positions().is_empty());
+        assert!(unstored().is_empty());
         hub.still_unstored(&positions);
-        assert_eq!(hub.unstored_positions().len(), 1);
-        mailbox.unwrap().memory.lock().unstored = true;
-        assert_eq!(hub.unstored_positions().len(), 1);
+        assert_eq!(unstored().len(), 1);
+        let memory = mailbox.unwrap().memory;
+        memory.lock().unstored = true;
+        assert_eq!(unstored().len(), 1);
+
+        hub.turn(&"2".into(), 5);
+        assert!(unstored().is_empty(), "a time is not stored");
+        memory.lock().position.settle(HistoryId(1));
+        assert_eq!(unstored().len(), 1);
     }
 
     #[test]
     fn another_timeline_takes_back_what_it_does_not_have() {
         let hub = Hub::new(100);
         hub.settle(HistoryId(9), Some(&"1".into()));
-        assert_eq!(hub.settled().0, 0, "not followed yet");
+        assert_eq!(hub.settled(), None, "not followed yet");
         hub.follow("1".into(), Vec::new());
         hub.settle(HistoryId(9), Some(&"1".into()));
-        assert_eq!(hub.settled().0, 9);
+        assert_eq!(hub.settled(), Some(HistoryId(9)));
 
         let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
         let mut mailbox = mailbox.unwrap();
@@ -319,9 +342,9 @@ mod tests {
         let position = mailbox.memory.lock().position.clone();
         assert_eq!(position, Position::new(HistoryId(10), [15].map(HistoryId)));
         assert!(matches!(mailbox.messages.try_recv(), Ok(Message::Gap)));
-        assert_eq!(hub.settled().0, 0);
+        assert_eq!(hub.settled(), None);
         hub.settle(HistoryId(30), Some(&"1".into()));
-        assert_eq!(hub.settled().0, 0);
+        assert_eq!(hub.settled(), None);
     }
 
     #[test]

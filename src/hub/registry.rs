@@ -22,10 +22,10 @@ use tokio::sync::{broadcast, oneshot};
 
 use super::memory::Memory;
 use crate::model::browser::{AgentKey, BrowserKey};
-use crate::model::event::Event;
+use crate::model::event::{self, Event};
 use crate::model::ids::{ContactId, HistoryId};
 use crate::model::sign_in::SignIn;
-use crate::model::timeline::Timeline;
+use crate::model::timeline::{Epoch, Timeline};
 use crate::net::Socket;
 
 /// Streams per browser: Icinga Web's service worker lets two tabs through, and its manual promises
@@ -56,8 +56,11 @@ pub(crate) enum Command {
     Stream(Box<Handed>),
     /// Find out which streams are still alive, and answer when it is known.
     Probe(oneshot::Sender<()>),
-    /// The sign-in is not valid any more: close at once.
-    Revoke,
+    /// The sign-in is not valid any more, or cannot be checked: close at once.
+    Revoke {
+        /// For the client's `retry`.
+        retry_ms: u32,
+    },
     /// Write this to a stream at once, if there is one that takes it, and answer when it counts as delivered.
     /// Otherwise the answer is that nobody answers.
     Test(Arc<Event>, oneshot::Sender<()>),
@@ -100,6 +103,8 @@ pub(crate) enum Full {
     Daemon,
     /// The daemon is stopping.
     Stopping,
+    /// Ids have started again since the database was asked.
+    Turned,
 }
 
 /// A cheap handle on the hub.
@@ -110,8 +115,13 @@ pub(crate) struct Hub(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     max_streams: usize,
     state: Mutex<State>,
+    /// [`UNKNOWN`] until it is known.
     pub(super) settled: AtomicI64,
+    newest: AtomicI64,
 }
+
+/// No id is settled.
+pub(super) const UNKNOWN: i64 = -1;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -122,6 +132,10 @@ pub(super) struct State {
     stopping: bool,
     /// Whose ids all this speaks of.
     pub(super) timeline: Option<Timeline>,
+    /// Within which its ids are given once; `None` until the first look.
+    pub(super) epoch: Option<Epoch>,
+    /// How many epochs have ended.
+    pub(super) epoch_number: u64,
 }
 
 #[derive(Debug)]
@@ -144,7 +158,8 @@ impl Hub {
         Self(Arc::new(Shared {
             max_streams,
             state: Mutex::default(),
-            settled: AtomicI64::new(0),
+            settled: AtomicI64::new(UNKNOWN),
+            newest: AtomicI64::new(0),
         }))
     }
 
@@ -174,6 +189,9 @@ impl Hub {
         }
         if state.streams >= self.0.max_streams {
             return Err(Full::Daemon);
+        }
+        if sign_in.epoch != state.epoch_number {
+            return Err(Full::Turned);
         }
         let recipient = state
             .recipients
@@ -209,7 +227,9 @@ impl Hub {
                         entry.get().lock().position.merge(&stored);
                         entry.into_mut()
                     }
-                    Entry::Vacant(entry) => entry.insert(Memory::new(stored)),
+                    Entry::Vacant(entry) => {
+                        entry.insert(Memory::new(stored, sign_in.epoch, sign_in.signed_in_at_ms))
+                    }
                 };
                 memory.lock().touched = Instant::now();
                 Some(Mailbox {
@@ -299,9 +319,10 @@ impl Hub {
     }
 
     /// Every history row up to this id is settled, and was published if it had to be: whoever has
-    /// taken all messages need not look below it again.
-    pub(crate) fn settled(&self) -> HistoryId {
-        HistoryId(self.0.settled.load(Ordering::Acquire))
+    /// taken all messages need not look below it again. `None` until that is known of an epoch.
+    pub(crate) fn settled(&self) -> Option<HistoryId> {
+        let settled = self.0.settled.load(Ordering::Acquire);
+        (settled != UNKNOWN).then_some(HistoryId(settled))
     }
 
     /// Raises [`Hub::settled`], if the id is one of the `timeline` that the hub follows.
@@ -309,6 +330,45 @@ impl Hub {
         if self.state().timeline.as_ref() == timeline {
             self.0.settled.fetch_max(history_id.0, Ordering::AcqRel);
         }
+    }
+
+    /// The newest history row that a look has seen.
+    pub(crate) fn newest(&self) -> HistoryId {
+        HistoryId(self.0.newest.load(Ordering::Acquire))
+    }
+
+    /// Says which history row is the newest.
+    pub(crate) fn saw(&self, newest: HistoryId) {
+        self.0.newest.store(newest.0, Ordering::Release);
+    }
+
+    /// The epoch of ids, and its number; `None` until the first look.
+    pub(crate) fn epoch(&self) -> Option<(Epoch, u64)> {
+        let state = self.state();
+        Some((state.epoch.clone()?, state.epoch_number))
+    }
+
+    /// Says which epoch ids are of. If it is another one, what browsers were told are rows up to a time, in milliseconds
+    /// since the epoch of Unix, and they look for what is newer. Returns whether it is another one.
+    pub(crate) fn turn(&self, epoch: &Epoch, told_until_ms: i64) -> bool {
+        let mut state = self.state();
+        match &state.epoch {
+            Some(current) if current == epoch => return false,
+            None => {
+                state.epoch = Some(epoch.clone());
+                return false;
+            }
+            Some(_) => {}
+        }
+        state.epoch = Some(epoch.clone());
+        state.epoch_number += 1;
+        self.0.settled.store(UNKNOWN, Ordering::Release);
+        for memory in state.memories.values() {
+            memory.lock().turn(state.epoch_number, told_until_ms);
+        }
+        drop(state);
+        self.gap();
+        true
     }
 
     /// Open streams.
@@ -329,6 +389,29 @@ impl Hub {
     /// Contacts with open streams.
     pub(crate) fn contacts(&self) -> Vec<ContactId> {
         self.state().recipients.keys().copied().collect()
+    }
+
+    /// The contacts for whom a browser has open streams.
+    pub(crate) fn contacts_of(&self, key: BrowserKey) -> Vec<ContactId> {
+        let state = self.state();
+        let recipients = state.recipients.iter();
+        recipients
+            .filter(|(_, recipient)| recipient.browsers.contains_key(&key))
+            .map(|(contact_id, _)| *contact_id)
+            .collect()
+    }
+
+    /// Every browser with open streams, and when Icinga Web authenticated it, in milliseconds since the epoch of Unix.
+    pub(crate) fn signed_in(&self) -> Vec<(BrowserKey, i64)> {
+        let state = self.state();
+        let memories = state.memories.iter();
+        memories
+            .filter(|((contact_id, key), _)| {
+                let recipient = state.recipients.get(contact_id);
+                recipient.is_some_and(|recipient| recipient.browsers.contains_key(key))
+            })
+            .map(|((_, key), memory)| (*key, memory.lock().signed_in_at_ms))
+            .collect()
     }
 
     /// The browsers of a contact that have open streams, and with which user agent they signed in.
@@ -352,7 +435,20 @@ impl Hub {
         let recipient = state.recipients.get(&contact_id);
         if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get(&key)) {
             // A task that is gone has no streams left to end.
-            let _ = browser.commands.unbounded_send(Command::Revoke);
+            let _ = browser.commands.unbounded_send(Command::Revoke {
+                retry_ms: event::RETRY_MS,
+            });
+        }
+    }
+
+    /// Ends every browser at once, of which it is not known whether its sign-in is valid; `retry_ms` is asked for each.
+    pub(crate) fn end_all(&self, mut retry_ms: impl FnMut() -> u32) {
+        let state = self.state();
+        for browser in state.recipients.values().flat_map(|r| r.browsers.values()) {
+            // A task that is gone has no streams left to end.
+            let _ = browser.commands.unbounded_send(Command::Revoke {
+                retry_ms: retry_ms(),
+            });
         }
     }
 

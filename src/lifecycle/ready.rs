@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::database::Queries;
+use crate::observe::Health;
 use crate::systemd;
 
 /// How long the service manager is kept waiting for a start to be over: `systemctl start` and the boot shall not hang
@@ -22,12 +23,14 @@ pub(super) async fn say_when_ready(
     mut beats: watch::Receiver<u64>,
     mut events: Queries,
     mut sessions: Queries,
+    mut health: watch::Receiver<Health>,
 ) -> Infallible {
     let ready = async {
         // A pulse went all the way: nothing proves more.
         beats.wait_for(|beats| *beats > 0).await.is_ok()
             && events.session().await.is_some()
             && sessions.session().await.is_some()
+            && health.wait_for(|health| health.looked).await.is_ok()
     };
     let mut ready = pin!(ready);
     let early = timeout(READY_PATIENCE, &mut ready).await;

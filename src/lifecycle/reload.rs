@@ -30,7 +30,10 @@ pub(super) async fn reload<L>(
                 }
                 tune.send_replace(new.daemon.tuning);
                 hub.retune();
-                info!("reloaded: what [daemon] says of keep-alives and replays is in force");
+                info!(
+                    "configuration reloaded: settings for keep-alives, replays, kinds of notifications and session age \
+                     applied"
+                );
                 new.daemon.tuning = config.daemon.tuning;
                 if new != config {
                     warn!(

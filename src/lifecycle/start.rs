@@ -15,7 +15,7 @@ use super::status;
 use super::tasks::named;
 use crate::ask::{self, Answerer};
 use crate::auth::{Rechecks, SignIns};
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Loaded, Tuning};
 use crate::database::{Connector, Keeper, Queries, installation};
 use crate::deliver::Replayer;
 use crate::http::admin::{self, Admin};
@@ -23,8 +23,9 @@ use crate::http::{self, State};
 use crate::hub::{Hub, Positions};
 use crate::listen::{Expected, Listener, Outlets, Pulse};
 use crate::model::database_session::DatabaseSession;
+use crate::observe::Health;
 use crate::observe::metrics::Metrics;
-use crate::resolve::{self, Resolver};
+use crate::resolve::{Bell, Resolver};
 
 /// The query sessions, and what tells their keepers that they hang.
 struct Sessions {
@@ -79,8 +80,13 @@ impl Daemon {
         let (tune, tuning) = watch::channel(config.daemon.tuning);
         let mut tasks = JoinSet::new();
 
-        let (rechecks, heard, ready) =
-            listen_and_resolve(connector, &sessions, &hub, &metrics, &mut tasks);
+        let Listening {
+            rechecks,
+            hears,
+            health,
+            unchecked,
+            ready,
+        } = listen_and_resolve(connector, &sessions, &hub, &metrics, &tuning, &mut tasks);
         let state = State::new(
             hub.clone(),
             sessions.sign_ins.clone(),
@@ -98,7 +104,9 @@ impl Daemon {
         );
         if let Some(listeners) = admin {
             let routes = admin::routes(Admin {
-                hears: heard.clone(),
+                hears: hears.clone(),
+                health,
+                unchecked,
                 events: sessions.events.clone(),
                 sign_ins: sessions.sign_ins.clone(),
                 hub: hub.clone(),
@@ -109,7 +117,7 @@ impl Daemon {
         }
         let reload = reload(hangup, config, load, tune, hub.clone());
         let _ = tasks.spawn(named("reload", reload));
-        let _ = tasks.spawn(named("status", status::report(hub.clone(), heard)));
+        let _ = tasks.spawn(named("status", status::report(hub.clone(), hears)));
         let positions = Positions::new(hub.clone(), sessions.sign_ins);
         Self {
             server: tokio::spawn(server),
@@ -151,24 +159,40 @@ fn keep_sessions(connector: &Connector, metrics: &Metrics) -> (Sessions, JoinHan
     (sessions, keepers)
 }
 
-/// Starts what hears notifications, and what acts on them. Returns where to have sign-ins checked, whether the
-/// listener hears, and the task that says when start-up is over.
+/// What is known of the stages that hear notifications, and act on them.
+struct Listening {
+    /// Where to have sign-ins checked.
+    rechecks: Rechecks,
+    /// Whether the listener hears.
+    hears: watch::Receiver<bool>,
+    /// What looks have found.
+    health: watch::Receiver<Health>,
+    /// Whether sign-ins cannot be checked.
+    unchecked: watch::Receiver<bool>,
+    /// The task that says when start-up is over.
+    ready: AbortHandle,
+}
+
+/// Starts what hears notifications, and what acts on them.
 fn listen_and_resolve(
     connector: Connector,
     sessions: &Sessions,
     hub: &Hub,
     metrics: &Metrics,
+    tuning: &watch::Receiver<Tuning>,
     tasks: &mut JoinSet<&'static str>,
-) -> (Rechecks, watch::Receiver<bool>, AbortHandle) {
-    let (queue, received) = mpsc::channel(resolve::QUEUE);
+) -> Listening {
+    let bell = Bell::default();
     let (rechecks, to_recheck) = Rechecks::new();
     let (questions, to_answer) = mpsc::channel(ask::QUEUE);
     let (beats, beaten) = watch::channel(0);
     let (hears, heard) = watch::channel(false);
+    let (health, healthy) = watch::channel(Health::default());
+    let (failing, unchecked) = watch::channel(false);
     let expected = Expected::default();
     let deaf = Arc::new(Notify::new());
     let outlets = Outlets {
-        queue,
+        bell: bell.clone(),
         rechecks: rechecks.clone(),
         questions,
         beats,
@@ -194,15 +218,37 @@ fn listen_and_resolve(
         deaf,
         Arc::clone(hung),
     );
-    let resolver = Resolver::new(received, events.clone(), hub.clone(), metrics.clone());
-    let revocation = SignIns::new(to_recheck, sign_ins.clone(), hub.clone(), metrics.clone());
-    let answerer = Answerer::new(to_answer, events.clone(), hub.clone());
-    let ready = say_when_ready(beaten, events.clone(), sign_ins.clone());
+    let resolver = Resolver::new(
+        bell,
+        events.clone(),
+        hub.clone(),
+        metrics.clone(),
+        tuning.clone(),
+        heard.clone(),
+        health,
+    );
+    let revocation = SignIns::new(
+        to_recheck,
+        sign_ins.clone(),
+        events.clone(),
+        hub.clone(),
+        metrics.clone(),
+        tuning.clone(),
+        failing,
+    );
+    let answerer = Answerer::new(to_answer, events.clone(), hub.clone(), healthy.clone());
+    let ready = say_when_ready(beaten, events.clone(), sign_ins.clone(), healthy.clone());
     let _ = tasks.spawn(named("listener", async { match listener.run().await {} }));
     let _ = tasks.spawn(named("resolver", resolver.run()));
     let _ = tasks.spawn(named("sign-ins", revocation.run()));
     let _ = tasks.spawn(named("pulse", pulse.run()));
     let _ = tasks.spawn(named("questions", answerer.run()));
     let ready = tasks.spawn(named("ready", async { match ready.await {} }));
-    (rechecks, heard, ready)
+    Listening {
+        rechecks,
+        hears: heard,
+        health: healthy,
+        unchecked,
+        ready,
+    }
 }

@@ -1,16 +1,13 @@
 //! The listener: one task, one PostgreSQL session that only LISTENs.
 //!
-//! It passes what it hears to the resolver, and changed sign-ins to whoever ends them, and never waits
-//! for either: the queues are bounded, and what does not fit turns into a gap, as does every new
-//! connection. It never holds a transaction open, which would block the notification queue of the whole
+//! It rings the resolver's bell, and passes changed sign-ins to whoever ends them, and never waits
+//! for either: bells are coalesced, and every new connection is a gap. It never holds a transaction open, which would block the notification queue of the whole
 //! cluster.
 
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
 
-use futures::future::{Fuse, FusedFuture, FutureExt};
 use futures::{StreamExt, stream};
 use log::{error, info, warn};
 use tokio::sync::{Notify, mpsc, watch};
@@ -21,19 +18,20 @@ use crate::auth::{Recheck, Rechecks};
 use crate::database::{Backoff, ConnectError, Connector, SETUP_PATIENCE, describe};
 use crate::listen::Expected;
 use crate::model::database_session::DatabaseSession;
+use crate::model::ids::IncidentId;
 use crate::model::notification::{
-    self, ASK_CHANNEL, INCIDENT_CHANNEL, Kind, Marked, Notification, PULSE_CHANNEL,
-    SESSION_CHANNEL, SessionChange, Token,
+    self, ASK_CHANNEL, BELL_CHANNEL, INCIDENT_CHANNEL, Marked, PULSE_CHANNEL, SESSION_CHANNEL,
+    SessionChange, SeverityChange, Token,
 };
 use crate::observe::Throttle;
 use crate::observe::metrics::Metrics;
-use crate::resolve::{QUEUE, Received};
+use crate::resolve::Bell;
 
 /// Where the listener sends what it hears.
 #[derive(Debug)]
 pub(crate) struct Outlets {
     /// To the resolver.
-    pub(crate) queue: mpsc::Sender<Received>,
+    pub(crate) bell: Bell,
     /// To whoever ends streams whose sign-in is not valid any more.
     pub(crate) rechecks: Rechecks,
     /// To whoever answers the questions of commands.
@@ -69,8 +67,6 @@ enum ListenError {
 pub(crate) struct Listener {
     connector: Connector,
     outlets: Outlets,
-    /// A gap that did not fit into the queue yet.
-    gap: bool,
     /// The beat of our own that is on its way.
     expected: Expected,
     /// Tells that the session is deaf although it looks healthy.
@@ -92,7 +88,6 @@ impl Listener {
         Self {
             connector,
             outlets,
-            gap: false,
             expected,
             deaf,
             metrics,
@@ -130,107 +125,64 @@ impl Listener {
                     result.map_err(|_| ListenError::Silent)??;
                     break;
                 }
-                message = messages.next() => {
-                    if let Some(received) = self.read(message)? {
-                        self.forward(received);
-                    }
-                }
+                message = messages.next() => self.read(message)?,
             }
         }
-        info!("database: LISTEN {INCIDENT_CHANNEL} is in force");
+        info!("database: LISTEN {BELL_CHANNEL} is in force");
         backoff.reset();
-        self.report_gap();
+        self.metrics.gaps.inc();
+        self.outlets.bell.gap();
         self.outlets.rechecks.changed(Recheck::All);
         self.outlets.hears.send_replace(true);
         let deaf = Arc::clone(&self.deaf);
-
-        // A changed incident waits for the end of its transaction (see the fold). PostgreSQL does not
-        // mark it, but it answers a query only after it has delivered what it had begun to deliver, so
-        // the answer to an empty query sent behind a notification is such a mark.
-        let mut mark = pin!(Fuse::terminated());
-        let mut unmarked = false;
         loop {
-            if unmarked && mark.is_terminated() {
-                unmarked = false;
-                mark.set(client.check_connection().fuse());
-            }
-            let message = tokio::select! {
-                biased;
-                result = &mut mark => {
-                    self.marked(result, unmarked)?;
-                    continue;
-                }
-                () = deaf.notified() => {
-                return Err(ListenError::Deaf);
-            }
-                message = messages.next() => message,
-            };
-            // The mark may have come in before this message.
-            if let Some(result) = mark.as_mut().now_or_never() {
-                self.marked(result, unmarked)?;
-            }
-            if let Some(received) = self.read(message)? {
-                unmarked |= matches!(
-                    &received,
-                    Received::Notification { notification, .. } if matches!(notification.kind, Kind::Changed { .. })
-                );
-                self.forward(received);
+            tokio::select! {
+                () = deaf.notified() => return Err(ListenError::Deaf),
+                message = messages.next() => self.read(message)?,
             }
         }
-    }
-
-    /// Takes a mark: it ends the last transaction, unless more was heard since it was asked for.
-    fn marked(&mut self, result: Result<(), Error>, unmarked: bool) -> Result<(), ListenError> {
-        result?;
-        if !unmarked {
-            self.forward(Received::Settled);
-        }
-        Ok(())
     }
 
     /// Reads a message of the session. What is no notification of ours is logged and skipped.
-    fn read(
-        &mut self,
-        message: Option<Result<AsyncMessage, Error>>,
-    ) -> Result<Option<Received>, ListenError> {
+    fn read(&mut self, message: Option<Result<AsyncMessage, Error>>) -> Result<(), ListenError> {
         let notification = match message {
             None => return Err(ListenError::Closed),
             Some(Err(error)) => return Err(error.into()),
             Some(Ok(AsyncMessage::Notification(notification))) => notification,
             Some(Ok(AsyncMessage::Notice(notice))) => {
                 info!("database: {}: {}", notice.severity(), notice.message());
-                return Ok(None);
+                return Ok(());
             }
-            Some(Ok(_)) => return Ok(None),
+            Some(Ok(_)) => return Ok(()),
         };
         self.metrics.notifications.inc();
         let (channel, payload) = (notification.channel(), notification.payload());
-        let received = match channel {
-            INCIDENT_CHANNEL => Notification::parse(payload).map(|parsed| {
-                Some(Received::Notification {
-                    notification: parsed,
-                    backend: notification.process_id(),
-                    at: Instant::now(),
-                })
-            }),
+        let understood = match channel {
+            // Whatever it says: it means to look.
+            BELL_CHANNEL => {
+                self.outlets.bell.ring();
+                Ok(())
+            }
+            INCIDENT_CHANNEL => notification::parse(payload)
+                .map(|change: SeverityChange| self.announce(change.incident_id)),
             SESSION_CHANNEL => notification::parse(payload).map(|change: SessionChange| {
-                let recheck = Recheck::Contact(change.contact_id);
-                self.outlets.rechecks.changed(recheck);
-                None
+                self.outlets.rechecks.changed(match change {
+                    SessionChange::Browser(key) => Recheck::Browser(key),
+                    SessionChange::ContactId(contact_id) => Recheck::Contact(contact_id),
+                });
             }),
             ASK_CHANNEL => notification::parse(payload).map(|asked: Marked| {
                 // Full: somebody floods the channel, which the one who answers logs.
                 let _ = self.outlets.questions.try_send(asked.token);
-                None
             }),
             _ => notification::parse(payload).map(|beat: Marked| {
                 // Others' beats say nothing about our ears.
-                let (number, tide) = self.expected.take(&beat.token)?;
-                self.outlets.beats.send_replace(number);
-                Some(Received::Beat(tide))
+                if let Some(number) = self.expected.take(&beat.token) {
+                    self.outlets.beats.send_replace(number);
+                }
             }),
         };
-        received.or_else(|reason| {
+        if let Err(reason) = understood {
             self.metrics.notifications_malformed.inc();
             if let Some(more) = self.malformed.take() {
                 warn!(
@@ -239,30 +191,19 @@ impl Listener {
                     notification.process_id()
                 );
             }
-            Ok(None)
-        })
+        }
+        Ok(())
     }
 
-    /// Queues `received`, or turns it into a gap.
-    fn forward(&mut self, received: Received) {
-        if self.gap {
-            self.report_gap();
-        }
-        if !self.gap && self.outlets.queue.try_send(received).is_err() {
+    fn announce(&mut self, incident_id: IncidentId) {
+        if !self.outlets.bell.announce(incident_id) {
             self.metrics.notifications_overflowed.inc();
             if let Some(more) = self.overflowed.take() {
                 warn!(
-                    "the queue of {QUEUE} notifications is full{more}: what does not fit is read again later"
+                    "too many incidents are changed without Icinga Notifications at once, or somebody else sends on channel \
+                     {INCIDENT_CHANNEL}: some of these changes are shown to nobody{more}"
                 );
             }
-            self.gap = true;
-        }
-    }
-
-    fn report_gap(&mut self) {
-        self.gap = self.outlets.queue.try_send(Received::Gap).is_err();
-        if !self.gap {
-            self.metrics.gaps.inc();
         }
     }
 }
@@ -270,7 +211,7 @@ impl Listener {
 async fn listen(client: &Client) -> Result<(), Error> {
     client
         .batch_execute(&format!(
-            "LISTEN {INCIDENT_CHANNEL}; LISTEN {SESSION_CHANNEL}; LISTEN {PULSE_CHANNEL}; LISTEN {ASK_CHANNEL}"
+            "LISTEN {BELL_CHANNEL}; LISTEN {INCIDENT_CHANNEL}; LISTEN {SESSION_CHANNEL}; LISTEN {PULSE_CHANNEL}; LISTEN {ASK_CHANNEL}"
         ))
         .await
 }

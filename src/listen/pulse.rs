@@ -1,9 +1,7 @@
 //! The pulse: proves that the listener hears, by sending something that it has to hear.
 //!
 //! A session can look healthy and be deaf: behind PgBouncer in transaction mode, on a standby, or after
-//! a server-side error in the notification queue. Each beat also stands for how far the database was before
-//! it was sent. NOTIFY delivers in the order of commits, so whoever has heard a beat has heard all that
-//! was committed before it; that is how the hub learns which history rows are settled.
+//! a server-side error in the notification queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,9 +91,7 @@ impl Pulse {
     }
 
     async fn send(&self, session: &Session) -> Result<(), QueryError> {
-        // Taken before the beat is sent: whoever hears that has heard all that was committed by then.
-        let tide = session.tide().await?;
-        let token = self.expected.expect(self.number, tide);
+        let token = self.expected.expect(self.number);
         session.send_pulse(&token).await
     }
 

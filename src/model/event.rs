@@ -25,12 +25,9 @@ pub const RETRY_MS: u32 = 3000;
 pub const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
 
 /// The values an event is rendered from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Content<'a> {
-    /// The `incident_history` rows that it stands for, the one that it is named after first; none if only
-    /// the incident itself changed.
-    pub history_ids: Vec<HistoryId>,
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the epoch of Unix.
     pub time_ms: i64,
     /// The incident.
     pub incident_id: IncidentId,
@@ -50,11 +47,15 @@ pub struct Event {
     /// without such a row has none, and no `id:` line either: an id there would move the client's position
     /// past rows it was never sent.
     pub history_ids: Vec<HistoryId>,
+    /// Which of the hub's epochs the ids are of: in another one they may be other rows'.
+    pub epoch: u64,
     /// The incident.
     pub incident_id: IncidentId,
     /// The block on the wire, its empty line included.
     pub bytes: Bytes,
-    /// When the notification of it was heard, if it is told because of one and for the first time: its latency
+    /// Every row up to this one need not be told of any more either, once this was: of a replay that could not be read.
+    pub through: Option<HistoryId>,
+    /// When the bell for it was heard, if it is told because of one and for the first time: its latency
     /// is measured from there.
     pub heard: Option<Instant>,
 }
@@ -70,36 +71,70 @@ struct Payload<'a> {
     incident_id: IncidentId,
     severity: &'a str,
     title: Cow<'a, str>,
-    message: Option<Cow<'a, str>>,
+    message: Cow<'a, str>,
 }
 
-impl Event {
+/// What several contacts are told alike, rendered once: all of an event but its id.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    incident_id: IncidentId,
+    /// The lines up to the data, without the line break behind them.
+    text: String,
+}
+
+impl Rendered {
     /// Renders `content`.
     ///
     /// The block is written here and not by `warp::sse::Event`, which leaves out the space behind
     /// the colons: same bytes on the wire as the daemon this one replaces. JSON has no raw line
     /// breaks, so no text can end a field early.
-    pub fn render(content: Content<'_>) -> Self {
+    pub fn new(content: &Content<'_>) -> Self {
         let data = Data {
             time: rfc3339(content.time_ms),
             payload: Payload {
                 incident_id: content.incident_id,
                 severity: content.severity,
                 title: shorten(content.title),
-                message: content.message.map(shorten),
+                // Not null, of which the client would show the word.
+                message: shorten(content.message.unwrap_or_default()),
             },
         };
         // expect: serialising strings and integers into memory has no way to fail.
         let json = serde_json::to_string(&data).expect("strings and integers serialise");
-        let id = content
-            .history_ids
-            .first()
-            .map_or(String::new(), |id| format!("id: {id}\n"));
-        let block = format!("event: icinga2.notification\ndata: {json}\n{id}retry: {RETRY_MS}\n\n");
         Self {
-            history_ids: content.history_ids,
             incident_id: content.incident_id,
+            text: format!("event: icinga2.notification\ndata: {json}"),
+        }
+    }
+
+    /// The event that stands for `incident_history` rows, the one that it is named after first; for none if only the
+    /// incident itself changed. `epoch` is [`Event::epoch`].
+    pub fn event(&self, history_ids: Vec<HistoryId>, epoch: u64) -> Event {
+        let text = &self.text;
+        let block = match history_ids.first() {
+            Some(id) => format!("{text}\nid: {id}\nretry: {RETRY_MS}\n\n"),
+            None => format!("{text}\nretry: {RETRY_MS}\n\n"),
+        };
+        Event {
+            history_ids,
+            epoch,
+            incident_id: self.incident_id,
             bytes: block.into(),
+            through: None,
+            heard: None,
+        }
+    }
+}
+
+impl Event {
+    /// What is not shown, and only says that rows are done: their event was told already.
+    pub fn covering(history_ids: Vec<HistoryId>, epoch: u64) -> Self {
+        Self {
+            history_ids,
+            epoch,
+            incident_id: IncidentId(0),
+            bytes: Bytes::new(),
+            through: None,
             heard: None,
         }
     }
@@ -151,7 +186,6 @@ mod tests {
 
     fn content<'a>(title: &'a str, message: Option<&'a str>) -> Content<'a> {
         Content {
-            history_ids: vec![HistoryId(1234)],
             time_ms: 1_795_428_930_123,
             incident_id: IncidentId(42),
             severity: "crit",
@@ -160,9 +194,14 @@ mod tests {
         }
     }
 
+    fn event(title: &str, message: Option<&str>, history_ids: &[i64]) -> Event {
+        let ids = history_ids.iter().copied().map(HistoryId).collect();
+        Rendered::new(&content(title, message)).event(ids, 0)
+    }
+
     #[test]
     fn the_bytes_are_those_of_the_contract() {
-        let event = Event::render(content("db1!disk", Some("DISK CRITICAL")));
+        let event = event("db1!disk", Some("DISK CRITICAL"), &[1234, 1235]);
         assert_eq!(
             std::str::from_utf8(&event.bytes).unwrap(),
             "event: icinga2.notification\n\
@@ -175,13 +214,10 @@ mod tests {
 
     #[test]
     fn an_event_without_a_history_row_has_no_id_line() {
-        let event = Event::render(Content {
-            history_ids: vec![],
-            ..content("t", None)
-        });
+        let event = event("t", None, &[]);
         let text = std::str::from_utf8(&event.bytes).unwrap();
         assert!(!text.contains("\nid:"), "{text}");
-        assert!(text.contains("\"message\":null"), "{text}");
+        assert!(text.contains("\"message\":\"\""), "{text}");
     }
 
     #[test]
@@ -193,7 +229,7 @@ mod tests {
             "\u{2028}\u{85}",
             "\"\\",
         ] {
-            let event = Event::render(content(text, Some(text)));
+            let event = event(text, Some(text), &[1234]);
             let block = std::str::from_utf8(&event.bytes).unwrap();
             assert_eq!(block.matches('\n').count(), 5, "{block:?}");
             assert!(!block.contains('\r') && !block.contains('\0'), "{block:?}");

@@ -7,4 +7,5 @@ pub mod ids;
 pub mod notification;
 pub mod position;
 pub mod sign_in;
+pub mod snapshot;
 pub mod timeline;

@@ -1,17 +1,19 @@
-//! What the triggers send: payloads of the NOTIFY channels, parsed and checked.
+//! What is sent over NOTIFY: channels, and their payloads, parsed and checked.
 //!
 //! Any role that may connect to the database can send anything on a channel. Nothing in a payload is
-//! therefore trusted further than to say where to look; the resolver reads the rows themselves.
+//! therefore trusted further than to say where to look.
 
-use std::borrow::Cow;
-
-use super::ids::{ContactId, HistoryId, IncidentId};
+use super::browser::BrowserKey;
+use super::ids::{ContactId, IncidentId};
 use serde::Deserialize;
 
-/// The channel that announces notified contacts and changed incidents.
+/// The bell: it says that rows were committed, and nothing else. Whoever hears it looks.
+pub const BELL_CHANNEL: &str = "icinga_desktop_bell";
+
+/// The channel that announces an incident whose severity was changed without Icinga Notifications.
 pub const INCIDENT_CHANNEL: &str = "icinga_desktop_incident";
 
-/// The channel that announces contacts whose sign-ins may have changed.
+/// The channel that announces browsers and contacts whose sign-ins may have changed.
 pub const SESSION_CHANNEL: &str = "icinga_desktop_session";
 
 /// The channel over which a daemon finds out that it hears.
@@ -20,66 +22,35 @@ pub const PULSE_CHANNEL: &str = "icinga_desktop_pulse";
 /// The channel over which commands ask the bridges of a database; see [`crate::ask`].
 pub const ASK_CHANNEL: &str = "icinga_desktop_ask";
 
-/// An incident's severity: the words of the database's enum, in its order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, strum::IntoStaticStr)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-#[allow(missing_docs, reason = "the words are Icinga's")]
-pub enum Severity {
-    Ok,
-    Debug,
-    Info,
-    Notice,
-    Warning,
-    Err,
-    Crit,
-    Alert,
-    Emerg,
-}
-
-impl Severity {
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
-
 /// A payload of [`INCIDENT_CHANNEL`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notification {
-    /// The transaction that wrote it; all payloads of one arrive together.
-    pub tx: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct SeverityChange {
     /// The incident.
     pub incident_id: IncidentId,
-    /// Which of the triggers sent it.
-    pub kind: Kind,
-}
-
-/// Which trigger sent a [`Notification`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
-    /// A `notified` history row was written (rule A of the design).
-    Notified {
-        /// The row.
-        history_id: HistoryId,
-        /// Whom Icinga notifies.
-        contact_id: ContactId,
-        /// Whether the row's state was `pending` or `sent`. Other rows announce nothing, but say
-        /// that Icinga has decided whom to notify.
-        announced: bool,
-    },
-    /// The incident's severity was written (rule B of the design).
-    Changed {
-        /// The new one.
-        severity: Severity,
-    },
 }
 
 /// A payload of [`SESSION_CHANNEL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub struct SessionChange {
-    /// Whose sign-ins may have changed.
-    pub contact_id: ContactId,
+#[serde(rename_all = "snake_case")]
+pub enum SessionChange {
+    /// The browser whose session ended or changed, in hexadecimal.
+    Browser(#[serde(with = "hex_key")] BrowserKey),
+    /// The contact whose user name changed, or who is gone.
+    ContactId(ContactId),
+}
+
+/// A browser's key as text.
+mod hex_key {
+    use super::BrowserKey;
+    use serde::{Deserializer, de::Error as _};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BrowserKey, D::Error> {
+        let digest: [u8; 32] = const_hex::serde::deserialize(deserializer)
+            .map_err(|_| D::Error::custom("not a digest"))?;
+        Ok(BrowserKey::from_digest(&digest))
+    }
 }
 
 /// A random number: a mark that nobody can guess.
@@ -102,51 +73,26 @@ impl Marked {
     }
 }
 
-/// Transactions travel as text: JSON's numbers would lose the upper ones.
-fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let text = Cow::<'de, str>::deserialize(deserializer)?;
-    text.parse()
-        .map_err(|_| serde::de::Error::custom("not a number"))
-}
-
 /// Why a payload was not understood. It never quotes the payload, which may be anybody's.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Malformed {
-    /// Not the JSON object that is expected.
-    #[error("{problem} at character {column} of {length}")]
-    Json {
-        /// The kind of problem.
-        problem: &'static str,
-        /// Where it is, counted from 1.
-        column: usize,
-        /// The payload's length in bytes.
-        length: usize,
-    },
-    /// Well-formed, but neither a history row's nor an incident's.
-    #[error("neither that of a history row nor that of an incident")]
-    Fields,
-}
-
-#[derive(Deserialize)]
-struct Payload<'a> {
-    #[serde(deserialize_with = "number")]
-    tx: u64,
-    incident_id: IncidentId,
-    history_id: Option<HistoryId>,
-    contact_id: Option<ContactId>,
-    #[serde(borrow)]
-    state: Option<Cow<'a, str>>,
-    severity: Option<Severity>,
+#[error("{problem} at character {column} of {length}")]
+pub struct Malformed {
+    /// The kind of problem.
+    problem: &'static str,
+    /// Where it is, counted from 1.
+    column: usize,
+    /// The payload's length in bytes.
+    length: usize,
 }
 
 /// Parses a payload of any channel.
 ///
 /// # Errors
 ///
-/// [`Malformed::Json`].
+/// [`Malformed`].
 pub fn parse<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, Malformed> {
     use serde_json::error::Category;
-    serde_json::from_str(payload).map_err(|error| Malformed::Json {
+    serde_json::from_str(payload).map_err(|error| Malformed {
         problem: match error.classify() {
             Category::Data => "a missing field or one of a wrong type",
             Category::Eof => "an unexpected end",
@@ -157,75 +103,28 @@ pub fn parse<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, Malformed> {
     })
 }
 
-impl Notification {
-    /// Parses a payload of [`INCIDENT_CHANNEL`].
-    ///
-    /// # Errors
-    ///
-    /// [`Malformed`], for everything that the triggers do not send.
-    pub fn parse(payload: &str) -> Result<Self, Malformed> {
-        let parsed: Payload<'_> = parse(payload)?;
-        let kind = match (parsed.history_id, parsed.contact_id, parsed.severity) {
-            (Some(history_id), Some(contact_id), None) => Kind::Notified {
-                history_id,
-                contact_id,
-                announced: matches!(parsed.state.as_deref(), Some("pending" | "sent")),
-            },
-            (None, None, Some(severity)) => Kind::Changed { severity },
-            _ => return Err(Malformed::Fields),
-        };
-        Ok(Self {
-            tx: parsed.tx,
-            incident_id: parsed.incident_id,
-            kind,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_history_rows_payload() {
+    fn what_the_triggers_send() {
+        assert_eq!(
+            parse(r#"{"incident_id":42}"#),
+            Ok(SeverityChange {
+                incident_id: IncidentId(42)
+            })
+        );
+        assert_eq!(
+            parse(r#"{"contact_id":7}"#),
+            Ok(SessionChange::ContactId(ContactId(7)))
+        );
         let text =
-            r#"{"tx":"7483","history_id":1234,"incident_id":42,"contact_id":7,"state":"pending"}"#;
-        let expected = |announced| Notification {
-            tx: 7483,
-            incident_id: IncidentId(42),
-            kind: Kind::Notified {
-                history_id: HistoryId(1234),
-                contact_id: ContactId(7),
-                announced,
-            },
-        };
-        assert_eq!(Notification::parse(text), Ok(expected(true)));
-        for (state, announced) in [
-            ("\"sent\"", true),
-            ("\"suppressed\"", false),
-            ("\"failed\"", false),
-            ("null", false),
-        ] {
-            let text = text.replace("\"pending\"", state);
-            assert_eq!(
-                Notification::parse(&text),
-                Ok(expected(announced)),
-                "{state}"
-            );
-        }
-    }
-
-    #[test]
-    fn an_incidents_payload() {
-        for severity in [
-            "ok", "debug", "info", "notice", "warning", "err", "crit", "alert", "emerg",
-        ] {
-            let text = format!(r#"{{"tx":"1","incident_id":42,"severity":"{severity}"}}"#);
-            match Notification::parse(&text).unwrap().kind {
-                Kind::Changed { severity: parsed } => assert_eq!(parsed.as_str(), severity),
-                Kind::Notified { .. } => panic!("{text}"),
-            }
-        }
+            r#"{"browser":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}"#;
+        assert_eq!(
+            parse(text),
+            Ok(SessionChange::Browser(BrowserKey::new("abc")))
+        );
     }
 
     #[test]
@@ -253,24 +152,29 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_without_being_quoted() {
-        let long = format!(r#"{{"tx":"1","incident_id":{}}}"#, "9".repeat(7000));
+        let long = format!(r#"{{"incident_id":{}}}"#, "9".repeat(7000));
         for text in [
             "",
             "hunter2",
             "{",
             "[]",
             "null",
-            "{\"tx\":\"hunter2\",\"incident_id\":1,\"severity\":\"ok\"}",
-            r#"{"tx":"1","incident_id":"hunter2","severity":"ok"}"#,
-            r#"{"tx":"1","incident_id":1,"severity":"hunter2"}"#,
-            r#"{"tx":"1","incident_id":1}"#,
-            r#"{"tx":"1","incident_id":1,"contact_id":1,"state":"sent"}"#,
-            r#"{"tx":"1","incident_id":1,"contact_id":1,"history_id":1,"severity":"ok"}"#,
-            r#"{"tx":1,"incident_id":1,"severity":"ok"}"#,
+            r#"{"browser":"hunter2"}"#,
+            r#"{"browser":7}"#,
+            r#"{"browser":"ba7816bf"}"#,
+            r#"{"incident_id":"hunter2"}"#,
+            r#"{"contact_id":"hunter2"}"#,
+            r#"{"hunter2":1}"#,
             &long,
         ] {
-            let error = Notification::parse(text).unwrap_err().to_string();
-            assert!(!error.contains("hunter2"), "{error}");
+            let errors = [
+                parse::<SeverityChange>(text).map(drop),
+                parse::<SessionChange>(text).map(drop),
+            ];
+            for error in errors {
+                let error = error.unwrap_err().to_string();
+                assert!(!error.contains("hunter2"), "{error}");
+            }
         }
     }
 }

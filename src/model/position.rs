@@ -3,7 +3,10 @@
 //! Ids are handed out before their transactions commit, so a lower one can become visible after a
 //! higher one, and "everything up to the newest" would skip it. A position is therefore a floor, below
 //! which all is done, and the ids above it that are done too. The floor only rises to ids that are
-//! settled: no transaction that could still bring a lower one is running (see [`crate::listen`]).
+//! settled: no transaction that could still bring a lower one is running (see [`crate::resolve`]).
+//!
+//! Ids mean something within an epoch only (see [`Epoch`](super::timeline::Epoch)). At the begin of another one a position is
+//! a time: all that is older is done.
 
 use super::ids::HistoryId;
 use std::collections::BTreeSet;
@@ -18,6 +21,8 @@ const MAX_ABOVE: usize = 4000;
 pub struct Position {
     floor: HistoryId,
     above: BTreeSet<HistoryId>,
+    /// Rows up to this time are done as well, in milliseconds since the epoch of Unix; until ids say so.
+    told_until: Option<i64>,
 }
 
 impl Position {
@@ -25,10 +30,24 @@ impl Position {
     pub fn new(floor: HistoryId, above: impl IntoIterator<Item = HistoryId>) -> Self {
         let mut position = Self {
             floor,
-            above: BTreeSet::new(),
+            ..Self::default()
         };
         position.extend(above);
         position
+    }
+
+    /// The position of a browser that was told everything up to a time, in milliseconds since the epoch of Unix, when ids
+    /// were others'.
+    pub fn told_until(time_ms: i64) -> Self {
+        Self {
+            told_until: Some(time_ms),
+            ..Self::default()
+        }
+    }
+
+    /// Rows of this time and before are done whatever their ids are; of none, if `None`.
+    pub fn time_ms(&self) -> Option<i64> {
+        self.told_until
     }
 
     /// Ids up to and including this one are done.
@@ -57,8 +76,10 @@ impl Position {
         }
     }
 
-    /// Raises the floor to `settled`.
+    /// Raises the floor to `settled`: what is not done up to there never will be, and what is older than the position's
+    /// time has ids by now.
     pub fn settle(&mut self, settled: HistoryId) {
+        self.told_until = None;
         if settled > self.floor {
             self.floor = settled;
             self.above = self
@@ -69,8 +90,10 @@ impl Position {
 
     /// Adds what another copy of the position knows: what either calls done is done.
     pub fn merge(&mut self, other: &Self) {
+        let told_until = self.told_until.min(other.told_until);
         self.settle(other.floor);
         self.extend(other.above());
+        self.told_until = told_until;
     }
 }
 
@@ -118,6 +141,18 @@ mod tests {
         let mut position = Position::new(HistoryId(10), [12, 30].map(HistoryId));
         position.merge(&Position::new(HistoryId(20), [25].map(HistoryId)));
         assert_eq!((position.floor().0, above(&position)), (20, vec![25, 30]));
+    }
+
+    #[test]
+    fn a_time_counts_until_ids_do() {
+        let mut position = Position::told_until(5);
+        position.extend([1].map(HistoryId));
+        assert_eq!((position.time_ms(), position.floor().0), (Some(5), 0));
+        position.settle(HistoryId(0));
+        assert_eq!(position.time_ms(), None);
+        let mut known = Position::new(HistoryId(1), []);
+        known.merge(&Position::told_until(5));
+        assert_eq!(known.time_ms(), None);
     }
 
     #[test]

@@ -13,6 +13,10 @@ pub(crate) struct SignIn {
     pub(crate) agent: AgentKey,
     /// What it need not be told of, if that was ever stored.
     pub(crate) position: Option<Position>,
+    /// Which of the hub's epochs its ids are of.
+    pub(crate) epoch: u64,
+    /// When Icinga Web authenticated it, in milliseconds since the epoch of Unix.
+    pub(crate) signed_in_at_ms: i64,
 }
 
 /// Why a request is not let in. All of them look alike to the client.

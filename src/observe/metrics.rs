@@ -8,7 +8,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -54,10 +56,15 @@ pub(crate) struct Inner {
     pub(crate) notifications: Counter,
     /// Those of them that were not what the triggers send.
     pub(crate) notifications_malformed: Counter,
-    /// Notifications dropped because the resolver's queue was full; a gap follows.
+    /// Announced incidents that were dropped because too many waited.
     pub(crate) notifications_overflowed: Counter,
-    /// Gaps: times at which something may have been missed.
+    /// Gaps: times at which bells may have been missed.
     pub(crate) gaps: Counter,
+    /// Rows for which no bell had rung.
+    pub(crate) rows_without_bell: Counter,
+    /// Since when the floor is held back; `None` if it is not.
+    floor_held_since: Mutex<Option<Instant>>,
+    looks: Labelled,
     /// Events handed to a recipient's broadcast channel.
     pub(crate) events: Counter,
     /// Events written to a stream.
@@ -68,7 +75,7 @@ pub(crate) struct Inner {
     pub(crate) events_returned: Counter,
     /// Events that found no room and that no replay finds either.
     pub(crate) events_dropped: Counter,
-    /// From hearing a notification to the socket of a stream, in seconds.
+    /// From hearing the bell to the socket of a stream, in seconds.
     pub(crate) latency: Histogram,
     /// Times a browser fell behind its broadcast channel or its own queue.
     pub(crate) lags: Counter,
@@ -80,6 +87,20 @@ pub(crate) struct Inner {
     refused: Labelled,
     postponed: Labelled,
     reconnects: Labelled,
+}
+
+/// Why the table is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub(crate) enum Cause {
+    /// The bell rang.
+    Bell,
+    /// Transactions were running when it did.
+    Running,
+    /// It was time.
+    Interval,
+    /// Bells may have been missed.
+    Gap,
 }
 
 /// Why a browser was told to come back although nothing is wrong with it.
@@ -108,6 +129,8 @@ pub(crate) struct Gauges {
     pub(crate) users: usize,
     /// Whether the listener hears, and the query and sign-in sessions are up.
     pub(crate) database: [bool; 3],
+    /// Triggers that are missing or switched off.
+    pub(crate) missing_triggers: usize,
 }
 
 /// The words of an enum, as values of a label.
@@ -135,6 +158,9 @@ impl Default for Inner {
             notifications_malformed: Counter::default(),
             notifications_overflowed: Counter::default(),
             gaps: Counter::default(),
+            rows_without_bell: Counter::default(),
+            floor_held_since: Mutex::default(),
+            looks: labelled("cause", values::<Cause>()),
             events: outcome("published"),
             events_written: outcome("written"),
             events_delivered: outcome("delivered"),
@@ -153,6 +179,16 @@ impl Default for Inner {
 }
 
 impl Inner {
+    /// Counts a look.
+    pub(crate) fn look(&self, cause: Cause) {
+        self.looks.get_or_create(&[("cause", cause.into())]).inc();
+    }
+
+    /// Says since when the floor is held back; `None` if it is not.
+    pub(crate) fn floor_held_since(&self, since: Option<Instant>) {
+        *self.floor_held_since.lock() = since;
+    }
+
     /// Counts a request that was not let in.
     pub(crate) fn refuse(&self, refusal: Refusal) {
         self.refused
@@ -240,6 +276,11 @@ impl Inner {
             "Sessions with the database that were lost and had to be connected anew",
             self.reconnects.clone(),
         );
+        registry.register(
+            "triggers_missing",
+            "Triggers that are missing or switched off",
+            ConstGauge::new(gauges.missing_triggers as u64),
+        );
     }
 
     /// What was heard.
@@ -256,13 +297,30 @@ impl Inner {
         );
         registry.register(
             "notifications_overflowed",
-            "Notifications that did not fit into the queue and are read again",
+            "Announced changes of incidents that were dropped, since too many waited",
             self.notifications_overflowed.clone(),
         );
         registry.register(
             "gaps",
-            "Times at which notifications may have been missed and everything is read again",
+            "Times at which notifications may have been missed: the table is looked at",
             self.gaps.clone(),
+        );
+        registry.register(
+            "looks",
+            "Looks at the table, by their cause",
+            self.looks.clone(),
+        );
+        registry.register(
+            "rows_without_bell",
+            "Rows that a look on the interval found, for which no bell had rung",
+            self.rows_without_bell.clone(),
+        );
+        let held = self.floor_held_since.lock().map(|since| since.elapsed());
+        registry.register_with_unit(
+            "floor_age",
+            "How long an open transaction has kept it unknown whether all older rows are there",
+            Unit::Seconds,
+            ConstGauge::new(held.unwrap_or_default().as_secs_f64()),
         );
     }
 
@@ -275,7 +333,7 @@ impl Inner {
         );
         registry.register_with_unit(
             "event_latency",
-            "From hearing the notification, which PostgreSQL sends at the commit, to the socket of a stream",
+            "From hearing the bell, which PostgreSQL rings at the commit, to the socket of a stream",
             Unit::Seconds,
             self.latency.clone(),
         );
@@ -317,6 +375,7 @@ mod tests {
             max_streams: 1000,
             users: 57,
             database: [true, false, true],
+            missing_triggers: 2,
         };
         metrics.render(&gauges).unwrap()
     }
@@ -335,6 +394,9 @@ mod tests {
         for session in DatabaseSession::VARIANTS {
             metrics.reconnect(*session);
         }
+        for cause in Cause::VARIANTS {
+            metrics.look(*cause);
+        }
         let text = rendered(&metrics);
         assert_eq!(text.lines().count(), before, "{text}");
         for counter in [
@@ -348,6 +410,10 @@ mod tests {
             "postponed_total{reason=\"database\"}",
             "postponed_total{reason=\"full\"}",
             "postponed_total{reason=\"stopping\"}",
+            "looks_total{cause=\"bell\"}",
+            "looks_total{cause=\"running\"}",
+            "looks_total{cause=\"interval\"}",
+            "looks_total{cause=\"gap\"}",
             "database_reconnects_total{session=\"listener\"}",
             "database_reconnects_total{session=\"query\"}",
             "database_reconnects_total{session=\"sign-in\"}",
@@ -364,6 +430,7 @@ mod tests {
             "icinga_desktop_streams 312",
             "icinga_desktop_streams_limit 1000",
             "icinga_desktop_users 57",
+            "icinga_desktop_triggers_missing 2",
             "icinga_desktop_database_up{session=\"listener\"} 1",
             "icinga_desktop_database_up{session=\"query\"} 0",
             "icinga_desktop_database_up{session=\"sign-in\"} 1",

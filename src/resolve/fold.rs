@@ -1,159 +1,535 @@
-//! Folds the notifications of one transaction: same transaction, incident and contact are one event,
-//! and Icinga's own choice of contacts replaces the incident's recipients.
+//! Folds rows of `incident_history` into events: rows of one transaction, incident and contact are one, and an event's
+//! severity is that of its own time.
 //!
-//! PostgreSQL delivers the notifications of one transaction together and in the order of the writes,
-//! so a notification of another transaction ends the one before. Where nothing follows, the listener
-//! reports [`Fold::settled`].
+//! PostgreSQL tells which transaction wrote a row last. That is Icinga's, until the answer of the row's channel is written
+//! to it. From then on it is known by its place: of one event each channel has a row at most, their messages are the same,
+//! and no row of another kind is between them, because those come first in a transaction, and Icinga handles one event of an
+//! incident at a time.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use crate::database::{HistoryRow, Kind, Notified};
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
-use crate::model::notification::{Kind, Notification, Severity};
 
-/// Something to look up and to tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Announcement {
-    /// History rows name the contact.
-    Notified {
-        /// The rows, one per channel; the first is the one to read.
-        history_ids: Vec<HistoryId>,
-        /// The contact.
-        contact_id: ContactId,
-        /// The severity that the same transaction gave the incident, if it gave it just one.
-        severity: Option<Severity>,
-    },
-    /// A row that belongs to an announcement which was taken already: nothing to tell, but a replay must
-    /// not tell it either.
-    Covered {
-        /// The row.
-        history_id: HistoryId,
-        /// The contact.
-        contact_id: ContactId,
-    },
-    /// The incident's recipients are to be told of its severity.
-    Changed {
-        /// The incident.
-        incident_id: IncidentId,
-        /// Its new severity, if the transaction gave it just one.
-        severity: Option<Severity>,
-    },
-}
-
-/// The transaction that is being received, and what those before it left to tell.
-#[derive(Debug, Default)]
-pub struct Fold {
-    /// By backend and number: a forged notification comes from another backend.
-    tx: Option<(i32, u64)>,
-    /// Incidents for which a history row was seen: Icinga has decided whom to notify.
-    decided: HashSet<IncidentId>,
-    /// (incident, contact) named by a history row, so that a second channel of theirs adds no event.
-    named: HashSet<(IncidentId, ContactId)>,
-    /// `None` for an incident that was given several: PostgreSQL folds equal payloads of a transaction
-    /// into the first, so the last one heard need not be the last one written.
-    severities: HashMap<IncidentId, Option<Severity>>,
-    /// Changed incidents, in order, until it is known whether history rows came with them.
-    held: Vec<IncidentId>,
-    open: Vec<Open>,
-    ready: Vec<Announcement>,
-}
-
-/// An announcement to which more may still be added.
+/// What becomes of rows.
 #[derive(Debug)]
-struct Open {
-    history_ids: Vec<HistoryId>,
-    contact_id: ContactId,
-    incident_id: IncidentId,
+pub(super) enum Folded {
+    /// An event for a contact.
+    Event {
+        /// The rows that it stands for, the one that it is made of first.
+        history_ids: Vec<HistoryId>,
+        incident_id: IncidentId,
+        notified: Notified,
+    },
+    /// A row whose event was made of an earlier look: nothing to show, but a replay must not show it either.
+    Covered {
+        history_id: HistoryId,
+        contact_id: ContactId,
+    },
+}
+
+/// Whose events: those of an incident for a contact.
+type Subject = (IncidentId, ContactId);
+
+/// What is remembered of earlier looks.
+#[derive(Debug, Default)]
+pub(super) struct Fold {
+    /// What events were made of, by the row that each was made of first.
+    made: HashMap<Subject, BTreeMap<HistoryId, Made>>,
+    /// The same, by transaction.
+    transactions: HashMap<(i64, Subject), HistoryId>,
+    /// By incident, its rows above the floor that notify nobody, and the last one below it; with the old severity of those
+    /// that changed it.
+    others: HashMap<IncidentId, BTreeMap<HistoryId, Option<String>>>,
+    floor: HistoryId,
+    /// Counts looks.
+    look: u64,
+}
+
+/// What an event was made of.
+#[derive(Debug)]
+struct Made {
+    /// Of its rows that no channel had answered for: all the same, or none.
+    transaction: Option<i64>,
+    channels: BTreeSet<i64>,
+    /// A hash of it.
+    message: u64,
+    look: u64,
+    /// Its place among what is being folded.
+    index: Option<usize>,
+}
+
+/// Of messages, so that they are not kept.
+fn hash(message: &Option<String>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    message.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Made {
+    /// Whether a row beside it is of the same event, as far as they are known by their place.
+    fn takes(&self, notified: &Notified) -> bool {
+        let again = notified
+            .channel_id
+            .is_some_and(|id| self.channels.contains(&id));
+        (notified.answered || self.transaction.is_none())
+            && !again
+            && self.message == hash(&notified.message)
+    }
 }
 
 impl Fold {
-    /// Takes one notification, of a transaction of `backend`.
-    pub fn push(&mut self, notification: &Notification, backend: i32) {
-        let tx = Some((backend, notification.tx));
-        if self.tx != tx {
-            self.settled();
-            self.tx = tx;
-            self.decided.clear();
-            self.named.clear();
-            self.severities.clear();
+    /// Folds what was read, in the order of ids.
+    pub(super) fn fold(&mut self, rows: Vec<HistoryRow>) -> Vec<Folded> {
+        for row in &rows {
+            let old_severity = match &row.kind {
+                Kind::Changed { old_severity } => old_severity.clone(),
+                Kind::Other => None,
+                Kind::Notified(_) | Kind::Untold => continue,
+            };
+            let others = self.others.entry(row.incident_id).or_default();
+            others.insert(row.history_id, old_severity);
         }
-        let incident_id = notification.incident_id;
-        match notification.kind {
-            Kind::Notified {
-                history_id,
-                contact_id,
-                announced,
-            } => {
-                self.decided.insert(incident_id);
-                if announced {
-                    self.name(history_id, contact_id, incident_id);
-                }
+        let mut folded = Vec::new();
+        for row in rows {
+            self.fold_row(row, &mut folded);
+        }
+        for made in self.made.values_mut().flat_map(BTreeMap::values_mut) {
+            made.index = None;
+        }
+        folded
+    }
+
+    fn fold_row(&mut self, row: HistoryRow, folded: &mut Vec<Folded>) {
+        let Kind::Notified(mut notified) = row.kind else {
+            return;
+        };
+        let (history_id, contact_id) = (row.history_id, notified.contact_id);
+        let subject = (row.incident_id, contact_id);
+        let transaction = (!notified.answered).then_some(row.transaction);
+        if let Some(first) = self.known(history_id, subject, transaction, &notified)
+            && let Some(made) = self
+                .made
+                .get_mut(&subject)
+                .and_then(|made| made.get_mut(&first))
+        {
+            if let Some(transaction) = transaction {
+                made.transaction = Some(transaction);
+                self.transactions.insert((transaction, subject), first);
             }
-            Kind::Changed { severity } => match self.severities.entry(incident_id) {
-                Entry::Occupied(mut entry) => {
-                    entry.insert(None);
-                }
-                Entry::Vacant(entry) => {
-                    entry.insert(Some(severity));
-                    self.held.push(incident_id);
-                }
-            },
-        }
-    }
-
-    /// Says that the transaction has been received to its end: what was held back is announced.
-    pub fn settled(&mut self) {
-        self.close_rows();
-        for incident_id in std::mem::take(&mut self.held) {
-            if !self.decided.contains(&incident_id) {
-                let severity = self.severities[&incident_id];
-                self.ready.push(Announcement::Changed {
-                    incident_id,
-                    severity,
-                });
+            made.channels.extend(notified.channel_id);
+            match made.index.and_then(|index| folded.get_mut(index)) {
+                Some(Folded::Event { history_ids, .. }) => history_ids.push(history_id),
+                _ => folded.push(Folded::Covered {
+                    history_id,
+                    contact_id,
+                }),
             }
-        }
-    }
-
-    /// What can be told by now, in the order of the writes.
-    ///
-    /// Ends nothing: rows of the same transaction that are heard later are still known to belong to it.
-    pub fn take_ready(&mut self) -> Vec<Announcement> {
-        self.close_rows();
-        std::mem::take(&mut self.ready)
-    }
-
-    fn name(&mut self, history_id: HistoryId, contact_id: ContactId, incident_id: IncidentId) {
-        if self.named.insert((incident_id, contact_id)) {
-            self.open.push(Open {
-                history_ids: vec![history_id],
-                contact_id,
-                incident_id,
-            });
             return;
         }
-        let same =
-            |open: &&mut Open| (open.contact_id, open.incident_id) == (contact_id, incident_id);
-        match self.open.iter_mut().rev().find(same) {
-            Some(open) => open.history_ids.push(history_id),
-            // The first one was taken already, in an earlier batch.
-            None => self.ready.push(Announcement::Covered {
-                history_id,
-                contact_id,
-            }),
+        let made = Made {
+            transaction,
+            channels: notified.channel_id.into_iter().collect(),
+            message: hash(&notified.message),
+            look: self.look,
+            index: Some(folded.len()),
+        };
+        self.made
+            .entry(subject)
+            .or_default()
+            .insert(history_id, made);
+        if let Some(transaction) = transaction {
+            self.transactions.insert((transaction, subject), history_id);
+        }
+        // The first change behind it tells from which severity it was.
+        let others = self.others.get(&row.incident_id).into_iter();
+        let mut changes = others.flat_map(|others| others.range(history_id..));
+        if let Some(severity) = changes.find_map(|(_, severity)| severity.as_ref()) {
+            notified.severity.clone_from(severity);
+        }
+        folded.push(Folded::Event {
+            history_ids: vec![history_id],
+            incident_id: row.incident_id,
+            notified,
+        });
+    }
+
+    /// The first row of the event that a row belongs to, if there is one.
+    fn known(
+        &self,
+        history_id: HistoryId,
+        subject: Subject,
+        transaction: Option<i64>,
+        notified: &Notified,
+    ) -> Option<HistoryId> {
+        if let Some(first) = transaction.and_then(|t| self.transactions.get(&(t, subject))) {
+            return Some(*first);
+        }
+        let made = self.made.get(&subject)?;
+        let before = made.range(..history_id).next_back();
+        let beside = before.into_iter().chain(made.range(history_id..).next());
+        let others = self.others.get(&subject.0);
+        beside
+            .filter(|(first, made)| {
+                let (low, high) = (history_id.min(**first), history_id.max(**first));
+                let between = others.is_some_and(|o| o.range(low..high).next().is_some());
+                !between && made.takes(notified)
+            })
+            .map(|(first, _)| *first)
+            .next()
+    }
+
+    /// Ends a look. No row above `floor` is missing up to there; rows are `awaited` if transactions may bring some that have
+    /// ended after the look began: then what they brought beside those is read by the next look, and no later one.
+    pub(super) fn end_look(&mut self, floor: HistoryId, awaited: bool) {
+        let last = self.look;
+        self.look += 1;
+        if awaited {
+            self.made.retain(|_, made| {
+                made.retain(|_, made| made.look >= last);
+                !made.is_empty()
+            });
+            let made = &self.made;
+            self.transactions.retain(|(_, subject), first| {
+                made.get(subject).is_some_and(|m| m.contains_key(first))
+            });
+        } else {
+            self.made = HashMap::new();
+            self.transactions = HashMap::new();
+        }
+        if floor > self.floor {
+            self.settle(floor);
         }
     }
 
-    fn close_rows(&mut self) {
-        for open in self.open.drain(..) {
-            self.ready.push(Announcement::Notified {
-                history_ids: open.history_ids,
-                contact_id: open.contact_id,
-                severity: self.severities.get(&open.incident_id).copied().flatten(),
-            });
-        }
+    /// Forgets what no row above `floor` needs. The last row up to there that notifies nobody may stand between an event and
+    /// the next one's rows.
+    fn settle(&mut self, floor: HistoryId) {
+        self.floor = floor;
+        let made: HashSet<_> = self
+            .made
+            .keys()
+            .map(|(incident_id, _)| *incident_id)
+            .collect();
+        self.others.retain(|incident_id, others| {
+            let settled = others.range(..=floor).next_back();
+            let last = settled.map_or(floor, |(history_id, _)| *history_id);
+            let kept = made.contains(incident_id);
+            others.retain(|history_id, _| *history_id > floor || kept && *history_id == last);
+            !others.is_empty()
+        });
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    fn row(history_id: i64, transaction: i64, incident_id: i64, kind: Kind) -> HistoryRow {
+        HistoryRow {
+            history_id: HistoryId(history_id),
+            transaction,
+            incident_id: IncidentId(incident_id),
+            kind,
+        }
+    }
+
+    /// On a channel of its own, unless there is an answer.
+    fn notified(contact_id: i64) -> Kind {
+        told(contact_id, None, false)
+    }
+
+    fn told(contact_id: i64, channel_id: Option<i64>, answered: bool) -> Kind {
+        Kind::Notified(Notified {
+            contact_id: ContactId(contact_id),
+            channel_id,
+            answered,
+            time_ms: 0,
+            severity: "now".to_owned(),
+            title: String::new(),
+            message: None,
+        })
+    }
+
+    fn changed(from: &str) -> Kind {
+        Kind::Changed {
+            old_severity: Some(from.to_owned()),
+        }
+    }
+
+    /// Ids and severity of each event; ids alone of what is covered.
+    fn fold(fold: &mut Fold, rows: Vec<HistoryRow>) -> Vec<(Vec<i64>, String)> {
+        let folded = fold.fold(rows).into_iter().map(|folded| match folded {
+            Folded::Event {
+                history_ids,
+                notified,
+                ..
+            } => (
+                history_ids.iter().map(|id| id.0).collect(),
+                notified.severity,
+            ),
+            Folded::Covered { history_id, .. } => (vec![history_id.0], String::new()),
+        });
+        folded.collect()
+    }
+
+    #[test]
+    fn channels_are_one_event_and_transactions_are_two() {
+        let rows = vec![
+            row(1, 9, 1, notified(7)),
+            row(2, 9, 1, notified(8)),
+            row(3, 9, 1, notified(7)),
+            row(4, 9, 2, notified(7)),
+            row(5, 10, 1, notified(7)),
+        ];
+        let ids = |folded: Vec<(Vec<i64>, String)>| -> Vec<Vec<i64>> {
+            folded.into_iter().map(|(ids, _)| ids).collect()
+        };
+        let mut all = Fold::default();
+        let expected: Vec<Vec<i64>> = vec![vec![1, 3], vec![2], vec![4], vec![5]];
+        assert_eq!(ids(fold(&mut all, rows)), expected);
+    }
+
+    #[test]
+    fn rows_that_an_earlier_look_did_not_see_are_covered() {
+        let mut some = Fold::default();
+        fold(&mut some, vec![row(2, 9, 1, notified(7))]);
+        let rows = |id| vec![row(id, 9, 1, notified(7))];
+        assert_eq!(fold(&mut some, rows(1)), [(vec![1], String::new())]);
+        some.end_look(HistoryId(0), true);
+        assert_eq!(fold(&mut some, rows(3)), [(vec![3], String::new())]);
+        // The next look reads what is left of a transaction, and no later one.
+        some.end_look(HistoryId(0), true);
+        assert_eq!(fold(&mut some, rows(4)), [(vec![4], "now".to_owned())]);
+        some.end_look(HistoryId(0), false);
+        assert_eq!(fold(&mut some, rows(5)), [(vec![5], "now".to_owned())]);
+    }
+
+    #[test]
+    fn a_severity_is_that_of_the_rows_time() {
+        let mut some = Fold::default();
+        let folded = fold(
+            &mut some,
+            vec![
+                row(1, 9, 1, changed("ok")),
+                row(2, 9, 1, notified(7)),
+                row(4, 10, 1, changed("warning")),
+                row(5, 10, 1, notified(7)),
+                row(6, 11, 2, changed("err")),
+            ],
+        );
+        let expected = [(vec![2], "warning".to_owned()), (vec![5], "now".to_owned())];
+        assert_eq!(folded, expected);
+        // It was committed later.
+        let late = vec![row(3, 8, 1, notified(7))];
+        assert_eq!(fold(&mut some, late), [(vec![3], "warning".to_owned())]);
+        some.settle(HistoryId(5));
+        let left: Vec<_> = some.others[&IncidentId(1)].keys().map(|id| id.0).collect();
+        assert_eq!((some.others.len(), left), (2, vec![4]));
+        some.end_look(HistoryId(6), false);
+        assert!(some.others.is_empty());
+    }
+
+    #[test]
+    fn rows_that_channels_have_answered_for_are_known_by_their_place() {
+        let mut some = Fold::default();
+        let rows = vec![
+            row(1, 9, 1, changed("ok")),
+            // Its answer was written by transaction 20, that of the next by 21.
+            row(2, 20, 1, told(7, Some(1), true)),
+            row(3, 21, 1, told(7, Some(2), true)),
+            row(4, 9, 1, told(7, Some(3), false)),
+            // Another event, on the same channel.
+            row(5, 22, 1, told(7, Some(1), true)),
+            row(6, 10, 1, told(7, Some(2), false)),
+            // And one behind a change.
+            row(7, 11, 1, changed("crit")),
+            row(8, 23, 1, told(7, Some(3), true)),
+            row(9, 24, 1, told(7, Some(4), true)),
+        ];
+        let ids: Vec<_> = (fold(&mut some, rows).into_iter())
+            .map(|(ids, _)| ids)
+            .collect();
+        assert_eq!(ids, [vec![2, 3, 4], vec![5, 6], vec![8, 9]]);
+        let late = vec![row(10, 25, 1, told(7, Some(5), true))];
+        assert_eq!(fold(&mut some, late), [(vec![10], String::new())]);
+    }
+
+    /// Icinga's transaction, incident and contact.
+    type Key = (i64, i64, i64);
+
+    /// The keys of `notified` rows by id, if no channel has answered for any of them.
+    fn keys(rows: &[HistoryRow]) -> BTreeMap<i64, Key> {
+        let key = |row: &HistoryRow| match &row.kind {
+            Kind::Notified(notified) => {
+                let key = (row.transaction, row.incident_id.0, notified.contact_id.0);
+                Some((row.history_id.0, key))
+            }
+            _ => None,
+        };
+        rows.iter().filter_map(key).collect()
+    }
+
+    /// What was told of rows.
+    #[derive(Default)]
+    struct Told {
+        events: BTreeSet<Key>,
+        rows: BTreeSet<i64>,
+    }
+
+    impl Told {
+        /// Takes what became of rows of these `keys`: one event of each key, and of each row one thing.
+        fn take(
+            &mut self,
+            folded: &Folded,
+            keys: &BTreeMap<i64, Key>,
+        ) -> Result<(), TestCaseError> {
+            let (ids, contact_id) = match folded {
+                Folded::Event {
+                    history_ids,
+                    incident_id,
+                    notified,
+                } => {
+                    let key = keys[&history_ids[0].0];
+                    prop_assert!(
+                        self.events.insert(key),
+                        "{:?} has another one: {:?}",
+                        key,
+                        folded
+                    );
+                    prop_assert_eq!(incident_id.0, key.1);
+                    (&history_ids[..], notified.contact_id)
+                }
+                Folded::Covered {
+                    history_id,
+                    contact_id,
+                } => (std::slice::from_ref(history_id), *contact_id),
+            };
+            let key = keys[&ids[0].0];
+            prop_assert!(self.events.contains(&key), "{:?} by nothing", folded);
+            prop_assert_eq!(contact_id.0, key.2);
+            for id in ids {
+                prop_assert!(self.rows.insert(id.0), "{:?} twice", id);
+                prop_assert_eq!(keys[&id.0], key, "{:?}", folded);
+            }
+            Ok(())
+        }
+
+        /// That was to be all.
+        fn finish(self, keys: BTreeMap<i64, Key>) -> Result<(), TestCaseError> {
+            prop_assert!(self.rows.iter().eq(keys.keys()));
+            prop_assert_eq!(self.events, keys.into_values().collect());
+            Ok(())
+        }
+    }
+
+    /// Rows with ids from 1 on, for which no channel has answered, and which of some looks reads each.
+    fn rows_and_looks() -> impl Strategy<Value = Vec<(HistoryRow, usize)>> {
+        let kind = prop_oneof![
+            4 => (1..4_i64, proptest::option::of(1..3_i64))
+                .prop_map(|(contact_id, channel_id)| told(contact_id, channel_id, false)),
+            1 => select(vec!["ok", "warning", "crit"]).prop_map(changed),
+            1 => select(vec![Kind::Untold, Kind::Other, Kind::Changed { old_severity: None }]),
+        ];
+        vec((1..5_i64, 1..4_i64, kind, 0..4_usize), 0..30).prop_map(|rows| {
+            let numbered = (1..).zip(rows);
+            numbered
+                .map(|(id, (transaction, incident_id, kind, look))| {
+                    (row(id, transaction, incident_id, kind), look)
+                })
+                .collect()
+        })
+    }
+
+    /// The severity at a row's time, as far as rows that were read say it.
+    fn severity_at(read: &[HistoryRow], history_id: HistoryId, incident_id: IncidentId) -> &str {
+        let later = read
+            .iter()
+            .filter(|row| row.incident_id == incident_id && row.history_id > history_id);
+        let changes = later.filter_map(|row| match &row.kind {
+            Kind::Changed { old_severity } => Some((row.history_id, old_severity.as_deref()?)),
+            _ => None,
+        });
+        changes.min().map_or("now", |(_, severity)| severity)
+    }
+
+    /// What Icinga writes in transactions, each of an incident: a row that notifies nobody, and then one for each contact and
+    /// channel, for some of which the channel has answered. With the keys.
+    fn transactions() -> impl Strategy<Value = (Vec<HistoryRow>, BTreeMap<i64, Key>)> {
+        // By contact and channel, whether there is an answer.
+        let notified = vec(vec(proptest::option::of(any::<bool>()), 0..4), 3);
+        vec((1..3_i64, notified), 0..8).prop_map(|transactions| {
+            let (mut rows, mut keys) = (Vec::new(), BTreeMap::new());
+            for (transaction, (incident_id, contacts)) in (1..).zip(transactions) {
+                let mut write = |transaction, kind| {
+                    let id = rows.len() as i64 + 1;
+                    rows.push(row(id, transaction, incident_id, kind));
+                    id
+                };
+                write(transaction, Kind::Other);
+                for (contact_id, channels) in (1..).zip(contacts) {
+                    let used = (1..)
+                        .zip(channels)
+                        .filter_map(|(id, answered)| Some((id, answered?)));
+                    for (channel_id, answered) in used {
+                        let kind = told(contact_id, Some(channel_id), answered);
+                        // That of the answer.
+                        let answer = 1000 * transaction + 10 * contact_id + channel_id;
+                        let id = write(if answered { answer } else { transaction }, kind);
+                        keys.insert(id, (transaction, incident_id, contact_id));
+                    }
+                }
+            }
+            (rows, keys)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn rows_of_a_transaction_incident_and_contact_are_one_event_whichever_look_reads_them(
+            rows in rows_and_looks()
+        ) {
+            let mut fold = Fold::default();
+            let (mut read, mut all) = (Vec::new(), Told::default());
+            for look in 0..4 {
+                let of_look = rows.iter().filter(|(_, of)| *of == look).map(|(row, _)| row.clone());
+                let of_look: Vec<_> = of_look.collect();
+                read.extend(of_look.iter().cloned());
+                for folded in fold.fold(of_look) {
+                    all.take(&folded, &keys(&read))?;
+                    if let Folded::Event { history_ids, incident_id, notified } = folded {
+                        let severity = severity_at(&read, history_ids[0], incident_id);
+                        prop_assert_eq!(&notified.severity, severity, "{:?}", history_ids);
+                    }
+                }
+                // What is below the first row that is to come is of no further use.
+                let to_come = rows.iter().filter(|(_, of)| *of > look).map(|(row, _)| row.history_id.0).min();
+                fold.settle(HistoryId(to_come.map_or(i64::MAX, |id| id - 1)));
+            }
+            prop_assert!(fold.others.values().all(|others| others.len() == 1));
+            all.finish(keys(&read))?;
+        }
+
+        #[test]
+        fn answers_of_channels_make_no_other_event_however_rows_are_paged(
+            (rows, keys) in transactions(), page in 1..9_usize
+        ) {
+            let mut fold = Fold::default();
+            let mut all = Told::default();
+            for page in rows.chunks(page) {
+                for folded in fold.fold(page.to_vec()) {
+                    all.take(&folded, &keys)?;
+                }
+                fold.settle(page[page.len() - 1].history_id);
+            }
+            all.finish(keys)?;
+        }
+    }
+}

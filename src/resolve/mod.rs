@@ -1,11 +1,12 @@
-//! From notifications to events.
+//! From the bell to events: looks at the table, and makes events of the rows that are new.
 
+mod bell;
 mod fold;
-mod queue;
+mod gaps;
+mod recent;
 mod resolver;
-mod settling;
 
-pub use fold::{Announcement, Fold};
-pub(crate) use queue::{QUEUE, Received};
+pub(crate) use bell::Bell;
 pub(crate) use resolver::Resolver;
-pub use settling::Settling;
+
+pub use gaps::Gaps;

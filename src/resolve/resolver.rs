@@ -1,223 +1,416 @@
-//! The resolver: ids to events.
+//! The resolver: looks at the table, and publishes what is new.
 //!
-//! Takes whatever the listener has heard since the last look, folds it, reads the rows with one query
-//! per kind, and publishes each contact's events together. Contacts without streams are not asked
-//! for; without any streams nothing is.
+//! It looks when the bell rings, and again until every transaction that ran then has ended: one of them may have committed
+//! rows and left the ringing to another. And it looks on an interval, so that nothing depends on being told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures::future;
-use log::{debug, error};
-use tokio::sync::mpsc;
+use log::{debug, error, info, warn};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
-use super::queue::Received;
-use super::settling::Settling;
-use crate::database::{NotifiedRow, Queries, QueryError, Recipient, Session};
+use super::bell::{Bell, Rung};
+use super::fold::{Fold, Folded};
+use super::gaps::Gaps;
+use super::recent::Recent;
+use crate::config::Tuning;
+use crate::database::installation::INSTALL;
+use crate::database::{HistoryRow, Kind, Notified, PAGE, Queries, QueryError, Recipient, Session};
 use crate::hub::Hub;
-use crate::model::event::{Content, Event};
+use crate::model::event::{Content, Event, Rendered};
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
-use crate::model::notification::Severity;
-use crate::observe::metrics::Metrics;
-use crate::resolve::{Announcement, Fold};
+use crate::model::snapshot::Snapshot;
+use crate::model::timeline::{Epoch, Timeline};
+use crate::observe::metrics::{Cause, Metrics};
+use crate::observe::{Health, Throttle};
 
-/// How much is taken from the queue at a time: a transaction that notifies thousands is told in
-/// several rounds, so that its first recipients do not wait for its last.
-const BATCH: usize = 512;
+/// Time between two looks that nobody asked for: how late an event is at most whose bell was not heard.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time between a look that saw transactions running and the next one; doubled for each that follows without a bell.
+const FIRST_FOLLOW_UP: Duration = Duration::from_millis(5);
+
+/// Time between two looks for the triggers.
+const TRIGGERS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Pause after a look that the server refused.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How far below the newest id the first look begins: no transaction stays open while others write this many rows.
+const UNSETTLED_IDS: i64 = 1000;
+
+/// How many incidents are asked about at a time.
+const BATCH: usize = 500;
+
+/// What was seen of a course of ids.
+#[derive(Debug)]
+struct Seen {
+    timeline: Option<Timeline>,
+    epoch: Epoch,
+    history: Gaps,
+    incidents: Gaps,
+    /// Up to this row, changes of severities were read ahead.
+    changes_read: HistoryId,
+    /// The newest history row of the first look: only from there on the floor says what browsers were told.
+    first: i64,
+    /// The server's clock at the last look, in milliseconds since the epoch of Unix.
+    looked_at_ms: i64,
+}
+
+/// What a look found.
+struct Looked {
+    snapshot: Snapshot,
+    rows: Vec<HistoryRow>,
+    /// New incidents of which there was no history among the rows.
+    incidents: Vec<IncidentId>,
+    /// There was no room for more.
+    full: bool,
+}
+
+/// What may have committed without ringing.
+#[derive(Debug)]
+struct Awaited {
+    transactions: Vec<u64>,
+    /// How long after the last look the next one is.
+    delay: Duration,
+}
 
 /// The resolver's task.
 #[derive(Debug)]
 pub(crate) struct Resolver {
-    queue: mpsc::Receiver<Received>,
+    bell: Bell,
     queries: Queries,
     hub: Hub,
     metrics: Metrics,
+    tuning: watch::Receiver<Tuning>,
+    hears: watch::Receiver<bool>,
+    health: watch::Sender<Health>,
+    seen: Option<Seen>,
+    /// The server's clock at the last look before ids have started again, in milliseconds since the epoch of Unix. Rows of
+    /// that time and before were told under their earlier ids: a restore brings them back.
+    told_until_ms: i64,
+    fold: Fold,
+    recent: Recent,
+    /// Incidents to ask about.
+    changed: BTreeSet<IncidentId>,
+    /// Those that ran when the bell was heard.
+    awaited: Option<Awaited>,
+    triggers_due: Instant,
+    failed: Throttle,
+    unrung: Throttle,
 }
 
 impl Resolver {
-    /// A resolver between the listener's queue and the hub.
+    /// A resolver between the `bell` and the `hub`, whose listener `hears`; it tells its `health`.
     pub(crate) fn new(
-        queue: mpsc::Receiver<Received>,
+        bell: Bell,
         queries: Queries,
         hub: Hub,
         metrics: Metrics,
+        tuning: watch::Receiver<Tuning>,
+        hears: watch::Receiver<bool>,
+        health: watch::Sender<Health>,
     ) -> Self {
         Self {
-            queue,
+            bell,
             queries,
             hub,
             metrics,
+            tuning,
+            hears,
+            health,
+            seen: None,
+            told_until_ms: i64::MIN,
+            fold: Fold::default(),
+            recent: Recent::default(),
+            changed: BTreeSet::new(),
+            awaited: None,
+            triggers_due: Instant::now(),
+            failed: Throttle::default(),
+            unrung: Throttle::default(),
         }
     }
 
-    /// Runs until the listener or the query session's keeper is gone for good.
+    /// Runs until the query session's keeper is gone for good.
     pub(crate) async fn run(mut self) {
-        let mut fold = Fold::default();
-        let mut settling = Settling::default();
-        let mut received = Vec::new();
-        while self.queue.recv_many(&mut received, BATCH).await > 0 {
-            let (mut gap, mut settled, mut heard) = (false, None, None);
-            for received in received.drain(..) {
-                match received {
-                    Received::Notification {
-                        notification,
-                        backend,
-                        at,
-                    } => {
-                        heard.get_or_insert(at);
-                        fold.push(&notification, backend);
-                    }
-                    Received::Settled => fold.settled(),
-                    Received::Beat(tide) => {
-                        if let Some(history_id) = settling.beat(&tide) {
-                            settled = Some((history_id, tide.timeline));
-                        }
-                    }
-                    Received::Gap => {
-                        fold.settled();
-                        gap = true;
-                    }
-                }
-            }
-            let ready = fold.take_ready();
-            if !ready.is_empty() {
-                match self.tell(&ready, heard).await {
-                    Told::All => {}
-                    // Then browsers look for themselves.
-                    Told::NotAll => gap = true,
-                    Told::Stopping => return,
-                }
-            }
-            if gap {
-                self.hub.gap();
-            }
-            // Last: below this, browsers that have taken all messages need not look again.
-            if let Some((history_id, timeline)) = settled {
-                self.hub.settle(history_id, timeline.as_ref());
-            }
-        }
-    }
-
-    /// Looks up `announcements` and publishes them. While the database is away they wait: they are
-    /// ids, and what comes behind them has a bounded queue.
-    ///
-    /// `heard` is when the first of the batch was.
-    async fn tell(&mut self, announcements: &[Announcement], heard: Option<Instant>) -> Told {
+        let mut cause = Cause::Gap;
+        let mut rung = Rung::default();
         loop {
-            let (history_ids, incident_ids) = self.wanted(announcements);
-            if history_ids.is_empty() && incident_ids.is_empty() {
-                self.publish(announcements, Vec::new(), Vec::new(), heard);
-                return Told::All;
-            }
             let Some(session) = self.queries.session().await else {
-                return Told::Stopping;
+                return;
             };
-            match look_up(&session, &history_ids, &incident_ids).await {
-                Ok((rows, recipients)) => {
-                    self.publish(announcements, rows, recipients, heard);
-                    return Told::All;
+            self.changed.append(&mut rung.incidents);
+            match self.look(&session, cause, &rung).await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => {
+                    if !matches!(error, QueryError::Lost(_)) {
+                        if let Some(more) = self.failed.take() {
+                            error!(
+                                "a look for new events failed, it is tried again: {error}{more}"
+                            );
+                        }
+                        tokio::time::sleep(RETRY_AFTER).await;
+                    } else {
+                        debug!("a look for new events waits for the database: {error}");
+                        cause = Cause::Gap;
+                    }
+                    continue;
                 }
-                Err(error @ QueryError::Lost(_)) => {
-                    debug!(
-                        "{} events wait for the database: {error}",
-                        announcements.len()
-                    );
-                }
-                Err(error @ QueryError::Refused(_)) => {
-                    error!(
-                        "a query for {} events failed, they are read again: {error}",
-                        announcements.len()
-                    );
-                    return Told::NotAll;
-                }
+            }
+            cause = self.wait().await;
+            rung = self.bell.take();
+            if rung.gap {
+                cause = Cause::Gap;
             }
         }
     }
 
-    /// The rows and incidents that somebody here would be told of.
-    fn wanted(&self, announcements: &[Announcement]) -> (Vec<HistoryId>, Vec<IncidentId>) {
-        let (mut history_ids, mut incident_ids) = (Vec::new(), Vec::new());
-        for announcement in announcements {
-            match *announcement {
-                Announcement::Notified {
-                    history_ids: ref ids,
-                    contact_id,
-                    ..
-                } => {
-                    if self.hub.has(contact_id) {
-                        history_ids.extend(ids.first());
-                    }
-                }
-                Announcement::Covered { .. } => {}
-                Announcement::Changed { incident_id, .. } => {
-                    if !self.hub.is_empty() {
-                        incident_ids.push(incident_id);
-                    }
-                }
-            }
+    /// Waits for the next look. Returns why it is due.
+    async fn wait(&self) -> Cause {
+        let now = Instant::now();
+        let (follow_up, pause) = match &self.awaited {
+            Some(awaited) => (now + awaited.delay, now + FIRST_FOLLOW_UP),
+            None => (now + INTERVAL, now),
+        };
+        // Where others write, a bell rings with each of their commits: they are heard together.
+        sleep_until(pause).await;
+        tokio::select! {
+            biased;
+            () = self.bell.heard() => Cause::Bell,
+            () = sleep_until(follow_up) => if self.awaited.is_some() {
+                Cause::Running
+            } else {
+                Cause::Interval
+            },
         }
-        (history_ids, incident_ids)
     }
 
-    /// Renders what was found, and gives each contact its events together.
-    fn publish(
-        &self,
-        announcements: &[Announcement],
-        rows: Vec<NotifiedRow>,
-        recipients: Vec<Recipient>,
-        heard: Option<Instant>,
-    ) {
-        let rows: HashMap<HistoryId, NotifiedRow> =
-            rows.into_iter().map(|row| (row.history_id, row)).collect();
-        let mut by_incident: HashMap<IncidentId, Vec<Recipient>> = HashMap::new();
-        for recipient in recipients {
-            let incident = by_incident.entry(recipient.incident_id).or_default();
-            incident.push(recipient);
+    /// Looks once. Returns whether there may be more at once.
+    async fn look(
+        &mut self,
+        session: &Session,
+        cause: Cause,
+        rung: &Rung,
+    ) -> Result<bool, QueryError> {
+        self.metrics.look(cause);
+        let now = std::time::Instant::now();
+        let Some(looked) = self.read(session, now).await? else {
+            return Ok(true);
+        };
+        self.recent.saw(&looked.snapshot, now);
+        self.await_running(cause, &looked.snapshot);
+        let found = self.tell_rows(looked.rows, looked.full, rung.since);
+        let found = found + looked.incidents.len();
+        self.changed.extend(looked.incidents);
+        if session.recipients_problem().is_some() {
+            // Soon, to notice that it was mended.
+            self.triggers_due = self.triggers_due.min(Instant::now() + INTERVAL);
         }
+        if cause == Cause::Interval && found > 0 && *self.hears.borrow() {
+            self.without_bell(session, found).await;
+        } else if self.triggers_due <= Instant::now() {
+            self.look_for_triggers(session).await;
+        }
+        self.tell_changed(session, rung.since).await?;
+        Ok(looked.full)
+    }
+
+    /// Reads what is new. `None` if ids began anew, so that all has to be looked at again.
+    async fn read(
+        &mut self,
+        session: &Session,
+        now: std::time::Instant,
+    ) -> Result<Option<Looked>, QueryError> {
+        let kinds = self.tuning.borrow().notify;
+        let Some(seen) = &mut self.seen else {
+            self.begin(session, now).await?;
+            return Ok(None);
+        };
+        let (newest_row, newest_incident) = (seen.history.newest(), seen.incidents.newest());
+        let (young_rows, young_incidents) = (seen.history.young(), seen.incidents.young());
+        // Pipelined, in this order: what has ended by the snapshot is seen by those behind it.
+        // Incidents before history: what was written of one is then among the rows.
+        let (tide, mut incidents, mut rows) = futures::try_join!(
+            session.tide(),
+            session.new_incidents(newest_incident, &young_incidents),
+            session.history(newest_row, &young_rows, kinds),
+        )?;
+        if seen.epoch != tide.epoch || (tide.timeline.is_some() && seen.timeline != tide.timeline) {
+            self.begin(session, now).await?;
+            return Ok(None);
+        }
+        let more_rows = is_page(&rows, |row| row.history_id.0 > newest_row);
+        let more_incidents = is_page(&incidents, |id| id.0 > newest_incident);
+        let filled = seen.history.filled(&tide.snapshot);
+        if !filled.is_empty() {
+            rows.extend(session.history(i64::MAX, &filled, kinds).await?);
+            rows.sort_by_key(|row| row.history_id);
+        }
+        let filled = seen.incidents.filled(&tide.snapshot);
+        if !filled.is_empty() {
+            incidents.extend(session.new_incidents(i64::MAX, &filled).await?);
+            incidents.sort_unstable();
+        }
+        let read = std::time::Instant::now();
+        // Incidents have the severity of now, also where its change is still to be read.
+        let mut later = Vec::new();
+        if more_rows {
+            let last = rows.last().map(|row| row.history_id).unwrap_or_default();
+            let beyond = last.max(seen.changes_read);
+            (later, seen.changes_read) = session.changes(beyond).await?;
+        }
+        let ids = rows.iter().map(|row| row.history_id.0);
+        seen.history.saw(ids, &tide.snapshot, now, read);
+        rows.extend(later);
+        let ids = incidents.iter().map(|id| id.0);
+        seen.incidents.saw(ids, &tide.snapshot, now, read);
+        seen.looked_at_ms = tide.now_ms;
+        let of: HashSet<_> = rows.iter().map(|row| row.incident_id).collect();
+        incidents.retain(|incident_id| !of.contains(incident_id));
+        Ok(Some(Looked {
+            snapshot: tide.snapshot,
+            rows,
+            incidents,
+            full: more_rows || more_incidents,
+        }))
+    }
+
+    /// Begins with ids of which nothing was seen yet. What is there is told by replays; what is missing below may still come.
+    async fn begin(
+        &mut self,
+        session: &Session,
+        now: std::time::Instant,
+    ) -> Result<(), QueryError> {
+        let newest = session.newest().await?;
+        let kinds = self.tuning.borrow().notify;
+        let mut history = Gaps::new((newest.history_id.0 - UNSETTLED_IDS).max(0));
+        let mut incidents = Gaps::new((newest.incident_id.0 - UNSETTLED_IDS).max(0));
+        let (tide, rows, new) = futures::try_join!(
+            session.tide(),
+            session.history(history.newest(), &[], kinds),
+            session.new_incidents(incidents.newest(), &[]),
+        )?;
+        let read = std::time::Instant::now();
+        let ids = rows.iter().map(|row| row.history_id.0);
+        history.saw(ids, &tide.snapshot, now, read);
+        let ids = new.iter().map(|id| id.0);
+        incidents.saw(ids, &tide.snapshot, now, read);
+        self.recent.saw(&tide.snapshot, now);
+        let told_until = self
+            .seen
+            .as_ref()
+            .map_or(tide.now_ms, |seen| seen.looked_at_ms);
+        if self.hub.turn(&tide.epoch, told_until) {
+            info!(
+                "database: its ids have started again: browsers are told what is newer than the last look"
+            );
+            // Of other rows and incidents that had the same ids.
+            self.fold = Fold::default();
+            self.told_until_ms = told_until;
+            // Tables that were made anew may have none.
+            self.triggers_due = Instant::now();
+        }
+        self.hub.saw(HistoryId(history.newest()));
+        self.seen = Some(Seen {
+            timeline: tide.timeline,
+            epoch: tide.epoch,
+            first: history.newest(),
+            changes_read: HistoryId(0),
+            history,
+            incidents,
+            looked_at_ms: tide.now_ms,
+        });
+        self.health.send_modify(|health| health.looked = true);
+        // Whoever is connected already looks for what came before.
+        self.hub.gap();
+        Ok(())
+    }
+
+    /// Publishes rows, behind which there are more if a page is `full`. Returns how many of them notify somebody.
+    fn tell_rows(
+        &mut self,
+        mut rows: Vec<HistoryRow>,
+        full: bool,
+        heard: Option<std::time::Instant>,
+    ) -> usize {
+        for row in &mut rows {
+            if matches!(&row.kind, Kind::Notified(notified) if notified.time_ms <= self.told_until_ms)
+            {
+                row.kind = Kind::Untold;
+            }
+        }
+        let notified = |row: &&HistoryRow| matches!(row.kind, Kind::Notified(_));
+        let found = rows.iter().filter(notified).count();
+        let folded = self.fold.fold(rows);
+        self.publish(folded, heard);
+        if let Some(seen) = &self.seen {
+            let floor = HistoryId(seen.history.floor());
+            if !full {
+                self.fold.end_look(floor, seen.history.awaits());
+            }
+            self.hub.saw(HistoryId(seen.history.newest()));
+            // Last: below this, browsers that have taken all messages need not look again.
+            if floor.0 >= seen.first {
+                self.hub.settle(floor, seen.timeline.as_ref());
+            }
+            self.metrics.floor_held_since(seen.history.held_since());
+        }
+        found
+    }
+
+    /// Makes events of rows, and gives each contact theirs together.
+    fn publish(&self, folded: Vec<Folded>, heard: Option<std::time::Instant>) {
+        let Some((_, epoch)) = self.hub.epoch() else {
+            return;
+        };
         let mut contacts: HashMap<ContactId, Vec<Arc<Event>>> = HashMap::new();
-        let mut give = |contact_id, event| contacts.entry(contact_id).or_default().push(event);
-        for announcement in announcements {
-            match announcement {
-                Announcement::Notified {
-                    history_ids,
-                    severity,
-                    ..
-                } => {
-                    // A row that is gone, or does not say what its notification said, is not told.
-                    let Some(row) = history_ids.first().and_then(|id| rows.get(id)) else {
-                        continue;
-                    };
-                    // Of these alone, because a changed incident may have been heard in an earlier batch.
-                    let event = Event {
-                        heard,
-                        ..notified(row, history_ids, *severity)
-                    };
-                    // The contact is the row's, whatever the notification claims.
-                    give(row.contact_id, Arc::new(event));
-                }
-                Announcement::Covered {
+        let mut last: Option<(IncidentId, Notified, Rendered)> = None;
+        for folded in folded {
+            let (contact_id, event) = match folded {
+                Folded::Covered {
                     history_id,
                     contact_id,
-                } => give(*contact_id, Arc::new(covered(*history_id))),
-                Announcement::Changed {
+                } => (contact_id, Event::covering(vec![history_id], epoch)),
+                Folded::Event { notified, .. } if !self.hub.has(notified.contact_id) => continue,
+                Folded::Event {
+                    history_ids,
                     incident_id,
-                    severity,
+                    notified,
                 } => {
-                    let recipients = by_incident.get(incident_id).map(Vec::as_slice);
-                    let recipients = recipients.unwrap_or_default();
-                    let Some(first) = recipients.first() else {
-                        continue;
+                    let contact_id = notified.contact_id;
+                    // What a transaction tells several contacts of an incident is the same, and comes together.
+                    let same = last.take().filter(|(incident, told, _)| {
+                        *incident == incident_id && told.tells_the_same(&notified)
+                    });
+                    let (.., rendered) = last.insert(same.unwrap_or_else(|| {
+                        let rendered = Rendered::new(&Content {
+                            time_ms: notified.time_ms,
+                            incident_id,
+                            severity: &notified.severity,
+                            title: &notified.title,
+                            message: notified.message.as_deref(),
+                        });
+                        (incident_id, notified, rendered)
+                    }));
+                    let event = Event {
+                        heard,
+                        ..rendered.event(history_ids, epoch)
                     };
-                    // The same for all of them: rendered once.
-                    let event = Arc::new(changed(first, *severity));
-                    for recipient in recipients {
-                        give(recipient.contact_id, Arc::clone(&event));
-                    }
+                    (contact_id, event)
                 }
-            }
+            };
+            contacts
+                .entry(contact_id)
+                .or_default()
+                .push(Arc::new(event));
         }
+        self.give(contacts);
+    }
+
+    fn give(&self, contacts: HashMap<ContactId, Vec<Arc<Event>>>) {
         for (contact_id, events) in contacts {
             let shown = events.iter().filter(|event| !event.bytes.is_empty());
             let count = shown.count();
@@ -226,68 +419,145 @@ impl Resolver {
             }
         }
     }
-}
 
-/// The event of a history row. A severity that the same transaction gave the incident counts before the present one.
-fn notified(row: &NotifiedRow, history_ids: &[HistoryId], severity: Option<Severity>) -> Event {
-    Event::render(Content {
-        history_ids: history_ids.to_vec(),
-        time_ms: row.time_ms,
-        incident_id: row.incident_id,
-        severity: severity.map_or(&row.severity, |severity| severity.as_str()),
-        title: &row.title,
-        message: row.message.as_deref(),
-    })
-}
+    /// Tells of incidents that were changed without Icinga Notifications. By itself: what fails here costs no other event.
+    async fn tell_changed(
+        &mut self,
+        session: &Session,
+        heard: Option<std::time::Instant>,
+    ) -> Result<(), QueryError> {
+        while let Some(first) = self.changed.first().copied() {
+            let some: Vec<_> = self.changed.iter().copied().take(BATCH).collect();
+            // Nobody to tell: nothing to ask.
+            if !self.hub.is_empty() {
+                match session.recipients(&some).await {
+                    Ok(recipients) => self.publish_changed(recipients, heard),
+                    Err(error @ QueryError::Lost(_)) => return Err(error),
+                    Err(error) => {
+                        error!(
+                            "incidents from {first} on were changed without Icinga Notifications and {} of them are \
+                             shown to nobody: {error}",
+                            some.len()
+                        );
+                    }
+                }
+            }
+            for incident_id in some {
+                self.changed.remove(&incident_id);
+            }
+        }
+        Ok(())
+    }
 
-/// What only says that a row is done.
-fn covered(history_id: HistoryId) -> Event {
-    Event {
-        history_ids: vec![history_id],
-        incident_id: IncidentId(0),
-        bytes: Bytes::new(),
-        heard: None,
+    fn publish_changed(&mut self, recipients: Vec<Recipient>, heard: Option<std::time::Instant>) {
+        let Some((_, epoch)) = self.hub.epoch() else {
+            return;
+        };
+        let mut by_incident: BTreeMap<(IncidentId, u32), Vec<Recipient>> = BTreeMap::new();
+        for recipient in recipients {
+            let change = (recipient.incident_id, recipient.transaction);
+            by_incident.entry(change).or_default().push(recipient);
+        }
+        let mut contacts: HashMap<ContactId, Vec<Arc<Event>>> = HashMap::new();
+        for ((incident_id, transaction), recipients) in by_incident {
+            let Some(first) = recipients.first() else {
+                continue;
+            };
+            if !self.recent.is_new(incident_id, transaction) {
+                continue;
+            }
+            let rendered = Rendered::new(&Content {
+                time_ms: jiff::Timestamp::now().as_millisecond(),
+                incident_id,
+                severity: &first.severity,
+                title: &first.title,
+                message: None,
+            });
+            let event = Arc::new(Event {
+                heard,
+                ..rendered.event(Vec::new(), epoch)
+            });
+            for recipient in recipients {
+                let events = contacts.entry(recipient.contact_id).or_default();
+                events.push(Arc::clone(&event));
+            }
+        }
+        self.give(contacts);
+    }
+
+    /// Notes what ran when the bell was heard: some of it may have left the ringing to the one that rang.
+    fn await_running(&mut self, cause: Cause, snapshot: &Snapshot) {
+        let awaited = match (cause, self.awaited.take()) {
+            (Cause::Interval, _) | (Cause::Running, None) => return,
+            (Cause::Running, Some(awaited)) => Awaited {
+                transactions: (awaited.transactions.into_iter())
+                    .filter(|transaction| !snapshot.has_ended(*transaction))
+                    .collect(),
+                delay: awaited.delay * 2,
+            },
+            (Cause::Bell | Cause::Gap, _) => Awaited {
+                transactions: snapshot.running().to_vec(),
+                delay: FIRST_FOLLOW_UP,
+            },
+        };
+        // From there on it is the interval's.
+        if !awaited.transactions.is_empty() && awaited.delay < INTERVAL {
+            self.awaited = Some(awaited);
+        }
+    }
+
+    /// Finds out why no bell rang for rows that were found.
+    async fn without_bell(&mut self, session: &Session, rows: usize) {
+        self.metrics.rows_without_bell.inc_by(rows as u64);
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        self.health
+            .send_modify(|health| health.without_bell_at_ms = Some(now_ms));
+        self.look_for_triggers(session).await;
+        let complete = self.health.borrow().missing.is_empty();
+        // Otherwise the log says already what is amiss.
+        if complete && let Some(more) = self.unrung.take() {
+            warn!(
+                "{rows} rows were found for which no bell had rung, although all triggers are there: the transaction that \
+                 was to ring was rolled back or killed, or its notification was lost. Their events are at most {INTERVAL:?} \
+                 late{more}"
+            );
+        }
+    }
+
+    async fn look_for_triggers(&mut self, session: &Session) {
+        if session.recipients_problem().is_some()
+            && let Err(error) = session.look_for_recipients().await
+        {
+            debug!("{error}");
+        }
+        let missing = match session.missing_triggers().await {
+            Ok(missing) => missing,
+            Err(error) => return debug!("{error}"),
+        };
+        // Soon again while some are missing, to notice that it was mended.
+        let pause = if missing.is_empty() {
+            TRIGGERS_INTERVAL
+        } else {
+            INTERVAL / 2
+        };
+        self.triggers_due = Instant::now() + pause;
+        if missing == self.health.borrow().missing {
+            return;
+        }
+        if missing.is_empty() {
+            info!("triggers: all are there again");
+        } else {
+            error!(
+                "triggers missing or disabled: {}; until that is mended, events come up to {INTERVAL:?} late, and sign-outs \
+                 are noticed within half a minute; run again: {INSTALL}",
+                missing.join(", ")
+            );
+        }
+        self.health.send_modify(|health| health.missing = missing);
     }
 }
 
-/// The event of an incident that changed without a history row.
-fn changed(recipient: &Recipient, severity: Option<Severity>) -> Event {
-    Event::render(Content {
-        history_ids: Vec::new(),
-        time_ms: jiff::Timestamp::now().as_millisecond(),
-        incident_id: recipient.incident_id,
-        severity: severity.map_or(&recipient.severity, |severity| severity.as_str()),
-        title: &recipient.title,
-        message: None,
-    })
-}
-
-/// What became of announcements.
-enum Told {
-    All,
-    NotAll,
-    Stopping,
-}
-
-async fn look_up(
-    session: &Session,
-    history_ids: &[HistoryId],
-    incident_ids: &[IncidentId],
-) -> Result<(Vec<NotifiedRow>, Vec<Recipient>), QueryError> {
-    // Pipelined: both are under way at once.
-    future::try_join(
-        async {
-            if history_ids.is_empty() {
-                return Ok(Vec::new());
-            }
-            session.notified(history_ids).await
-        },
-        async {
-            if incident_ids.is_empty() {
-                return Ok(Vec::new());
-            }
-            session.recipients(incident_ids).await
-        },
-    )
-    .await
+/// Whether there may be more to read than these: those that are `fresh` are as many as one statement reads.
+fn is_page<T>(items: &[T], fresh: impl Fn(&T) -> bool) -> bool {
+    items.iter().filter(|item| fresh(item)).count() >= PAGE
 }

@@ -1,15 +1,23 @@
 //! The real binary between a real PostgreSQL and its subscribers.
 
+mod by_hand;
 #[path = "../common/mod.rs"]
 mod common;
 mod delivery;
+mod epochs;
 mod faults;
+mod forged;
 mod health;
 mod hostile;
 mod http;
+mod kinds;
+mod looks;
 mod metrics;
 mod monitoring;
+mod positions;
 mod replay;
+mod schema;
 mod service;
 mod sign_ins;
+mod triggers;
 mod trouble;

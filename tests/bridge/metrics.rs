@@ -67,7 +67,9 @@ async fn an_event_counts_once_for_each_contact_and_so_does_its_latency() {
         2.0
     );
     assert!(seen["icinga_desktop_streams_limit"] >= 3.0);
-    assert!(seen["icinga_desktop_notifications_total"] >= 3.0);
+    // The bell, and the pulse before it.
+    assert!(seen["icinga_desktop_notifications_total"] >= 2.0);
+    assert!(seen["icinga_desktop_looks_total{cause=\"bell\"}"] >= 1.0);
 }
 
 #[tokio::test]

@@ -195,7 +195,7 @@ async fn a_reload_applies_to_open_streams() {
     manager.wait_for("RELOADING=1").await;
     manager.wait_for("MONOTONIC_USEC=").await;
     manager.wait_for("READY=1").await;
-    daemon.wait_for_log("reloaded: ");
+    daemon.wait_for_log("configuration reloaded: ");
     for _ in 0..2 {
         let comment = stream.block().await.expect("the stream stays open");
         assert_eq!(comment.raw, ":\n\n");

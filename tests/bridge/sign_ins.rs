@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::common::admin::{monitored, wait_for_readiness};
 use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::postgres::Cluster;
 use crate::common::sse::{AGENT, Answer};
 use crate::common::world::{User, World, resource};
 use tokio::time::timeout;
@@ -163,6 +165,21 @@ async fn a_session_that_changes_hands_takes_nothing_along() {
     world.nothing_else(&mut [&mut alice]).await;
 }
 
+/// A session as the daemon's, with the rights that it has.
+async fn query_session(world: &World) -> icinga_desktop_bridge::database::Session {
+    let config = ConfigDir::new("", &resource(&world.database, &world.role));
+    let env = |_: &str| None;
+    let loaded =
+        icinga_desktop_bridge::config::Config::load(config.path(), &env).expect("settings");
+    let connector = icinga_desktop_bridge::database::Connector::new(&loaded.config.database)
+        .expect("a connector");
+    let (client, connection) = connector.connect("test").await.expect("a connection");
+    tokio::spawn(connection);
+    icinga_desktop_bridge::database::Session::set_up(client, None)
+        .await
+        .expect("a session")
+}
+
 #[tokio::test]
 async fn housekeeping_statements_keep_live_sessions_and_remove_forgotten_ones() {
     // The daemon does this once an hour; here the same statements run at once.
@@ -176,19 +193,11 @@ async fn housekeeping_statements_keep_live_sessions_and_remove_forgotten_ones() 
             "UPDATE browser_session SET authenticated_at = authenticated_at - 25 * 3600 * 1000",
         )
         .await;
-    let config = ConfigDir::new("", &resource(&world.database, &world.role));
-    let env = |_: &str| None;
-    let loaded =
-        icinga_desktop_bridge::config::Config::load(config.path(), &env).expect("settings");
-    let connector = icinga_desktop_bridge::database::Connector::new(&loaded.config.database)
-        .expect("a connector");
-    let (client, connection) = connector.connect("test").await.expect("a connection");
-    tokio::spawn(connection);
-    let session = icinga_desktop_bridge::database::Session::set_up(client)
-        .await
-        .expect("a session");
+    let session = query_session(&world).await;
     let live = icinga_desktop_bridge::model::browser::BrowserKey::new(&alice.session_id);
-    assert_eq!(session.refresh(&[live]).await.expect("refreshed"), 1);
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let refreshed = session.refresh(&[(live, now_ms)], 7).await;
+    assert_eq!(refreshed.expect("refreshed"), 1);
     let (sessions, _) = session.clean_up().await.expect("cleaned up");
     assert_eq!(sessions, 1);
     let left = world
@@ -225,4 +234,120 @@ async fn debug_logging_shows_neither_session_id_nor_user_agent() {
     );
     assert!(!log.contains(&alice.session_id), "{log}");
     assert!(!log.contains(AGENT), "{log}");
+}
+
+/// Reads a stream to its end, however long checks may fail before.
+async fn ended_at_last(stream: &mut Answer) {
+    let reading = async { while stream.block().await.is_some() {} };
+    timeout(Duration::from_secs(120), reading)
+        .await
+        .expect("the stream ends");
+}
+
+/// A right is withdrawn while the daemon runs, or the table is made anew: nobody knows who signed out since.
+async fn unchecked(hint: &str, withdraw: &str, give_back: &str) {
+    let (world, admin) = monitored(Cluster::shared(), hint).await;
+    let (mut alice, mut bob) = (world.user("alice").await, world.user("bob").await);
+    world
+        .icinga
+        .by_hand(&withdraw.replace("{role}", &world.role))
+        .await;
+    if hint == "revoked_select" {
+        world.icinga.sign_out(&alice.session_id).await;
+    }
+    ended_at_last(&mut alice.stream).await;
+    ended_at_last(&mut bob.stream).await;
+    world.daemon.wait_for_log("all streams end until they can");
+    let why = wait_for_readiness(&admin, 503).await;
+    assert!(why.contains("sign-in"), "{why}");
+    // Told to come back, and not to give up.
+    let missed = world.incident(bob.contact, "meanwhile").await;
+    let again = Answer::subscribe(&world.daemon.address, &bob.session_id).await;
+    assert_eq!(again.status, 200);
+
+    world
+        .icinga
+        .by_hand(&give_back.replace("{role}", &world.role))
+        .await;
+    wait_for_readiness(&admin, 200).await;
+    if hint == "revoked_select" {
+        let refused = Answer::subscribe(&world.daemon.address, &alice.session_id).await;
+        assert_eq!(refused.status, 204);
+        bob.stream = world.subscribe(&bob.session_id).await;
+        assert_eq!(bob.stream.event().await.incident(), missed.incident);
+        world.nothing_else(&mut [&mut bob]).await;
+    }
+}
+
+#[tokio::test]
+async fn sign_ins_that_may_not_be_read_end_all_streams() {
+    unchecked(
+        "revoked_select",
+        "REVOKE SELECT ON browser_session FROM \"{role}\"",
+        "GRANT SELECT ON browser_session TO \"{role}\"",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn sign_ins_whose_table_is_gone_end_all_streams() {
+    unchecked(
+        "recreated",
+        "ALTER TABLE browser_session RENAME TO former;
+         CREATE TABLE browser_session (LIKE former INCLUDING ALL)",
+        "DROP TABLE browser_session; ALTER TABLE former RENAME TO browser_session",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_is_not_kept_for_longer_than_it_may_be() {
+    const DAY: i64 = 24 * 3600 * 1000;
+    let world = World::new("session_days").await;
+    let mut alice = world.user("alice").await;
+    let written = world.incident(alice.contact, "db1!disk").await;
+    world.delivered(written.history[0]).await;
+    let session = world.database.connect().await;
+    let authenticated = session
+        .text("SELECT authenticated_at::text FROM browser_session")
+        .await;
+    let stored = session
+        .text("SELECT signed_in_at::text FROM icinga_desktop.browser_position")
+        .await;
+    assert_eq!(stored, authenticated);
+
+    let daemon = query_session(&world).await;
+    let key = icinga_desktop_bridge::model::browser::BrowserKey::new(&alice.session_id);
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let age = "SELECT ((extract(epoch FROM clock_timestamp()) * 1000 - authenticated_at) / 3600000)::int::text \
+               FROM browser_session";
+    // Authenticated 6 and a half days ago, and refreshed an hour ago: it has half a day left.
+    world
+        .icinga
+        .by_hand(
+            "UPDATE browser_session SET authenticated_at = authenticated_at - 23 * 3600 * 1000",
+        )
+        .await;
+    let half = DAY / 2;
+    daemon
+        .refresh(&[(key, now_ms - 6 * DAY - half)], 7)
+        .await
+        .expect("refreshed");
+    assert_eq!(session.text(age).await, "12");
+    daemon.clean_up().await.expect("cleaned up");
+    assert_eq!(session.text(age).await, "12");
+    // After seven days it is not kept.
+    world
+        .icinga
+        .by_hand(
+            "UPDATE browser_session SET authenticated_at = authenticated_at - 13 * 3600 * 1000",
+        )
+        .await;
+    daemon
+        .refresh(&[(key, now_ms - 7 * DAY - 1)], 7)
+        .await
+        .expect("refreshed");
+    let (sessions, _) = daemon.clean_up().await.expect("cleaned up");
+    assert_eq!(sessions, 1);
+    ended_at_last(&mut alice.stream).await;
 }

@@ -21,13 +21,14 @@ fn check_is_content_with_a_complete_installation() {
         "ok    connection: ",
         "ok    server: ",
         "ok    LISTEN/NOTIFY: ",
-        "ok    triggers: all 8 present and on, version 2, on schema \"public\"",
+        "ok    triggers: all 8 present and on, version 3, on schema \"public\"",
         "ok    rights: ",
+        "ok    ids: epoch ",
         "ok    bridges: none is running on this database",
     ]) {
         assert!(line.starts_with(begin), "{line}");
     }
-    assert_eq!(lines.len(), 7, "{said}");
+    assert_eq!(lines.len(), 8, "{said}");
 }
 
 /// An installed database, and the configuration of a daemon on it.
@@ -80,8 +81,8 @@ fn check_and_run_name_a_right_that_is_missing() {
 fn check_and_run_name_triggers_that_are_missing_or_disabled() {
     let installed = Installed::new("triggers");
     installed.fails_after(
-        "ALTER TABLE incident_history DISABLE TRIGGER icinga_desktop_notified",
-        "missing or disabled: icinga_desktop_notified on incident_history; run again: psql",
+        "ALTER TABLE incident_history DISABLE TRIGGER icinga_desktop_bell",
+        "missing or disabled: icinga_desktop_bell on incident_history; run again: psql",
     );
     installed.fails_after(
         "DROP TRIGGER icinga_desktop_session_delete ON browser_session",
@@ -96,7 +97,7 @@ fn check_and_run_say_which_of_two_versions_to_upgrade() {
                  LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 99'";
     installed.fails_after(
         newer,
-        "the triggers are version 99, this daemon needs 2; upgrade this daemon",
+        "the triggers are version 99, this daemon needs 3; upgrade this daemon",
     );
     installed.fails_after(
         &newer.replace("99", "0"),

@@ -145,7 +145,7 @@ async fn a_test_notification_that_cannot_be_delivered_is_forgotten() {
     let answer = wait_for_answer(database, &token).await;
     assert_eq!(
         answer[1..],
-        [1, 0, 0],
+        [1, 0, 0, 0],
         "one browser, and not delivered: {answer:?}"
     );
     remove_question(database, &token).await;
@@ -323,7 +323,7 @@ async fn what_is_asked_over_the_channel_alone_is_ignored() {
     })
     .await;
     expect_test(&mut alice.stream).await;
-    assert_eq!(answer[1..], [1, 1, 0], "{answer:?}");
+    assert_eq!(answer[1..], [1, 1, 0, 0], "{answer:?}");
     remove_question(&world.database, &token).await;
     world.nothing_else(&mut [&mut alice]).await;
     assert_log(&world, &[&alice.session_id, "7777777"]);
@@ -371,7 +371,7 @@ async fn a_question_that_somebody_overheard_and_repeats_is_answered_once() {
     ask_by_hand(database, &token, contact).await;
     expect_test(&mut alice.stream).await;
     let answer = wait_for_answer(database, &token).await;
-    assert_eq!(answer[1..], [1, 1, 0], "{answer:?}");
+    assert_eq!(answer[1..], [1, 1, 0, 0], "{answer:?}");
     let stranger = database.role("stranger");
     let stranger = database.connect_as(&stranger).await;
     let repeat = format!("NOTIFY icinga_desktop_ask, '{{\"token\":\"{token}\"}}'");
@@ -384,7 +384,7 @@ async fn a_question_that_somebody_overheard_and_repeats_is_answered_once() {
     let next = "6".repeat(64);
     ask_by_hand(database, &next, contact).await;
     expect_test(&mut alice.stream).await;
-    assert_eq!(wait_for_answer(database, &next).await[1..], [1, 1, 0]);
+    assert_eq!(wait_for_answer(database, &next).await[1..], [1, 1, 0, 0]);
     assert_eq!(wait_for_answer(database, &token).await, answer);
     remove_question(database, &token).await;
     remove_question(database, &next).await;

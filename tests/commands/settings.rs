@@ -11,7 +11,7 @@ use crate::common::world::{installed, resource};
 #[test]
 fn settings_are_shown_without_secrets() {
     let config = ConfigDir::new(
-        "port = 9002",
+        "port = 9002\nnotify = severity",
         "dbname = d\nusername = u\npassword = hunter2",
     );
     let said = Said::with(&config, &["check", "--config-only"]);
@@ -19,6 +19,9 @@ fn settings_are_shown_without_secrets() {
     for line in [
         "daemon.host = [::]",
         "daemon.port = 9002",
+        "daemon.replay_incidents = 5",
+        "daemon.notify = severity",
+        "daemon.session_days = 7",
         "database.resource = icinga_notifications",
         "database.host = /var/run/postgresql",
         "database.dbname = d",
@@ -38,6 +41,16 @@ fn errors_name_file_section_and_key_in_one_line_and_exit_with_78() {
             "host = not a host",
             "",
             vec!["config.ini", "[daemon]", "host"],
+        ),
+        (
+            "notify = none",
+            "",
+            vec!["config.ini, line 2, [daemon] notify: ", "all", "severity"],
+        ),
+        (
+            "session_days = 0",
+            "",
+            vec!["config.ini, line 2, [daemon] session_days: ", "1 to 365"],
         ),
         (
             "",

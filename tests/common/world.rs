@@ -116,11 +116,13 @@ impl World {
             .await
     }
 
-    /// Waits until an event counts as delivered: its row is done in a stored position.
+    /// Waits until an event counts as delivered: its row is done in a stored position, of ids that have not started again.
     pub(crate) async fn delivered(&self, history_id: i64) {
         let done = format!(
             "EXISTS (SELECT FROM icinga_desktop.browser_position \
-             WHERE floor >= {history_id} OR {history_id} = ANY (above))"
+             WHERE (floor >= {history_id} OR {history_id} = ANY (above)) \
+               AND split_part(epoch, '/', 3) = \
+                 pg_relation_filenode(pg_get_serial_sequence('incident_history', 'id')::regclass)::text)"
         );
         self.database.eventually(&done).await;
     }

@@ -1,14 +1,20 @@
 //! Events on the wire, read by an EventSource written from the HTML standard.
 
-use icinga_desktop_bridge::model::event::{self, Content, Event, KEEP_ALIVE, RETRY_MS, TEXT_LIMIT};
+use icinga_desktop_bridge::model::event::{
+    self, Content, Event, KEEP_ALIVE, RETRY_MS, Rendered, TEXT_LIMIT,
+};
 use icinga_desktop_bridge::model::ids::{HistoryId, IncidentId};
-use icinga_desktop_bridge::model::notification::Severity;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::values::{SEVERITIES, number};
+use super::values::number;
+
+/// As the database spells them.
+const SEVERITIES: [&str; 9] = [
+    "ok", "debug", "info", "notice", "warning", "err", "crit", "alert", "emerg",
+];
 
 /// What an EventSource has after reading: dispatched events, and its own state.
 #[derive(Debug, Default, PartialEq)]
@@ -63,23 +69,28 @@ fn event_source(stream: &str) -> Heard {
 #[derive(Debug, Clone)]
 struct Input {
     history_ids: Vec<i64>,
+    epoch: u64,
     time_ms: i64,
     incident_id: i64,
-    severity: Severity,
+    severity: &'static str,
     title: String,
     message: Option<String>,
 }
 
 impl Input {
     fn render(&self) -> Event {
-        Event::render(Content {
-            history_ids: self.history_ids.iter().copied().map(HistoryId).collect(),
+        let rendered = Rendered::new(&Content {
             time_ms: self.time_ms,
             incident_id: IncidentId(self.incident_id),
-            severity: self.severity.as_str(),
+            severity: self.severity,
             title: &self.title,
             message: self.message.as_deref(),
-        })
+        });
+        rendered.event(self.ids(), self.epoch)
+    }
+
+    fn ids(&self) -> Vec<HistoryId> {
+        self.history_ids.iter().copied().map(HistoryId).collect()
     }
 
     /// Whether `data` is this event's.
@@ -90,9 +101,13 @@ impl Input {
         prop_assert!(is_rfc3339(time), "{}", time);
         let payload = &data["payload"];
         prop_assert_eq!(&payload["incident_id"], self.incident_id);
-        prop_assert_eq!(&payload["severity"], self.severity.as_str());
-        is_text(payload["title"].as_str(), Some(&self.title))?;
-        is_text(payload["message"].as_str(), self.message.as_deref())
+        prop_assert_eq!(&payload["severity"], self.severity);
+        is_text(&payload["title"], &self.title)?;
+        // Never null, of which a client would show the word.
+        is_text(
+            &payload["message"],
+            self.message.as_deref().unwrap_or_default(),
+        )
     }
 }
 
@@ -101,10 +116,9 @@ fn is_rfc3339(time: &str) -> bool {
     shape == "0000-00-00T00:00:00.000+00:00"
 }
 
-fn is_text(sent: Option<&str>, text: Option<&str>) -> Result<(), TestCaseError> {
-    let (Some(sent), Some(text)) = (sent, text) else {
-        prop_assert_eq!(sent, text);
-        return Ok(());
+fn is_text(sent: &serde_json::Value, text: &str) -> Result<(), TestCaseError> {
+    let Some(sent) = sent.as_str() else {
+        return Err(TestCaseError::fail(format!("{sent} is no text")));
     };
     if text.len() <= TEXT_LIMIT {
         prop_assert_eq!(sent, text);
@@ -139,6 +153,7 @@ fn input() -> impl Strategy<Value = Input> {
     let time = prop_oneof![number(), calendar];
     (
         vec(number(), 0..3),
+        any::<u64>(),
         time,
         number(),
         select(&SEVERITIES),
@@ -146,8 +161,9 @@ fn input() -> impl Strategy<Value = Input> {
         option::of(text()),
     )
         .prop_map(
-            |(history_ids, time_ms, incident_id, severity, title, message)| Input {
+            |(history_ids, epoch, time_ms, incident_id, severity, title, message)| Input {
                 history_ids,
+                epoch,
                 time_ms,
                 incident_id,
                 severity,
@@ -169,6 +185,11 @@ proptest! {
             None => vec!["event", "data", "retry", "", ""],
         };
         prop_assert_eq!(fields, expected.into_iter().map(Some).collect::<Vec<_>>());
+        let incident_id = IncidentId(input.incident_id);
+        prop_assert_eq!(
+            (event.history_ids, event.epoch, event.incident_id),
+            (input.ids(), input.epoch, incident_id)
+        );
     }
 
     #[test]

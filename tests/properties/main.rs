@@ -2,11 +2,11 @@
 
 mod credentials;
 mod event;
-mod fold;
+mod gaps;
 mod house;
 mod ini;
 mod notification;
 mod position;
 mod rust_version;
-mod settling;
+mod snapshot;
 mod values;

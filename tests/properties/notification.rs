@@ -1,29 +1,24 @@
 //! Payloads of NOTIFY: what the triggers format reads back, and no error quotes what it was given.
 
-use icinga_desktop_bridge::model::ids::{ContactId, HistoryId, IncidentId};
+use icinga_desktop_bridge::model::browser::BrowserKey;
+use icinga_desktop_bridge::model::ids::{ContactId, IncidentId};
 use icinga_desktop_bridge::model::notification::{
-    self, Kind, Malformed, Marked, Notification, SessionChange,
+    Malformed, Marked, SessionChange, SeverityChange, Token, parse,
 };
+use proptest::array::uniform32;
 use proptest::collection::vec;
-use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+use sha2::{Digest, Sha256};
 
-use super::values::{SEVERITIES, number, transaction};
+use super::values::number;
 
 /// JSON of any shape, often with the names and words that are looked for.
 fn json() -> impl Strategy<Value = serde_json::Value> {
     let word = prop_oneof![
-        select(vec![
-            "tx",
-            "incident_id",
-            "history_id",
-            "contact_id",
-            "state",
-            "severity"
-        ])
-        .prop_map(str::to_owned),
-        select(vec!["pending", "crit", "1", "-1", "18446744073709551616"]).prop_map(str::to_owned),
+        select(vec!["incident_id", "contact_id", "browser", "token"]).prop_map(str::to_owned),
+        select(vec!["1", "-1", "9223372036854775808"]).prop_map(str::to_owned),
+        "[0-9a-f]{63,65}",
         any::<String>(),
     ];
     let leaf = prop_oneof![
@@ -44,9 +39,9 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
 
 fn parse_as_everything(payload: &str) -> Vec<Malformed> {
     let refused = [
-        Notification::parse(payload).err(),
-        notification::parse::<SessionChange>(payload).err(),
-        notification::parse::<Marked>(payload).err(),
+        parse::<SeverityChange>(payload).err(),
+        parse::<SessionChange>(payload).err(),
+        parse::<Marked>(payload).err(),
     ];
     refused.into_iter().flatten().collect()
 }
@@ -62,39 +57,22 @@ proptest! {
         parse_as_everything(&payload.to_string());
     }
 
+    /// As sql/install.sql formats them.
     #[test]
-    fn a_history_rows_payload_reads_back(
-        tx in transaction(), history_id in number(), incident_id in number(), contact_id in number(),
-        state in option::of(select(vec!["pending", "sent", "suppressed", "failed"])),
-    ) {
-        // As announce_notified() of sql/install.sql formats it.
-        let word = state.map_or("null".to_owned(), |state| format!("\"{state}\""));
-        let payload = format!(
-            "{{\"tx\":\"{tx}\",\"history_id\":{history_id},\"incident_id\":{incident_id},\
-             \"contact_id\":{contact_id},\"state\":{word}}}"
-        );
-        let announced = matches!(state, Some("pending" | "sent"));
-        let kind = Kind::Notified {
-            history_id: HistoryId(history_id),
-            contact_id: ContactId(contact_id),
-            announced,
-        };
-        let incident_id = IncidentId(incident_id);
-        prop_assert_eq!(Notification::parse(&payload), Ok(Notification { tx, incident_id, kind }));
+    fn the_triggers_payloads_read_back(id in number(), session_id in any::<String>()) {
+        let payload = format!("{{\"incident_id\":{id}}}");
+        prop_assert_eq!(parse(&payload), Ok(SeverityChange { incident_id: IncidentId(id) }));
+        let payload = format!("{{\"contact_id\":{id}}}");
+        prop_assert_eq!(parse(&payload), Ok(SessionChange::ContactId(ContactId(id))));
+        let digest = const_hex::encode(Sha256::digest(&session_id));
+        let payload = format!("{{\"browser\":\"{digest}\"}}");
+        prop_assert_eq!(parse(&payload), Ok(SessionChange::Browser(BrowserKey::new(&session_id))));
     }
 
     #[test]
-    fn an_incidents_payload_reads_back(
-        tx in transaction(), incident_id in number(), severity in select(&SEVERITIES)
-    ) {
-        // As announce_severity() of sql/install.sql formats it.
-        let payload = format!(
-            "{{\"tx\":\"{tx}\",\"incident_id\":{incident_id},\"severity\":\"{}\"}}",
-            severity.as_str()
-        );
-        let kind = Kind::Changed { severity };
-        let incident_id = IncidentId(incident_id);
-        prop_assert_eq!(Notification::parse(&payload), Ok(Notification { tx, incident_id, kind }));
+    fn a_mark_reads_back(token in uniform32(any::<u8>())) {
+        let marked = Marked { token: Token(token) };
+        prop_assert_eq!(parse(&marked.payload()), Ok(marked));
     }
 
     /// The secret has letters that no error's own words have, so that any part of it would show.
@@ -102,10 +80,9 @@ proptest! {
     fn no_error_quotes_its_payload(
         secret in "[QXZ]{1,12}",
         template in select(vec![
-            "@", "{@", "{\"@\":1}", "[\"@\"]", "{\"tx\":\"@\",\"incident_id\":1,\"severity\":\"ok\"}",
-            "{\"tx\":\"1\",\"incident_id\":\"@\"}", "{\"tx\":\"1\",\"incident_id\":1,\"severity\":\"@\"}",
-            "{\"tx\":\"1\",\"incident_id\":1,\"state\":\"@\"}", "{\"tx\":\"1\",\"incident_id\":@}",
-            "{\"token\":\"@\",\"newest_id\":1}", "{\"contact_id\":\"@\"}",
+            "@", "{@", "{\"@\":1}", "[\"@\"]", "{\"incident_id\":\"@\"}", "{\"incident_id\":@}",
+            "{\"incident_id\":1,\"incident_id\":\"@\"}", "{\"contact_id\":\"@\"}", "{\"contact_id\":1@}",
+            "{\"browser\":\"@\"}", "{\"browser\":[\"@\"]}", "{\"token\":\"@\"}", "{\"token\":{\"@\":1}}",
         ]),
     ) {
         for error in parse_as_everything(&template.replace('@', &secret)) {
@@ -120,7 +97,6 @@ proptest! {
             let text = error.to_string();
             let rest = [
                 "a missing field or one of a wrong type", "an unexpected end", "a syntax error",
-                "neither that of a history row nor that of an incident",
             ].iter().find_map(|words| text.strip_prefix(words));
             let Some(rest) = rest else { return Err(TestCaseError::fail(text)) };
             let numbers = rest.replace(" at character ", "").replace(" of ", "");

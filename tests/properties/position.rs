@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use icinga_desktop_bridge::model::ids::HistoryId;
 use icinga_desktop_bridge::model::position::Position;
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
 use super::values::number;
@@ -103,6 +104,41 @@ proptest! {
                 let above = model.done.range(floor + 1..).count();
                 prop_assert!(above >= MAX_ABOVE || position.above().count() == above);
             }
+        }
+    }
+
+    /// Beside the ids, of which it changes nothing. Of two times the earlier one counts, and none if either side has none: what
+    /// one of them does not call done is shown rather than lost.
+    #[test]
+    fn a_time_counts_until_ids_are_settled(
+        time in option::of(number()),
+        steps in vec((step(-5..60), option::of(number())), 0..10),
+    ) {
+        let timed = |time: Option<i64>| time.map_or_else(Position::default, Position::told_until);
+        let (mut position, mut expected) = (timed(time), time);
+        let mut untimed = Position::default();
+        for (step, other_time) in &steps {
+            match step {
+                Step::Extend(_) => take(&mut position, step),
+                Step::Settle(_) => {
+                    take(&mut position, step);
+                    expected = None;
+                }
+                Step::Merge(floor, above) => {
+                    let mut other = position_of(*floor, above);
+                    // Only one that was not settled has a time.
+                    if *floor == 0 {
+                        other = timed(*other_time);
+                        other.extend(above.iter().copied().map(HistoryId));
+                    }
+                    expected = expected.zip(other.time_ms()).map(|(one, other)| one.min(other));
+                    position.merge(&other);
+                }
+            }
+            take(&mut untimed, step);
+            prop_assert_eq!(position.time_ms(), expected, "after {:?}", step);
+            prop_assert_eq!(position.floor(), untimed.floor());
+            prop_assert!(position.above().eq(untimed.above()), "after {:?}", step);
         }
     }
 

@@ -1,20 +1,7 @@
 //! Values that several topics draw from.
 
-use icinga_desktop_bridge::model::notification::Severity;
 use proptest::prelude::*;
 use proptest::sample::select;
-
-pub(super) const SEVERITIES: [Severity; 9] = [
-    Severity::Ok,
-    Severity::Debug,
-    Severity::Info,
-    Severity::Notice,
-    Severity::Warning,
-    Severity::Err,
-    Severity::Crit,
-    Severity::Alert,
-    Severity::Emerg,
-];
 
 /// Numbers with their extremes, which a plain `any` seldom hits.
 pub(super) fn number() -> impl Strategy<Value = i64> {

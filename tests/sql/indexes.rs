@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use icinga_desktop_bridge::database::Session;
+use icinga_desktop_bridge::model::browser::BrowserKey;
 
 use crate::common::icinga::{Event, Icinga, Shape};
 use crate::common::postgres::Database;
@@ -133,16 +134,17 @@ async fn writers_go_on_while_an_index_is_being_built() {
 /// Waits until the server has counted at least `rows` rows of `browser_session` as read, and returns how many it has.
 /// Counters come in after the session that they are of, and those of an index by themselves.
 async fn rows_read(database: &Database, rows: i64) -> i64 {
+    rows_read_of("browser_session", database, rows).await
+}
+
+/// The same of another table.
+async fn rows_read_of(table: &str, database: &Database, rows: i64) -> i64 {
+    let sql = format!(
+        "SELECT (seq_tup_read + coalesce(idx_tup_fetch, 0))::text FROM pg_stat_user_tables WHERE relname = '{table}'"
+    );
     // A session for each look, because one may see the counters as they were when it first looked.
     eventually(async || {
-        let read = database
-            .connect()
-            .await
-            .text(
-                "SELECT (seq_tup_read + idx_tup_fetch)::text FROM pg_stat_user_tables \
-                 WHERE relname = 'browser_session'",
-            )
-            .await;
+        let read = database.connect().await.text(&sql).await;
         let read: i64 = read.parse().expect("a number");
         if read >= rows {
             Ok(read)
@@ -177,10 +179,11 @@ async fn with_its_index_a_sign_in_reads_only_the_sessions_of_its_user() {
             session.run("DROP INDEX idx_icinga_desktop_session").await;
         }
         let client = database.try_connect().await.expect("the server runs");
-        let daemon = Session::set_up(client).await.expect("prepared");
+        let daemon = Session::set_up(client, None).await.expect("prepared");
         for n in 1..=SIGN_INS {
+            let id = format!("{n:026}");
             let row = daemon
-                .browser_session(&format!("{n:026}"), "Firefox")
+                .browser_session(&id, "Firefox", &BrowserKey::new(&id))
                 .await
                 .expect("an answer")
                 .expect("a session");
@@ -197,5 +200,63 @@ async fn with_its_index_a_sign_in_reads_only_the_sessions_of_its_user() {
             // The counters would show it: all the newer ones of everybody.
             rows_read(&database, before + SIGN_INS * SESSIONS / 2).await;
         }
+    }
+}
+
+/// Statistics of a time when the table was small must not make a plan that reads all of it later.
+#[tokio::test]
+async fn a_sign_in_reads_one_position_whatever_the_statistics_say() {
+    const SESSIONS: i64 = 5_000;
+    const SIGN_INS: i64 = 50;
+    let database = installed(Shape::V1_0, "sign_in_statistics");
+    let session = database.connect().await;
+    let analyze = "ANALYZE browser_session, icinga_desktop.browser_position";
+    let sessions = format!(
+        "INSERT INTO browser_session SELECT lpad(n::text, 26, '0'), 'user' || n, 'Firefox', n
+           FROM generate_series(1, {SESSIONS}) AS n"
+    );
+    let positions = "INSERT INTO icinga_desktop.browser_position
+        SELECT sha256(convert_to(php_session_id, 'UTF8')), 1, '{}', now() FROM browser_session";
+    session
+        .run(
+            "ALTER TABLE browser_session SET (autovacuum_enabled = off);
+             ALTER TABLE icinga_desktop.browser_position SET (autovacuum_enabled = off)",
+        )
+        .await;
+    for stage in [
+        "while both are empty",
+        "while no position is stored",
+        "while all are",
+    ] {
+        let client = database.try_connect().await.expect("the server runs");
+        session.run(analyze).await;
+        let daemon = Session::set_up(client, None).await.expect("prepared");
+        match stage {
+            "while both are empty" => {
+                session.run(&format!("{sessions}; {positions}")).await;
+            }
+            "while no position is stored" => {
+                session
+                    .run("DELETE FROM icinga_desktop.browser_position")
+                    .await;
+                session.run(analyze).await;
+                session.run(positions).await;
+            }
+            _ => {}
+        }
+        let before = rows_read_of("browser_position", &database, 0).await;
+        for n in 1..=SIGN_INS {
+            let id = format!("{n:026}");
+            let key = BrowserKey::new(&id);
+            let row = daemon.browser_session(&id, "Firefox", &key);
+            assert!(row.await.expect("an answer").is_some());
+        }
+        drop(daemon);
+        let after = rows_read_of("browser_position", &database, before + SIGN_INS).await;
+        assert!(
+            after - before < 10 * SIGN_INS,
+            "{stage}: {}",
+            after - before
+        );
     }
 }

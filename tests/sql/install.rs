@@ -6,7 +6,7 @@ use crate::common::icinga::{Event, Icinga, Shape};
 use crate::common::postgres::Cluster;
 
 use super::support::{
-    INCIDENT, INSTALL, SESSION, UNINSTALL, catalog, database_of, installed, ours, sign_in_of,
+    BELL, INSTALL, SESSION, UNINSTALL, bell, browser, catalog, database_of, installed, ours,
 };
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn installs_on_every_released_schema_and_uninstalling_leaves_nothing() {
         let output = database.psql().file(INSTALL).success();
         assert_eq!(
             output.stdout,
-            "icinga_desktop version 2 is installed on schema public: 8 triggers, \
+            "icinga_desktop version 3 is installed on schema public: 8 triggers, \
              indexes idx_icinga_desktop_notified and idx_icinga_desktop_session. Next: icinga-desktop-bridge check\n"
         );
         assert_eq!(output.stderr, "", "{shape:?}");
@@ -45,7 +45,10 @@ async fn everything_made_has_a_comment() {
                (SELECT string_agg(tgname, ' ') FROM pg_trigger
                 WHERE NOT tgisinternal AND obj_description(oid, 'pg_trigger') IS NULL),
                (SELECT string_agg(relname, ' ') FROM pg_class
-                WHERE relname LIKE '%icinga_desktop%' AND obj_description(oid, 'pg_class') IS NULL))",
+                WHERE relname LIKE '%icinga_desktop%' AND obj_description(oid, 'pg_class') IS NULL),
+               (SELECT string_agg(attname, ' ') FROM pg_attribute
+                WHERE attrelid = 'icinga_desktop.browser_position'::regclass AND attnum > 0
+                  AND col_description(attrelid, attnum) IS NULL))",
         )
         .await;
     assert_eq!(without, "");
@@ -86,10 +89,11 @@ async fn installs_as_an_owner_without_superuser_in_a_schema_that_needs_quotes() 
         .run(&format!("SET search_path = {schema}, public"))
         .await;
     let icinga = Icinga::new(writer, Shape::V1_0);
-    let mut listener = database.listen(&[INCIDENT, SESSION]).await;
-    let anna = icinga.contact("anna").await;
-    icinga.sign_in("ANNA", "Firefox").await;
-    assert_eq!(listener.heard().await, [sign_in_of(anna)]);
+    let mut listener = database.listen(&[BELL, SESSION]).await;
+    let session_id = icinga.sign_in("ANNA", "Firefox").await;
+    icinga.sign_out(&session_id).await;
+    icinga.incident("db1!disk", "crit").await;
+    assert_eq!(listener.heard().await, [browser(&session_id), bell()]);
 
     let output = database.psql().role(&owner).file(UNINSTALL).success();
     assert_eq!(output.stderr, "");

@@ -1,12 +1,18 @@
 //! What these topics share: databases that the scripts ran in, and what their triggers announce.
 
-use crate::common::icinga::{Icinga, Shape};
+use sha2::{Digest as _, Sha256};
+
+use crate::common::icinga::{Event, Icinga, Shape};
 use crate::common::postgres::{Cluster, Database, Session};
 
 pub(super) const INSTALL: &str = "sql/install.sql";
 pub(super) const UNINSTALL: &str = "sql/uninstall.sql";
 pub(super) const GRANTS: &str = "sql/grants.sql";
 
+/// `install.sql` as it was in version 2.
+pub(super) const INSTALL_2: &str = "tests/fixtures/install-2.sql";
+
+pub(super) const BELL: &str = "icinga_desktop_bell";
 pub(super) const INCIDENT: &str = "icinga_desktop_incident";
 pub(super) const SESSION: &str = "icinga_desktop_session";
 
@@ -24,11 +30,11 @@ pub(super) fn installed(shape: Shape, hint: &str) -> Database {
     database
 }
 
-/// An installed database, somebody who writes as Icinga, and somebody who listens to both channels.
+/// An installed database, a session that writes as Icinga, and a session that listens to all channels.
 pub(super) async fn bystander(shape: Shape, hint: &str) -> (Database, Icinga, Session) {
     let database = installed(shape, hint);
     let icinga = Icinga::new(database.connect().await, shape);
-    let listener = database.listen(&[INCIDENT, SESSION]).await;
+    let listener = database.listen(&[BELL, INCIDENT, SESSION]).await;
     (database, icinga, listener)
 }
 
@@ -66,35 +72,51 @@ pub(super) async fn ours(session: &Session) -> String {
         .await
 }
 
-/// The payload of rule A.
-pub(super) fn notified(
-    tx: &str,
-    history: i64,
-    incident: i64,
-    contact: i64,
-    state: &str,
-) -> (String, String) {
-    let payload = format!(
-        r#"{{"tx":"{tx}","history_id":{history},"incident_id":{incident},"contact_id":{contact},"state":"{state}"}}"#
-    );
+/// Rule A's notification: look now.
+pub(super) fn bell() -> (String, String) {
+    (BELL.to_owned(), String::new())
+}
+
+/// The notification that history ids may start again.
+pub(super) fn truncated() -> (String, String) {
+    (BELL.to_owned(), "truncated".to_owned())
+}
+
+/// Rule B's notification.
+pub(super) fn severity(incident: i64) -> (String, String) {
+    let payload = format!(r#"{{"incident_id":{incident}}}"#);
     (INCIDENT.to_owned(), payload)
 }
 
-/// The payload of rule B.
-pub(super) fn severity(tx: &str, incident: i64, severity: &str) -> (String, String) {
-    let payload = format!(r#"{{"tx":"{tx}","incident_id":{incident},"severity":"{severity}"}}"#);
-    (INCIDENT.to_owned(), payload)
-}
-
-/// The payload that says whose sign-in may have changed.
-pub(super) fn sign_in_of(contact: i64) -> (String, String) {
+/// The notification that a contact's sign-ins must be checked again.
+pub(super) fn contact(contact: i64) -> (String, String) {
     (SESSION.to_owned(), format!(r#"{{"contact_id":{contact}}}"#))
 }
 
-/// Begins a transaction and returns its id.
-pub(super) async fn begin(session: &Session) -> String {
-    session.run("BEGIN").await;
-    session
-        .text("SELECT pg_catalog.pg_current_xact_id()::text")
-        .await
+/// The notification that a browser's sign-in must be checked again.
+pub(super) fn browser(session_id: &str) -> (String, String) {
+    let digest = const_hex::encode(Sha256::digest(session_id));
+    (SESSION.to_owned(), format!(r#"{{"browser":"{digest}"}}"#))
+}
+
+/// A severity change that notifies a contact.
+pub(super) fn alarm<'a>(
+    incident: i64,
+    severity: &'a str,
+    notified: &'a [(i64, i64, &'a str)],
+) -> Event<'a> {
+    Event {
+        incident: Some(incident),
+        severity: Some(severity),
+        notified,
+        ..Event::default()
+    }
+}
+
+/// The SQL that writes one `notified` row.
+pub(super) fn notified_row(incident: i64, contact: i64) -> String {
+    format!(
+        "INSERT INTO incident_history (incident_id, contact_id, time, type) \
+         VALUES ({incident}, {contact}, 0, 'notified')"
+    )
 }

@@ -2,7 +2,7 @@
 
 use crate::common::icinga::Shape;
 
-use super::support::{INSTALL, UNINSTALL, installed, ours};
+use super::support::{INSTALL, INSTALL_2, UNINSTALL, catalog, database_of, installed, ours};
 
 #[tokio::test]
 async fn uninstalls_twice_and_installs_after_that() {
@@ -14,6 +14,22 @@ async fn uninstalls_twice_and_installs_after_that() {
     database.psql().file(INSTALL).success();
     let session = database.connect().await;
     assert_eq!(ours(&session).await.lines().count(), 10);
+}
+
+#[tokio::test]
+async fn removes_version_2_and_what_became_of_it() {
+    for upgraded in [false, true] {
+        let database = database_of(Shape::V0_2, "version_2");
+        let session = database.connect().await;
+        let before = catalog(&session).await;
+        database.psql().file(INSTALL_2).success();
+        if upgraded {
+            database.psql().file(INSTALL).success();
+        }
+        let output = database.psql().file(UNINSTALL).success();
+        assert_eq!(output.stderr, "");
+        assert_eq!(catalog(&session).await, before, "{upgraded}");
+    }
 }
 
 #[tokio::test]

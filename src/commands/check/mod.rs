@@ -10,6 +10,7 @@ mod stream;
 
 use std::io::{self, Write};
 
+use jiff::Timestamp;
 use tokio_postgres::Client;
 
 use self::report::Checks;
@@ -58,6 +59,7 @@ impl<W: Write> Checks<'_, W> {
         let came_back = round_trip(&client, &sender, &mut heard).await;
         self.report("LISTEN/NOTIFY", came_back)?;
         if let Some(session) = self.set_up(client).await? {
+            self.report("ids", epoch(&session).await)?;
             self.report("bridges", bridges(&session).await)?;
             if let Some(visit) = visit {
                 let keep_alive = config.daemon.tuning.keep_alive;
@@ -76,7 +78,7 @@ impl<W: Write> Checks<'_, W> {
                 installation.schema
             )
         };
-        match Session::set_up(client).await {
+        match Session::set_up(client, None).await {
             Ok(session) => {
                 self.report("triggers", Ok(triggers(&session.installation)))?;
                 let fine = "every query of the daemon may be run".to_owned();
@@ -96,6 +98,14 @@ impl<W: Write> Checks<'_, W> {
             }
         }
     }
+}
+
+/// Within which ids are given once.
+async fn epoch(session: &Session) -> Result<String, Problem> {
+    let epoch = session.epoch().await?;
+    Ok(format!(
+        "epoch {epoch} (cluster/database/sequences): it changes when they start again"
+    ))
 }
 
 /// Asks the running bridges of the database who they are.
@@ -120,11 +130,20 @@ async fn bridges(session: &Session) -> Result<String, Problem> {
         )
         .into());
     }
+    let bells = match answers
+        .without_bell_at_ms()
+        .map(Timestamp::from_millisecond)
+    {
+        Some(Ok(at)) => {
+            format!("; rows were last found without a bell at {at:.0}: the log says why")
+        }
+        _ => "; no row was found without a bell".to_owned(),
+    };
     Ok(match listening {
         0 => "none is running on this database".to_owned(),
-        1 => format!("1 bridge serves this database, with {browsers} browsers"),
+        1 => format!("1 bridge serves this database, with {browsers} browsers{bells}"),
         count => format!(
-            "{count} bridges serve this database, with {browsers} browsers, each on one of them"
+            "{count} bridges serve this database, with {browsers} browsers, each on one of them{bells}"
         ),
     })
 }

@@ -12,7 +12,7 @@ use crate::commands::Problem;
 use crate::database::{
     ConnectError, Connector, NO_POOLER, NOT_A_STANDBY, PgConnection, QueryError, describe,
 };
-use crate::model::notification::INCIDENT_CHANNEL;
+use crate::model::notification::BELL_CHANNEL;
 
 /// How long the round trip of a notification may take; it is a matter of milliseconds.
 const ROUND_TRIP: Duration = Duration::from_secs(5);
@@ -89,12 +89,7 @@ pub(super) async fn round_trip(
     listener
         .batch_execute(&format!("LISTEN {CHECK_CHANNEL}"))
         .await
-        .map_err(|error| {
-            format!(
-                "LISTEN on {INCIDENT_CHANNEL} would fail: {}",
-                describe(&error)
-            )
-        })?;
+        .map_err(|error| format!("LISTEN on {BELL_CHANNEL} would fail: {}", describe(&error)))?;
     sender
         .execute("SELECT pg_notify($1, $2)", &[&CHECK_CHANNEL, &payload])
         .await

@@ -18,8 +18,10 @@ fn absent_or_empty_settings_mean_all_addresses_and_port_9001() {
             keep_alive: Duration::from_secs(15),
             replay: Limits {
                 age: Duration::from_secs(3600),
-                incidents: 20,
+                incidents: 5,
             },
+            notify: Kinds::All,
+            session_days: 7,
         },
         admin: None,
     };
@@ -57,6 +59,41 @@ fn the_bounds_of_a_replay_are_whole_numbers() {
             error.contains("replay_minutes") && error.contains("whole number"),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn every_notification_is_sent_or_those_of_severities() {
+    for (text, kinds) in [
+        ("all", Kinds::All),
+        ("\"severity\"", Kinds::Severity),
+        ("", Kinds::All),
+    ] {
+        let daemon = Setup::daemon(&format!("notify = {text}")).config().daemon;
+        assert_eq!(daemon.tuning.notify, kinds, "{text}");
+    }
+    for value in ["none", "All", "severities", "all, severity", "1"] {
+        let error = Setup::daemon(&format!("port = 1\nnotify = {value}")).error();
+        let expected = "DIR/modules/notifications/config.ini, line 3, [daemon] notify: give all (";
+        assert!(
+            error.starts_with(expected) && error.contains(" or severity ("),
+            "{value}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_session_is_kept_for_1_to_365_days() {
+    for (text, days) in [("1", 1), ("\"30\"", 30), ("365", 365), ("", 7)] {
+        let daemon = Setup::daemon(&format!("session_days = {text}"))
+            .config()
+            .daemon;
+        assert_eq!(daemon.tuning.session_days, days, "{text}");
+    }
+    for value in ["0", "366", "-1", "7d", "1.5", "99999999999"] {
+        let error = Setup::daemon(&format!("port = 1\nsession_days = {value}")).error();
+        let expected = "DIR/modules/notifications/config.ini, line 3, [daemon] session_days: give a whole number of days from 1 to 365";
+        assert_eq!(error, expected, "{value}");
     }
 }
 

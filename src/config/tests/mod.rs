@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::Limits;
+use crate::config::daemon::Kinds;
 
 const RESOURCE: &str = "[database]\nresource = \"notifications\"\n";
 

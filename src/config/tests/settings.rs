@@ -19,7 +19,9 @@ fn the_effective_settings_are_listed_without_the_password() {
         "daemon.port = 9001",
         "daemon.keep_alive_seconds = 15",
         "daemon.replay_minutes = 60",
-        "daemon.replay_incidents = 20",
+        "daemon.replay_incidents = 5",
+        "daemon.notify = all",
+        "daemon.session_days = 7",
         "daemon.admin = ",
         "database.resource = notifications",
         "database.host = db1,db2",
@@ -70,5 +72,19 @@ fn hosts_to_listen_on_are_shown_as_they_are_written() {
     for host in ["[::]", "[::1]", "127.0.0.1", "localhost", "/run/x.sock"] {
         let config = Setup::daemon(&format!("host = {host}")).config();
         assert_eq!(shown(&config)[0], format!("daemon.host = {host}"));
+    }
+}
+
+#[test]
+fn keys_of_the_daemon_are_shown_as_they_are_written() {
+    for setting in [
+        "daemon.notify = severity",
+        "daemon.session_days = 30",
+        "daemon.replay_incidents = 20",
+        "daemon.keep_alive_seconds = 25",
+    ] {
+        let key = setting.strip_prefix("daemon.").unwrap();
+        let shown = shown(&Setup::daemon(key).config());
+        assert!(shown.contains(&setting.to_owned()), "{setting}: {shown:?}");
     }
 }

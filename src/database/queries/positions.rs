@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::look::epoch_expression;
 use crate::database::{QueryError, Session};
 use crate::model::browser::BrowserKey;
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
+use crate::model::timeline::Epoch;
 
 /// How far below the newest id a browser that was never here before starts, if it is not known yet
 /// which ids are settled: no transaction stays open while others write this many rows.
@@ -21,6 +23,38 @@ pub(crate) struct RowIdentity {
     pub(crate) contact_id: ContactId,
 }
 
+/// What is stored of a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredPosition {
+    /// What it need not be told of, if ids are of the `epoch`.
+    pub(crate) position: Position,
+    /// Version 2 of `sql/install.sql` stored none.
+    pub(crate) epoch: Option<Epoch>,
+    /// When it was stored, in milliseconds since the epoch of Unix.
+    pub(crate) changed_at_ms: i64,
+}
+
+impl StoredPosition {
+    /// What the browser need not be told of in this epoch.
+    pub(crate) fn within(self, epoch: &Epoch) -> Position {
+        if self.epoch.as_ref() == Some(epoch) {
+            self.position
+        } else {
+            Position::told_until(self.changed_at_ms)
+        }
+    }
+}
+
+/// What is to be stored of a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ToStore {
+    pub(crate) key: BrowserKey,
+    /// What it need not be told of.
+    pub(crate) position: Position,
+    /// When Icinga Web authenticated it, in milliseconds since the epoch of Unix.
+    pub(crate) signed_in_at_ms: i64,
+}
+
 /// The SQL of [`Session::start`].
 pub(in crate::database) fn start_sql() -> String {
     format!(
@@ -33,12 +67,13 @@ pub(in crate::database) fn start_sql() -> String {
 
 impl Session {
     /// The position of a browser that was never here before, "now", and the newest id. `settled` is
-    /// what is known to be settled, or 0.
+    /// what is known to be settled.
     pub(crate) async fn start(
         &self,
         contact_id: ContactId,
-        settled: HistoryId,
+        settled: Option<HistoryId>,
     ) -> Result<(Position, HistoryId), QueryError> {
+        let settled = settled.unwrap_or_default();
         let row = self
             .query_one(&self.statements.start, &[&contact_id, &settled])
             .await?;
@@ -46,40 +81,52 @@ impl Session {
         Ok((Position::new(row.try_get(0)?, above), row.try_get(2)?))
     }
 
-    /// Stores positions.
+    /// Stores positions, of ids of the `epoch`: nothing if the database is in another one by now. What is stored already
+    /// by another bridge, or was by this one, is added to and not replaced: what either calls done is done.
     pub(crate) async fn store_positions(
         &self,
-        positions: &[(BrowserKey, Position)],
+        positions: &[ToStore],
+        epoch: &Epoch,
     ) -> Result<(), QueryError> {
-        let keys: Vec<&[u8]> = positions.iter().map(|(key, _)| key.as_bytes()).collect();
-        let floors: Vec<HistoryId> = positions
-            .iter()
-            .map(|(_, position)| position.floor())
-            .collect();
+        let keys: Vec<&[u8]> = positions.iter().map(|p| p.key.as_bytes()).collect();
+        let floors: Vec<HistoryId> = positions.iter().map(|p| p.position.floor()).collect();
         // SQL has no arrays of arrays of different lengths; as text they travel.
         let above: Vec<String> = positions
             .iter()
-            .map(|(_, position)| {
-                let ids: Vec<String> = position.above().map(|id| id.to_string()).collect();
+            .map(|p| {
+                let ids: Vec<String> = p.position.above().map(|id| id.to_string()).collect();
                 format!("{{{}}}", ids.join(","))
             })
             .collect();
+        let signed_in: Vec<i64> = positions.iter().map(|p| p.signed_in_at_ms).collect();
+        let current = epoch_expression(&self.installation);
         self.execute(
-                "INSERT INTO icinga_desktop.browser_position (browser, floor, above, changed_at)
-                 SELECT key, floor, above::int8[], clock_timestamp()
-                 FROM unnest($1::bytea[], $2::int8[], $3::text[]) AS p (key, floor, above)
+            &format!(
+                "INSERT INTO icinga_desktop.browser_position AS stored
+                   (browser, floor, above, changed_at, epoch, signed_in_at)
+                 SELECT key, floor, above::int8[], clock_timestamp(), $4, signed_in
+                 FROM unnest($1::bytea[], $2::int8[], $3::text[], $5::int8[]) AS p (key, floor, above, signed_in)
+                 WHERE $4 = {current}
                  ON CONFLICT (browser) DO UPDATE SET
-                   floor = EXCLUDED.floor, above = EXCLUDED.above, changed_at = EXCLUDED.changed_at",
-                &[&keys, &floors, &above],
-            )
-            .await?;
+                   floor = CASE WHEN stored.epoch = EXCLUDED.epoch THEN greatest(stored.floor, EXCLUDED.floor)
+                           ELSE EXCLUDED.floor END,
+                   above = CASE WHEN stored.epoch = EXCLUDED.epoch THEN ARRAY(
+                             SELECT DISTINCT id FROM unnest(stored.above || EXCLUDED.above) AS id
+                             WHERE id > greatest(stored.floor, EXCLUDED.floor) ORDER BY id)
+                           ELSE EXCLUDED.above END,
+                   changed_at = EXCLUDED.changed_at, epoch = EXCLUDED.epoch, signed_in_at = EXCLUDED.signed_in_at"
+            ),
+            &[&keys, &floors, &above, &epoch.0, &signed_in],
+        )
+        .await?;
         Ok(())
     }
 
-    /// The positions that are stored for `browsers`.
+    /// The positions of ids of the `epoch` that are stored for `browsers`.
     pub(crate) async fn positions(
         &self,
         browsers: &[BrowserKey],
+        epoch: &Epoch,
     ) -> Result<HashMap<BrowserKey, Position>, QueryError> {
         if !self.stores_positions() {
             return Ok(HashMap::new());
@@ -88,8 +135,8 @@ impl Session {
         let rows = self
             .query(
                 "SELECT browser, floor, above FROM icinga_desktop.browser_position
-                 WHERE browser = ANY($1) AND floor >= 0",
-                &[&keys],
+                 WHERE browser = ANY($1) AND floor >= 0 AND epoch = $2",
+                &[&keys, &epoch.0],
             )
             .await?;
         rows.iter()

@@ -1,6 +1,7 @@
 //! What a contact was notified about beyond a position.
 
-use super::{ANNOUNCES, TEXT_CHARACTERS};
+use super::{ANNOUNCES, OF_SEVERITY, TEXT_CHARACTERS};
+use crate::config::Kinds;
 use crate::database::types::Text;
 use crate::database::{QueryError, Session};
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
@@ -14,7 +15,7 @@ pub(crate) struct Missed {
     pub(crate) incident_id: IncidentId,
     /// The newest row's time, in milliseconds since the epoch.
     pub(crate) time_ms: i64,
-    /// The incident's present severity.
+    /// The incident's severity when the newest row was written.
     pub(crate) severity: String,
     /// Its texts, cut to what an event can hold; `None` if the incident is beyond the bounds.
     pub(crate) texts: Option<(String, Option<String>)>,
@@ -32,7 +33,11 @@ pub(crate) struct Bounds {
 /// The SQL of [`Session::missed`].
 pub(in crate::database) fn missed_sql() -> String {
     format!(
-        "SELECT w.ids, w.incident_id, w.time, i.severity::text,
+        "SELECT w.ids, w.incident_id, w.time,
+                coalesce(CASE WHEN w.kept THEN (
+                  SELECT s.old_severity FROM incident_history s
+                  WHERE s.incident_id = w.incident_id AND s.type = 'incident_severity_changed' AND s.id > w.id
+                  ORDER BY s.id + 0 LIMIT 1) END, i.severity)::text,
                 CASE WHEN w.kept THEN left(o.name, {TEXT_CHARACTERS}) END,
                 CASE WHEN w.kept THEN left(w.message, {TEXT_CHARACTERS}) END
          FROM (SELECT m.ids, m.incident_id, n.time, n.message, m.id,
@@ -40,7 +45,7 @@ pub(in crate::database) fn missed_sql() -> String {
                FROM (SELECT h.incident_id, max(h.id) AS id, array_agg(h.id ORDER BY h.id DESC) AS ids
                      FROM incident_history h
                      WHERE h.contact_id = $1 AND h.id > $2 AND h.id <> ALL($3)
-                       AND h.type = 'notified' AND {ANNOUNCES}
+                       AND h.time > $7 AND h.type = 'notified' AND {ANNOUNCES} AND (NOT $8 OR {OF_SEVERITY})
                      GROUP BY h.incident_id) m
                JOIN incident_history n ON n.id = m.id) w
          JOIN incident i ON i.id = w.incident_id
@@ -58,6 +63,7 @@ impl Session {
         position: &Position,
         known: &[HistoryId],
         bounds: Bounds,
+        kinds: Kinds,
         limit: i64,
     ) -> Result<Vec<Missed>, QueryError> {
         let done: Vec<HistoryId> = position.above().chain(known.iter().copied()).collect();
@@ -71,6 +77,8 @@ impl Session {
                     &bounds.since_ms,
                     &bounds.incidents,
                     &limit,
+                    &position.time_ms().unwrap_or(i64::MIN),
+                    &(kinds == Kinds::Severity),
                 ],
             )
             .await?;

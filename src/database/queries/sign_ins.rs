@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use crate::database::installation::Installation;
 use crate::database::types::Redacted;
-use crate::database::{QueryError, Session};
+use crate::database::{QueryError, Session, StoredPosition};
 use crate::model::browser::{AgentKey, BrowserKey};
 use crate::model::ids::{ContactId, HistoryId};
 use crate::model::position::Position;
+use crate::model::timeline::Epoch;
 
 /// Whether no newer session than `browser_session s` exists of its user and user agent.
 const NEWEST: &str = "NOT EXISTS (SELECT FROM browser_session n
@@ -30,18 +31,26 @@ pub struct SessionRow {
     /// The user's contact, unless there is none or it was deleted.
     pub(crate) contact_id: Option<ContactId>,
     /// What the browser need not be told of, if that was ever stored.
-    pub(crate) position: Option<Position>,
+    pub(crate) position: Option<StoredPosition>,
+    /// When Icinga Web authenticated it, in milliseconds since the epoch of Unix.
+    pub(crate) signed_in_at_ms: i64,
 }
 
 /// The SQL of [`Session::browser_session`].
 pub(in crate::database) fn browser_session_sql(installation: &Installation) -> String {
+    // The key is passed and not computed in the join: with statistics of a time when few positions were stored, the plan
+    // would compute it for each session and read all positions.
     let (position, join) = if installation.stores_positions {
         (
-            "p.floor, p.above",
-            format!("LEFT JOIN icinga_desktop.browser_position p ON p.browser = {KEY}"),
+            "p.floor, p.above, p.epoch, (extract(epoch FROM p.changed_at) * 1000)::int8,
+             coalesce(p.signed_in_at, s.authenticated_at)",
+            "LEFT JOIN LATERAL (SELECT * FROM icinga_desktop.browser_position WHERE browser = $3 OFFSET 0) p ON true",
         )
     } else {
-        ("NULL::int8, NULL::int8[]", String::new())
+        (
+            "NULL::int8, NULL::int8[], NULL::text, NULL::int8, s.authenticated_at",
+            "CROSS JOIN (SELECT $3::bytea) unused",
+        )
     };
     format!(
         "SELECT s.user_agent = $2, {NEWEST}, c.id, {position}
@@ -61,10 +70,17 @@ pub(in crate::database) fn valid_browsers_sql() -> String {
     )
 }
 
+/// The age at which a session is taken for forgotten, in milliseconds: the PHP daemon's.
+const FORGOTTEN_MS: &str = "24 * 3600 * 1000::int8";
+
 /// The SQL of [`Session::refresh`].
 pub(in crate::database) fn refresh_sql() -> String {
+    // Never younger than a day before its time is over: it is forgotten just then.
     format!(
-        "UPDATE browser_session s SET authenticated_at = {NOW} WHERE {KEY} = ANY($1) AND {NEWEST}"
+        "UPDATE browser_session s SET authenticated_at =
+           greatest(s.authenticated_at, least({NOW}, live.signed_in_at + ($3::int8 - 1) * {FORGOTTEN_MS}))
+         FROM unnest($1::bytea[], $2::int8[]) AS live (key, signed_in_at)
+         WHERE {KEY} = live.key AND {NEWEST}"
     )
 }
 
@@ -76,16 +92,21 @@ impl Session {
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
-    /// What is known of a session; `None` if there is no such session.
+    /// What is known of a session, whose key is `key`; `None` if there is no such session.
     pub async fn browser_session(
         &self,
         session_id: &str,
         user_agent: &str,
+        key: &BrowserKey,
     ) -> Result<Option<SessionRow>, QueryError> {
         let row = self
             .query_opt(
                 &self.statements.session,
-                &[&Redacted(session_id), &Redacted(user_agent)],
+                &[
+                    &Redacted(session_id),
+                    &Redacted(user_agent),
+                    &key.as_bytes(),
+                ],
             )
             .await?;
         row.map(|row| {
@@ -95,7 +116,15 @@ impl Session {
                 agent_matches: row.try_get(0)?,
                 newest: row.try_get(1)?,
                 contact_id: row.try_get(2)?,
-                position: floor.map(|floor| Position::new(floor, above.unwrap_or_default())),
+                position: match (floor, row.try_get(6)?) {
+                    (Some(floor), Some(changed_at_ms)) => Some(StoredPosition {
+                        position: Position::new(floor, above.unwrap_or_default()),
+                        epoch: row.try_get::<_, Option<_>>(5)?.map(Epoch),
+                        changed_at_ms,
+                    }),
+                    _ => None,
+                },
+                signed_in_at_ms: row.try_get(7)?,
             })
         })
         .transpose()
@@ -118,10 +147,20 @@ impl Session {
             .collect()
     }
 
-    /// Makes the sessions of live browsers young, so that no housekeeping takes them for forgotten.
-    pub async fn refresh(&self, browsers: &[BrowserKey]) -> Result<u64, QueryError> {
-        let keys: Vec<&[u8]> = browsers.iter().map(BrowserKey::as_bytes).collect();
-        self.execute(&self.statements.refresh, &[&keys]).await
+    /// Makes the sessions of live browsers young, so that no housekeeping takes them for forgotten; until `session_days`
+    /// days after each was authenticated, in milliseconds since the epoch of Unix.
+    pub async fn refresh(
+        &self,
+        browsers: &[(BrowserKey, i64)],
+        session_days: u32,
+    ) -> Result<u64, QueryError> {
+        let keys: Vec<&[u8]> = browsers.iter().map(|(key, _)| key.as_bytes()).collect();
+        let signed_in: Vec<i64> = browsers.iter().map(|(_, signed_in)| *signed_in).collect();
+        self.execute(
+            &self.statements.refresh,
+            &[&keys, &signed_in, &i64::from(session_days)],
+        )
+        .await
     }
 
     /// Removes sessions that were not seen for a day, and positions whose session is gone. Returns how
@@ -130,7 +169,7 @@ impl Session {
         let sessions = self
             .execute(
                 &format!(
-                    "DELETE FROM browser_session WHERE authenticated_at < {NOW} - 24 * 3600 * 1000"
+                    "DELETE FROM browser_session WHERE authenticated_at < {NOW} - {FORGOTTEN_MS}"
                 ),
                 &[],
             )

@@ -5,8 +5,10 @@ use crate::model::position::Position;
 pub(in crate::hub) fn event(incident_id: i64) -> Arc<Event> {
     Arc::new(Event {
         history_ids: vec![],
+        epoch: 0,
         incident_id: IncidentId(incident_id),
         bytes: bytes::Bytes::new(),
+        through: None,
         heard: None,
     })
 }
@@ -17,6 +19,8 @@ pub(in crate::hub) fn sign_in(contact_id: i64, session_id: &str) -> SignIn {
         browser: BrowserKey::new(session_id),
         agent: AgentKey::new("agent"),
         position: None,
+        epoch: 0,
+        signed_in_at_ms: 0,
     }
 }
 
@@ -105,7 +109,7 @@ fn revoking_ends_the_browser_and_forgets_it() {
     assert_eq!(hub.browsers(ContactId(7)), [(alice.browser, alice.agent)]);
     hub.revoke(ContactId(7), alice.browser);
     let command = mailbox.unwrap().commands.try_recv();
-    assert!(matches!(command, Ok(Command::Revoke)));
+    assert!(matches!(command, Ok(Command::Revoke { .. })));
     assert!(!hub.remembers(ContactId(7), alice.browser));
 }
 
@@ -117,4 +121,20 @@ fn stopping_ends_browsers_and_refuses_new_ones() {
     let command = mailbox.unwrap().commands.try_recv();
     assert!(matches!(command, Ok(Command::End { retry_ms: 1234 })));
     assert!(matches!(hub.enter(&sign_in(7, "b")), Err(Full::Stopping)));
+}
+
+#[test]
+fn ids_that_start_again_make_positions_void() {
+    let hub = Hub::new(100);
+    assert!(!hub.turn(&"1".into(), 0) && !hub.turn(&"1".into(), 0));
+    hub.settle(HistoryId(9), None);
+    assert_eq!(hub.settled(), Some(HistoryId(9)));
+    let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
+    let mut mailbox = mailbox.unwrap();
+    assert!(hub.turn(&"2".into(), 1000));
+    assert!(matches!(mailbox.messages.try_recv(), Ok(Message::Gap)));
+    assert_eq!(mailbox.memory.lock().position, Position::told_until(1000));
+    assert_eq!((hub.settled(), hub.epoch()), (None, Some(("2".into(), 1))));
+    // What was asked before says nothing now.
+    assert!(matches!(hub.enter(&sign_in(7, "b")), Err(Full::Turned)));
 }

@@ -17,8 +17,9 @@ use crate::common::world::{installed, resource};
 
 /// Contacts; every fourth has two browsers.
 const CONTACTS: usize = 24;
-/// Fewer than a browser that comes back is told of, so that no summary stands for an incident.
 const INCIDENTS: usize = 16;
+/// A browser that comes back is sent them all one by one, and the fences', so that no summary stands for an incident.
+const REPLAY_INCIDENTS: usize = INCIDENTS + 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -131,7 +132,10 @@ impl Stage {
 
     fn start_daemon(&mut self) {
         let config = ConfigDir::new(
-            &format!("host = 127.0.0.1\nport = {}", self.port),
+            &format!(
+                "host = 127.0.0.1\nport = {}\nreplay_incidents = {REPLAY_INCIDENTS}",
+                self.port
+            ),
             &self.resource,
         );
         self.daemon = Some(Daemon::launch(config));

@@ -4,10 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{ALL, MESSAGE, PENDING, TITLE, aftermath, come_back, expect, expect_all, notify};
-use crate::common::daemon::Daemon;
 use crate::common::icinga::{Event, Shape};
 use crate::common::postgres::Cluster;
-use crate::common::world::{World, resource};
+use crate::common::world::World;
 
 #[tokio::test]
 async fn a_stopped_daemon_delays_nobody_and_tells_everything_once_when_it_goes_on() {
@@ -81,7 +80,7 @@ async fn without_a_daemon_icinga_writes_as_ever_and_the_next_daemon_tells_what_w
     world.daemon.signal("KILL");
     assert_eq!(world.daemon.wait().code(), None, "killed");
     world.icinga.by_hand("COMMIT").await;
-    // Within what a browser is told one by one when it comes back.
+    // Within what a browser is sent one by one when it comes back.
     for _ in 0..8 {
         written.push(notify(&world.icinga, &[alice.contact]).await);
     }
@@ -90,7 +89,7 @@ async fn without_a_daemon_icinga_writes_as_ever_and_the_next_daemon_tells_what_w
         .eventually("pg_notification_queue_usage() = 0")
         .await;
 
-    world.daemon = Daemon::start(&resource(&world.database, &world.role));
+    world.daemon = world.another_daemon("host = 127.0.0.1\nport = 0\nreplay_incidents = 20");
     alice.stream = come_back(&world, &alice.session_id).await;
     expect_all(&mut alice, &written).await;
     aftermath(&world, &mut [&mut alice], &[]).await;
@@ -104,6 +103,11 @@ async fn while_somebody_else_keeps_the_queue_from_shrinking_our_sessions_hold_no
     let holder = world.database.connect().await;
     holder.run("LISTEN somebody").await;
     holder.run("BEGIN; NOTIFY somebody").await;
+    // Bells alone are too small to fill a page of it.
+    let other = world.database.connect().await;
+    other
+        .run("SELECT pg_notify('somebody', repeat(n::text, 7000)) FROM generate_series(1, 9) AS n")
+        .await;
 
     let done = AtomicBool::new(false);
     let watching = async {

@@ -1,0 +1,307 @@
+//! What was committed beyond what was seen: rows of `incident_history`, and new incidents.
+
+use super::{ANNOUNCES, OF_SEVERITY, TEXT_CHARACTERS};
+use crate::config::Kinds;
+use crate::database::installation::Installation;
+use crate::database::types::Text;
+use crate::database::{QueryError, Session};
+use crate::model::ids::{ContactId, HistoryId, IncidentId};
+use crate::model::snapshot::Snapshot;
+use crate::model::timeline::{Epoch, Timeline};
+
+/// Rows that one statement reads, gaps aside: what is longer is read in several, so that its first recipients do not wait
+/// for its last.
+pub(crate) const PAGE: usize = 500;
+
+/// The expression whose value is the server's timeline.
+pub(super) fn timeline_expression(installation: &Installation) -> &'static str {
+    if installation.knows_timeline {
+        // The server only knows while it writes.
+        "CASE WHEN NOT pg_is_in_recovery() THEN
+           concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
+             left(pg_walfile_name(pg_current_wal_insert_lsn()), 8),
+             (SELECT oid FROM pg_database WHERE datname = current_database()))
+         END"
+    } else {
+        // Taken to be the same for ever.
+        "''::text"
+    }
+}
+
+/// The expression whose value is the epoch. Without the right to it, the cluster is left out.
+pub(super) fn epoch_expression(installation: &Installation) -> String {
+    let cluster = if installation.knows_timeline {
+        "(SELECT system_identifier FROM pg_control_system())"
+    } else {
+        "'-'"
+    };
+    // 0 for a sequence that is not the column's own.
+    let file = |table: &str| {
+        format!(
+            "coalesce(pg_relation_filenode(pg_get_serial_sequence('{table}', 'id')::regclass), 0)"
+        )
+    };
+    let (history, incidents) = (file("incident_history"), file("incident"));
+    format!(
+        "concat_ws('/', {cluster}, (SELECT oid FROM pg_database WHERE datname = current_database()),
+           {history}, {incidents})"
+    )
+}
+
+/// How far the database is.
+#[derive(Debug, Clone)]
+pub(crate) struct Tide {
+    pub(crate) snapshot: Snapshot,
+    /// Whose ids these are; `None` on a standby.
+    pub(crate) timeline: Option<Timeline>,
+    pub(crate) epoch: Epoch,
+    /// The server's clock, in milliseconds since the epoch of Unix.
+    pub(crate) now_ms: i64,
+}
+
+/// The newest ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Newest {
+    pub(crate) history_id: HistoryId,
+    pub(crate) incident_id: IncidentId,
+}
+
+/// A row of `incident_history`.
+#[derive(Debug, Clone)]
+pub(crate) struct HistoryRow {
+    pub(crate) history_id: HistoryId,
+    /// The transaction that wrote it, as PostgreSQL shows it in `xmin`: 32 bits.
+    pub(crate) transaction: i64,
+    pub(crate) incident_id: IncidentId,
+    pub(crate) kind: Kind,
+}
+
+/// What a row of `incident_history` says.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// Its severity was changed.
+    Changed {
+        /// From this one.
+        old_severity: Option<String>,
+    },
+    /// A contact is notified, who can be told.
+    Notified(Notified),
+    /// A contact is notified, who cannot, or is not to be told.
+    Untold,
+    /// Anything else.
+    Other,
+}
+
+/// What a `notified` row says.
+#[derive(Debug, Clone)]
+pub(crate) struct Notified {
+    /// Whom.
+    pub(crate) contact_id: ContactId,
+    /// By which channel; `None` once it was deleted.
+    pub(crate) channel_id: Option<i64>,
+    /// Whether the channel's answer was written to it, by another transaction than Icinga's.
+    pub(crate) answered: bool,
+    /// Milliseconds since the epoch of Unix.
+    pub(crate) time_ms: i64,
+    /// The incident's present severity.
+    pub(crate) severity: String,
+    /// The object's name, cut to what an event can hold.
+    pub(crate) title: String,
+    /// The row's message, cut likewise.
+    pub(crate) message: Option<String>,
+}
+
+impl Notified {
+    /// Whether both say the same, to whomever.
+    pub(crate) fn tells_the_same(&self, other: &Self) -> bool {
+        (self.time_ms, &self.severity, &self.title, &self.message)
+            == (other.time_ms, &other.severity, &other.title, &other.message)
+    }
+}
+
+/// The SQL of [`Session::tide`].
+pub(in crate::database) fn tide_sql(installation: &Installation) -> String {
+    let timeline = timeline_expression(installation);
+    let epoch = epoch_expression(installation);
+    format!(
+        "SELECT pg_current_snapshot()::text, {timeline}, {epoch},
+                (extract(epoch FROM clock_timestamp()) * 1000)::int8"
+    )
+}
+
+/// The SQL of [`Session::newest`].
+pub(in crate::database) fn newest_sql() -> String {
+    "SELECT (SELECT coalesce(max(id), 0) FROM incident_history), (SELECT coalesce(max(id), 0) FROM incident)"
+        .to_owned()
+}
+
+/// The rows of `table` beyond $1, a page of them, and those of the ranges $2 to $3. Ids are looked up in there and joined
+/// outside of it: no plan shall weigh them against the tables.
+fn fresh(table: &str, columns: &str) -> String {
+    format!(
+        "((SELECT {columns} FROM {table} h WHERE h.id > $1 ORDER BY h.id LIMIT {PAGE})
+          UNION ALL
+          SELECT gap_row.* FROM unnest($2::int8[], $3::int8[]) AS gap (first, last)
+          CROSS JOIN LATERAL (
+            SELECT {columns} FROM {table} h WHERE h.id BETWEEN gap.first AND gap.last OFFSET 0
+          ) AS gap_row)"
+    )
+}
+
+/// The SQL of [`Session::history`].
+pub(in crate::database) fn history_sql() -> String {
+    let fresh = fresh(
+        "incident_history",
+        &format!(
+            "h.id, h.xmin::text::int8 AS transaction, h.incident_id, h.type::text AS type, h.old_severity::text AS old_severity,
+             CASE WHEN h.type = 'notified' AND {ANNOUNCES} AND (NOT $4 OR {OF_SEVERITY}) THEN h.contact_id END AS contact_id,
+             h.time, CASE WHEN h.type = 'notified' THEN left(h.message, {TEXT_CHARACTERS}) END AS message,
+             h.channel_id, h.notification_state <> 'pending' AS answered"
+        ),
+    );
+    format!(
+        "SELECT f.id, f.transaction, f.incident_id, f.type, f.old_severity, told.contact_id, f.time, told.severity,
+                told.title, f.message, f.channel_id, f.answered
+         FROM {fresh} AS f
+         LEFT JOIN LATERAL (
+           SELECT c.id AS contact_id, i.severity::text AS severity, left(o.name, {TEXT_CHARACTERS}) AS title
+           FROM contact c, incident i JOIN object o ON o.id = i.object_id
+           WHERE c.id = f.contact_id AND c.deleted = 'n' AND c.username IS NOT NULL AND i.id = f.incident_id
+           OFFSET 0
+         ) AS told ON true
+         ORDER BY f.id"
+    )
+}
+
+/// The SQL of [`Session::new_incidents`].
+pub(in crate::database) fn new_incidents_sql() -> String {
+    let fresh = fresh("incident", "h.id");
+    format!("SELECT f.id FROM {fresh} AS f ORDER BY f.id")
+}
+
+/// Ranges of ids, their ends included, as two arrays.
+fn bounds(ranges: &[(i64, i64)]) -> (Vec<i64>, Vec<i64>) {
+    ranges.iter().copied().unzip()
+}
+
+impl Session {
+    /// How far the database is. A statement that is sent behind it sees at least as much.
+    pub(crate) async fn tide(&self) -> Result<Tide, QueryError> {
+        let row = self.query_one(&self.statements.tide, &[]).await?;
+        let snapshot: String = row.try_get(0)?;
+        Ok(Tide {
+            snapshot: snapshot
+                .parse()
+                .map_err(|_| QueryError::Unexpected("no snapshot"))?,
+            timeline: row.try_get::<_, Option<_>>(1)?.map(Timeline),
+            epoch: Epoch(row.try_get(2)?),
+            now_ms: row.try_get(3)?,
+        })
+    }
+
+    /// The epoch, as it is stored with positions. Asked once, by `check`, and so not prepared.
+    pub(crate) async fn epoch(&self) -> Result<String, QueryError> {
+        let statement = format!("SELECT {}", epoch_expression(&self.installation));
+        Ok(self.query_one(&statement, &[]).await?.try_get(0)?)
+    }
+
+    /// The newest ids, or 0 where there is none.
+    pub(crate) async fn newest(&self) -> Result<Newest, QueryError> {
+        let row = self.query_one(&self.statements.newest, &[]).await?;
+        Ok(Newest {
+            history_id: row.try_get(0)?,
+            incident_id: row.try_get(1)?,
+        })
+    }
+
+    /// The rows of `incident_history` beyond an id, a [`PAGE`] of them, and those within `ranges`; ascending. A row of another
+    /// kind than `kinds` notifies nobody.
+    pub(crate) async fn history(
+        &self,
+        beyond: i64,
+        ranges: &[(i64, i64)],
+        kinds: Kinds,
+    ) -> Result<Vec<HistoryRow>, QueryError> {
+        let (first, last) = bounds(ranges);
+        let of_severity = kinds == Kinds::Severity;
+        let rows = self
+            .query(
+                &self.statements.history,
+                &[&beyond, &first, &last, &of_severity],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let kind = match row.try_get::<_, &str>(3)? {
+                    "incident_severity_changed" => Kind::Changed {
+                        old_severity: row.try_get(4)?,
+                    },
+                    kind => match row.try_get(5)? {
+                        None if kind == "notified" => Kind::Untold,
+                        None => Kind::Other,
+                        Some(contact_id) => Kind::Notified(Notified {
+                            contact_id,
+                            channel_id: row.try_get(10)?,
+                            answered: row.try_get(11)?,
+                            time_ms: row.try_get(6)?,
+                            severity: row.try_get(7)?,
+                            title: row.try_get::<_, Text>(8)?.0,
+                            message: row.try_get::<_, Option<Text>>(9)?.map(|text| text.0),
+                        }),
+                    },
+                };
+                Ok(HistoryRow {
+                    history_id: row.try_get(0)?,
+                    transaction: row.try_get(1)?,
+                    incident_id: row.try_get(2)?,
+                    kind,
+                })
+            })
+            .collect()
+    }
+
+    /// The rows beyond an id that changed a severity, and the newest id of all. Asked where there is more to read than a
+    /// [`PAGE`], which is seldom, and so not prepared.
+    pub(crate) async fn changes(
+        &self,
+        beyond: HistoryId,
+    ) -> Result<(Vec<HistoryRow>, HistoryId), QueryError> {
+        let rows = self
+            .query(
+                "SELECT newest.id, h.id, h.xmin::text::int8, h.incident_id, h.old_severity::text
+                 FROM (SELECT coalesce(max(id), 0) AS id FROM incident_history) AS newest
+                 LEFT JOIN incident_history h ON h.id > $1 AND h.type = 'incident_severity_changed'",
+                &[&beyond],
+            )
+            .await?;
+        let mut newest = beyond;
+        let mut changes = Vec::new();
+        for row in &rows {
+            newest = newest.max(row.try_get(0)?);
+            if let Some(history_id) = row.try_get(1)? {
+                changes.push(HistoryRow {
+                    history_id,
+                    transaction: row.try_get(2)?,
+                    incident_id: row.try_get(3)?,
+                    kind: Kind::Changed {
+                        old_severity: row.try_get(4)?,
+                    },
+                });
+            }
+        }
+        Ok((changes, newest))
+    }
+
+    /// The incidents beyond an id, a [`PAGE`] of them, and those within `ranges`; ascending.
+    pub(crate) async fn new_incidents(
+        &self,
+        beyond: i64,
+        ranges: &[(i64, i64)],
+    ) -> Result<Vec<IncidentId>, QueryError> {
+        let (first, last) = bounds(ranges);
+        let rows = self
+            .query(&self.statements.new_incidents, &[&beyond, &first, &last])
+            .await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+}

@@ -1,0 +1,77 @@
+//! Whom an incident concerns that was changed without Icinga Notifications.
+
+use super::TEXT_CHARACTERS;
+use crate::database::installation::Installation;
+use crate::database::types::Text;
+use crate::database::{QueryError, Session};
+use crate::model::ids::{ContactId, IncidentId};
+
+/// A contact that is to be told of an incident although no history row says so.
+#[derive(Debug)]
+pub(crate) struct Recipient {
+    pub(crate) incident_id: IncidentId,
+    pub(crate) contact_id: ContactId,
+    /// The transaction that wrote the incident last, as PostgreSQL shows it in `xmin`: 32 bits.
+    pub(crate) transaction: u32,
+    /// The object's name, cut to what an event can hold.
+    pub(crate) title: String,
+    /// The incident's present severity.
+    pub(crate) severity: String,
+}
+
+/// The SQL of [`Session::recipients`].
+pub(in crate::database) fn recipients_sql(installation: &Installation) -> String {
+    let muted = if installation.mute_on_incident {
+        "i.mute_reason"
+    } else {
+        "o.mute_reason"
+    };
+    // Each id by itself, so that no plan can weigh the ids against the table. The inner query refers to `wanted` and not to
+    // `i`: to the latter, PostgreSQL would rather read every incident's managers at once.
+    format!(
+        "SELECT told.*
+         FROM unnest($1::int8[]) AS wanted (id)
+         CROSS JOIN LATERAL (
+           SELECT DISTINCT i.id, c.id, i.xmin::text::int8, left(o.name, {TEXT_CHARACTERS}), i.severity::text
+           FROM incident i
+           JOIN object o ON o.id = i.object_id
+           JOIN incident_contact ic ON ic.incident_id = i.id
+           LEFT JOIN contactgroup_member m
+             ON m.contactgroup_id = ic.contactgroup_id AND m.deleted = 'n'
+           JOIN contact c ON c.id = coalesce(ic.contact_id, m.contact_id)
+           WHERE i.id = wanted.id AND {muted} IS NULL
+             AND c.deleted = 'n' AND c.username IS NOT NULL
+             AND (ic.role IN ('manager', 'subscriber') OR NOT EXISTS
+                  (SELECT FROM incident_contact x WHERE x.incident_id = wanted.id AND x.role = 'manager'))
+             AND NOT EXISTS (SELECT FROM incident_history h WHERE h.incident_id = wanted.id AND h.xmin = i.xmin)
+           OFFSET 0
+         ) AS told (incident_id, contact_id, transaction, title, severity)"
+    )
+}
+
+impl Session {
+    /// Who is to be told of `incident_ids`: their contacts and the members of their groups, only
+    /// managers and subscribers once there is a manager, nobody while they are muted, and nobody if the transaction that
+    /// wrote the incident last wrote history of it: then Icinga has decided.
+    pub(crate) async fn recipients(
+        &self,
+        incident_ids: &[IncidentId],
+    ) -> Result<Vec<Recipient>, QueryError> {
+        // Without it, whoever keeps sessions has said why, and until when.
+        let Ok(statement) = &self.statements.recipients else {
+            return Ok(Vec::new());
+        };
+        let rows = self.query(statement, &[&incident_ids]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Recipient {
+                    incident_id: row.try_get(0)?,
+                    contact_id: row.try_get(1)?,
+                    transaction: u32::try_from(row.try_get::<_, i64>(2)?).unwrap_or_default(),
+                    title: row.try_get::<_, Text>(3)?.0,
+                    severity: row.try_get(4)?,
+                })
+            })
+            .collect()
+    }
+}

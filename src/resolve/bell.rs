@@ -1,0 +1,102 @@
+//! The bell: tells the resolver that there is something to look for. Bells are coalesced, none is queued.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::model::ids::IncidentId;
+
+/// How many announced incidents may wait for a look: more than an import changes at a time, at 8 bytes each.
+const MAX_INCIDENTS: usize = 1 << 17;
+
+/// Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bell(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    wake: Notify,
+    rung: Mutex<Rung>,
+}
+
+/// What was heard since the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Rung {
+    /// When the first of it was, if it was the bell.
+    pub(super) since: Option<Instant>,
+    /// Incidents whose severity is said to have been changed without Icinga Notifications.
+    pub(super) incidents: BTreeSet<IncidentId>,
+    /// Something may have been missed: there was no session that listens.
+    pub(super) gap: bool,
+}
+
+impl Bell {
+    /// Rows were committed.
+    pub(crate) fn ring(&self) {
+        self.0.rung.lock().since.get_or_insert_with(Instant::now);
+        self.0.wake.notify_one();
+    }
+
+    /// An incident's severity is said to have been changed. Returns whether there was room for it.
+    pub(crate) fn announce(&self, incident_id: IncidentId) -> bool {
+        let mut rung = self.0.rung.lock();
+        let fits = rung.incidents.len() < MAX_INCIDENTS;
+        if fits {
+            rung.since.get_or_insert_with(Instant::now);
+            rung.incidents.insert(incident_id);
+        }
+        drop(rung);
+        self.0.wake.notify_one();
+        fits
+    }
+
+    /// Bells may have been missed up to here.
+    pub(crate) fn gap(&self) {
+        self.0.rung.lock().gap = true;
+        self.0.wake.notify_one();
+    }
+
+    /// Waits until something was heard that was not taken yet.
+    pub(super) async fn heard(&self) {
+        self.0.wake.notified().await;
+    }
+
+    /// Takes what was heard.
+    pub(super) fn take(&self) -> Rung {
+        std::mem::take(&mut self.0.rung.lock())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn bells_are_coalesced() {
+        let bell = Bell::default();
+        assert!(bell.heard().now_or_never().is_none());
+        for _ in 0..3 {
+            bell.ring();
+            assert!(bell.announce(IncidentId(7)));
+        }
+        bell.gap();
+        assert!(bell.heard().now_or_never().is_some());
+        assert!(bell.heard().now_or_never().is_none());
+        let rung = bell.take();
+        assert!(rung.since.is_some() && rung.gap && rung.incidents.len() == 1);
+        let rung = bell.take();
+        assert!(rung.since.is_none() && !rung.gap && rung.incidents.is_empty());
+    }
+
+    #[test]
+    fn announced_incidents_are_bounded() {
+        let bell = Bell::default();
+        let announced = (0..2 * MAX_INCIDENTS as i64).filter(|id| bell.announce(IncidentId(*id)));
+        assert_eq!(announced.count(), MAX_INCIDENTS);
+    }
+}

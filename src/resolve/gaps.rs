@@ -1,0 +1,231 @@
+//! Which ids of a table were seen, and which may still come.
+//!
+//! An id is drawn before its transaction commits, so a lower one can become visible after a higher one. A look reads what
+//! is beyond the newest id that was seen; what is missing below it is a gap. A gap is read again whenever one of the
+//! transactions has ended that may bring its ids, and is given up once all of them have. So a transaction that stays open
+//! for an hour costs nothing until it ends, however many rows others write meanwhile.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::model::snapshot::Snapshot;
+
+/// How long after a gap was seen the transactions are noted that may fill it. An id may be drawn a moment before its
+/// transaction gets its number; until then the gap is read at each look.
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// The ids of one table.
+#[derive(Debug)]
+pub struct Gaps {
+    newest: i64,
+    /// Ascending.
+    gaps: Vec<Gap>,
+}
+
+/// Ids that were not seen although higher ones were.
+#[derive(Debug, Clone)]
+struct Gap {
+    first: i64,
+    last: i64,
+    /// When the look that found it had read: all its ids were drawn before.
+    since: Instant,
+    /// The transactions that may bring them; `None` while that is not known yet.
+    bringers: Option<Arc<[u64]>>,
+}
+
+impl Gaps {
+    /// Nothing is known beyond `newest`, and nothing is missing up to there.
+    pub fn new(newest: i64) -> Self {
+        Self {
+            newest,
+            gaps: Vec::new(),
+        }
+    }
+
+    /// The newest id that was seen.
+    pub fn newest(&self) -> i64 {
+        self.newest
+    }
+
+    /// Up to this id nothing is missing that may still come.
+    pub fn floor(&self) -> i64 {
+        self.gaps.first().map_or(self.newest, |gap| gap.first - 1)
+    }
+
+    /// Since when the [floor](Self::floor) is held back; `None` if nothing is missing.
+    pub fn held_since(&self) -> Option<Instant> {
+        self.gaps.first().map(|gap| gap.since)
+    }
+
+    /// Whether a transaction may bring ids that are not read at each look.
+    pub fn awaits(&self) -> bool {
+        self.gaps.iter().any(|gap| gap.bringers.is_some())
+    }
+
+    /// The ranges of ids, their ends included, that the next look has to read in any case.
+    pub fn young(&self) -> Vec<(i64, i64)> {
+        self.ranges(|gap| gap.bringers.is_none())
+    }
+
+    /// The ranges of ids, their ends included, that may have come by this snapshot, beside the [young](Self::young) ones.
+    pub fn filled(&self, snapshot: &Snapshot) -> Vec<(i64, i64)> {
+        self.ranges(|gap| {
+            let mut bringers = gap.bringers.iter().flat_map(|bringers| bringers.iter());
+            bringers.any(|transaction| snapshot.has_ended(*transaction))
+        })
+    }
+
+    fn ranges(&self, wanted: impl Fn(&Gap) -> bool) -> Vec<(i64, i64)> {
+        let gaps = self.gaps.iter().filter(|gap| wanted(gap));
+        gaps.map(|gap| (gap.first, gap.last)).collect()
+    }
+
+    /// Takes the `ids` that were read, ascending: beyond the newest one, in the young ranges, and in those that may have been
+    /// filled; all of it after the `snapshot` was taken. The snapshot was `asked` for at one time, and all was `read` at another:
+    /// the server may take its time.
+    pub fn saw(
+        &mut self,
+        ids: impl IntoIterator<Item = i64>,
+        snapshot: &Snapshot,
+        asked: Instant,
+        read: Instant,
+    ) {
+        let mut seen = ids.into_iter().peekable();
+        let mut left = Vec::with_capacity(self.gaps.len());
+        for mut gap in self.gaps.drain(..) {
+            let ended = |transaction: &u64| snapshot.has_ended(*transaction);
+            gap.bringers = match gap.bringers.take() {
+                Some(bringers) if bringers.iter().any(ended) => {
+                    Some(bringers.iter().copied().filter(|t| !ended(t)).collect())
+                }
+                // Whoever drew one of the ids before has a number by now.
+                None if asked.duration_since(gap.since) >= YOUNG => {
+                    Some(Arc::clone(snapshot.running()))
+                }
+                known => known,
+            };
+            let over = gap.bringers.as_ref().is_some_and(|b| b.is_empty());
+            while seen.next_if(|id| *id < gap.first).is_some() {}
+            while let Some(id) = seen.next_if(|id| *id <= gap.last) {
+                if gap.first < id && !over {
+                    left.push(Gap {
+                        last: id - 1,
+                        ..gap.clone()
+                    });
+                }
+                gap.first = id + 1;
+            }
+            if gap.first <= gap.last && !over {
+                left.push(gap);
+            }
+        }
+        for id in seen {
+            if id > self.newest {
+                if id > self.newest + 1 {
+                    left.push(Gap {
+                        first: self.newest + 1,
+                        last: id - 1,
+                        since: read,
+                        bringers: None,
+                    });
+                }
+                self.newest = id;
+            }
+        }
+        self.gaps = left;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A look that takes no time.
+    fn saw<const N: usize>(gaps: &mut Gaps, ids: [i64; N], snapshot: &Snapshot, now: Instant) {
+        gaps.saw(ids, snapshot, now, now);
+    }
+
+    #[test]
+    fn without_gaps_the_floor_is_the_newest() {
+        let mut gaps = Gaps::new(10);
+        saw(&mut gaps, [11, 12], &Snapshot::new(5, []), Instant::now());
+        assert_eq!((gaps.newest(), gaps.floor()), (12, 12));
+    }
+
+    #[test]
+    fn a_gap_is_read_again_when_one_that_may_fill_it_has_ended() {
+        let start = Instant::now();
+        let mut gaps = Gaps::new(10);
+        // 12 and 14 were drawn by transactions 3 and 4.
+        saw(&mut gaps, [11, 13, 15], &Snapshot::new(5, [3, 4]), start);
+        assert_eq!((gaps.newest(), gaps.floor()), (15, 11));
+        assert_eq!(gaps.young(), [(12, 12), (14, 14)]);
+        saw(&mut gaps, [], &Snapshot::new(6, [3, 4, 5]), start + SECOND);
+        assert!(gaps.young().is_empty());
+
+        assert!(gaps.filled(&Snapshot::new(9, [3, 4, 5])).is_empty());
+        let snapshot = Snapshot::new(9, [4, 5]);
+        assert_eq!(gaps.filled(&snapshot), [(12, 12), (14, 14)]);
+        saw(&mut gaps, [12], &snapshot, start + SECOND);
+        assert_eq!(gaps.floor(), 13);
+        // Rolled back: given up once everything of its time has ended.
+        let snapshot = Snapshot::new(9, [5]);
+        assert_eq!(gaps.filled(&snapshot), [(14, 14)]);
+        saw(&mut gaps, [], &snapshot, start + SECOND);
+        assert_eq!(gaps.floor(), 13);
+        let snapshot = Snapshot::new(9, [8]);
+        assert_eq!(gaps.filled(&snapshot), [(14, 14)]);
+        saw(&mut gaps, [], &snapshot, start + SECOND);
+        assert_eq!(gaps.floor(), 15);
+    }
+
+    #[test]
+    fn what_was_drawn_before_its_transaction_had_a_number_is_awaited() {
+        let start = Instant::now();
+        let mut gaps = Gaps::new(10);
+        // Nobody runs, yet 11 was drawn.
+        saw(&mut gaps, [12], &Snapshot::new(5, []), start);
+        saw(&mut gaps, [], &Snapshot::new(5, []), start + SECOND / 2);
+        assert_eq!((gaps.floor(), gaps.young()), (10, vec![(11, 11)]));
+        saw(&mut gaps, [], &Snapshot::new(6, [5]), start + SECOND);
+        assert_eq!(gaps.floor(), 10);
+        let ended = Snapshot::new(6, []);
+        assert_eq!(gaps.filled(&ended), [(11, 11)]);
+        saw(&mut gaps, [11], &ended, start + SECOND);
+        assert_eq!(gaps.floor(), 12);
+    }
+
+    #[test]
+    fn the_time_counts_from_the_end_of_a_look_that_took_long() {
+        let start = Instant::now();
+        let mut gaps = Gaps::new(10);
+        // 11 was drawn just before 12 was read, and its transaction has no number yet when the next look begins.
+        gaps.saw([12], &Snapshot::new(5, []), start, start + SECOND * 2);
+        saw(&mut gaps, [], &Snapshot::new(5, []), start + SECOND * 2);
+        assert_eq!((gaps.floor(), gaps.young()), (10, vec![(11, 11)]));
+        // Nor does it count what was asked for in time and read late.
+        let (asked, read) = (start + SECOND * 5 / 2, start + SECOND * 4);
+        gaps.saw([], &Snapshot::new(5, []), asked, read);
+        assert_eq!(gaps.young(), [(11, 11)]);
+        saw(&mut gaps, [11], &Snapshot::new(6, []), read);
+        assert_eq!(gaps.floor(), 12);
+    }
+
+    #[test]
+    fn a_range_is_filled_bit_by_bit() {
+        let start = Instant::now();
+        let mut gaps = Gaps::new(0);
+        let running = Snapshot::new(9, [1]);
+        saw(&mut gaps, [10], &running, start);
+        saw(&mut gaps, [3, 9], &running, start);
+        assert_eq!(gaps.young(), [(1, 2), (4, 8)]);
+        saw(&mut gaps, [1, 2, 4, 11], &running, start);
+        assert_eq!((gaps.floor(), gaps.newest()), (4, 11));
+        // At its end, what it brought and what it did not.
+        saw(&mut gaps, [], &running, start + SECOND);
+        saw(&mut gaps, [5], &Snapshot::new(9, []), start + SECOND);
+        assert_eq!(gaps.floor(), 11);
+    }
+}

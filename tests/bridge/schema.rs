@@ -1,0 +1,254 @@
+//! Tables that change under a running daemon: restored from a dump, moved by an upgrade of Icinga Notifications, renamed.
+
+use std::path::PathBuf;
+
+use crate::common::admin::{metrics, monitored};
+use crate::common::icinga::{Event, Icinga, Shape, Written};
+use crate::common::postgres::{Cluster, Database};
+use crate::common::wait::eventually;
+use crate::common::world::{User, World};
+
+const PENDING: &str = "pending";
+
+/// What the daemon says once it has noticed.
+const LOOKED_AT_AGAIN: &str = "they are looked at again";
+
+/// What it says while incidents that are changed by hand cannot be shown.
+const SHOWN_TO_NOBODY: &str = "are shown to nobody until this is mended";
+
+/// A dump of a database, in a directory that its server's user may write to.
+struct Dump<'a> {
+    database: &'a Database,
+    file: PathBuf,
+}
+
+impl<'a> Dump<'a> {
+    fn of(database: &'a Database) -> Self {
+        let file = database
+            .socket_directory()
+            .join(format!("{}.dump", database.name()));
+        let dump = Self { database, file };
+        dump.run("pg_dump", &["--format=custom", "--file"]);
+        dump
+    }
+
+    /// Puts all of it, or sections of it, in the place of what is there.
+    fn restore(&self, options: &[&str]) {
+        let mut options = options.to_vec();
+        options.extend(["--exit-on-error", "--dbname", self.database.name()]);
+        self.run("pg_restore", &options);
+    }
+
+    fn run(&self, program: &str, options: &[&str]) {
+        let mut command = self.database.server_command(program);
+        command
+            .env("PGHOST", self.database.socket_directory())
+            .env("PGPORT", self.database.port().to_string())
+            .env("PGUSER", "postgres")
+            .args(options)
+            .arg(&self.file);
+        if program == "pg_dump" {
+            command.arg(self.database.name());
+        }
+        let output = command.output().expect("it is beside the server");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} failed: {errors}");
+    }
+}
+
+/// The next event on a stream is the one of these rows.
+async fn expect(user: &mut User, written: &Written) {
+    let event = user.stream.event().await;
+    let ids = (event.id.as_deref(), event.incident());
+    let expected = written.history[0].to_string();
+    assert_eq!(ids, (Some(expected.as_str()), written.incident));
+}
+
+/// Changes a severity without Icinga Notifications.
+async fn change_by_hand(world: &World, incident: i64, severity: &str) {
+    let update = format!("UPDATE incident SET severity = '{severity}' WHERE id = {incident}");
+    world.icinga.by_hand(&update).await;
+}
+
+/// The next event on a stream is of an incident that was changed so.
+async fn expect_by_hand(user: &mut User, incident: i64, severity: &str) {
+    let event = user.stream.event().await;
+    assert_eq!((event.incident(), event.id.clone()), (incident, None));
+    assert_eq!(event.json()["payload"]["severity"], severity);
+}
+
+#[tokio::test]
+async fn after_a_restore_under_the_running_daemon_events_come_once() {
+    let world = World::new("restored").await;
+    let mut alice = world.user("alice").await;
+    let bob = world.user("bob").await;
+    for _ in 0..3 {
+        world.nothing_else(&mut [&mut alice]).await;
+    }
+    let (bob, bobs_session) = world.leave(bob).await;
+    let missed = world.incident(bob, "missed before the dump").await;
+    let dump = Dump::of(&world.database);
+    let lost = world.incident(alice.contact, "lost by the restore").await;
+    expect(&mut alice, &lost).await;
+    dump.restore(&["--clean", "--if-exists"]);
+    let written = world.incident(alice.contact, "after it").await;
+    assert_eq!(written.history, lost.history);
+    expect(&mut alice, &written).await;
+    world.nothing_else(&mut [&mut alice]).await;
+    // Whoever was away gets what was missed before and after, and nothing of what was had.
+    let also_missed = world.incident(bob, "missed after the restore").await;
+    let mut bob = world.come_back(bob, bobs_session).await;
+    expect(&mut bob, &missed).await;
+    expect(&mut bob, &also_missed).await;
+    world.nothing_else(&mut [&mut alice, &mut bob]).await;
+}
+
+#[tokio::test]
+async fn rows_that_a_restore_brings_back_while_the_daemon_looks_are_not_told_again() {
+    let cluster = Cluster::private();
+    let (world, admin) = monitored(&cluster, "in_steps").await;
+    let mut alice = world.user("alice").await;
+    for _ in 0..3 {
+        world.nothing_else(&mut [&mut alice]).await;
+    }
+    let dump = Dump::of(&world.database);
+    // Empty tables that the daemon may read, as they are for long where there is much to restore.
+    world
+        .icinga
+        .by_hand("DROP SCHEMA public, icinga_desktop CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC")
+        .await;
+    dump.restore(&["--section=pre-data"]);
+    world.daemon.wait_for_log("its ids have started again");
+    world.daemon.wait_for_log("triggers missing or disabled");
+    dump.restore(&["--section=data"]);
+    let looks = "icinga_desktop_looks_total{cause=\"interval\"}";
+    let before = metrics(&admin).await[looks];
+    eventually(async || match metrics(&admin).await[looks] {
+        seen if seen >= before + 2.0 => Ok(()),
+        seen => Err(seen.to_string()),
+    })
+    .await;
+    dump.restore(&["--section=post-data"]);
+    world.daemon.wait_for_log("all are there again");
+    let written = world.incident(alice.contact, "after it").await;
+    expect(&mut alice, &written).await;
+    world.nothing_else(&mut [&mut alice]).await;
+}
+
+#[tokio::test]
+async fn icingas_upgrade_that_moves_a_column_is_followed() {
+    let mut world = World::on(Cluster::shared(), "moved", Shape::V0_2).await;
+    let mut alice = world.user("alice").await;
+    let incident = world.icinga.incident("o", "ok").await;
+    world
+        .icinga
+        .incident_contact(incident, alice.contact, "recipient")
+        .await;
+    world.nothing_else(&mut [&mut alice]).await;
+    change_by_hand(&world, incident, "warning").await;
+    expect_by_hand(&mut alice, incident, "warning").await;
+
+    world
+        .icinga
+        .by_hand(
+            "BEGIN;
+             ALTER TABLE incident ADD COLUMN mute_reason text, ADD COLUMN message text;
+             UPDATE incident SET mute_reason = (SELECT mute_reason FROM object WHERE object.id = object_id);
+             ALTER TABLE object DROP COLUMN mute_reason;
+             COMMIT",
+        )
+        .await;
+    world.icinga = Icinga::new(world.database.connect().await, Shape::V1_0);
+    change_by_hand(&world, incident, "crit").await;
+    expect_by_hand(&mut alice, incident, "crit").await;
+    world.daemon.wait_for_log(LOOKED_AT_AGAIN);
+    world.icinga.mute(incident, Some("in downtime")).await;
+    change_by_hand(&world, incident, "err").await;
+    for _ in 0..2 {
+        world.nothing_else(&mut [&mut alice]).await;
+    }
+    world.icinga.mute(incident, None).await;
+    change_by_hand(&world, incident, "alert").await;
+    expect_by_hand(&mut alice, incident, "alert").await;
+    world.nothing_else(&mut [&mut alice]).await;
+    assert!(!world.daemon.log().contains(SHOWN_TO_NOBODY));
+}
+
+#[tokio::test]
+async fn without_a_column_for_changes_by_hand_icingas_own_come_and_the_log_says_what_does_not() {
+    for shape in [Shape::V0_2, Shape::V1_0] {
+        let world = World::on(Cluster::shared(), "column_gone", shape).await;
+        let mut alice = world.user("alice").await;
+        // Icinga's own statements go on without it.
+        let icinga = Icinga::new(world.database.connect().await, Shape::V0_2);
+        let incident = icinga.incident("o", "ok").await;
+        icinga
+            .incident_contact(incident, alice.contact, "recipient")
+            .await;
+        let table = if shape == Shape::V0_2 {
+            "object"
+        } else {
+            "incident"
+        };
+        icinga
+            .by_hand(&format!("ALTER TABLE {table} DROP COLUMN mute_reason"))
+            .await;
+        change_by_hand(&world, incident, "warning").await;
+        let line = world.daemon.wait_for_log(SHOWN_TO_NOBODY);
+        assert!(line.contains("mute_reason"), "{line}");
+        for severity in ["crit", "ok"] {
+            let change = Event {
+                incident: Some(incident),
+                severity: Some(severity),
+                notified: &[(alice.contact, 1, PENDING)],
+                ..Event::default()
+            };
+            let written = icinga.event(change).await;
+            expect(&mut alice, &written).await;
+        }
+        // Once it is mended, the daemon notices by itself.
+        icinga
+            .by_hand(&format!("ALTER TABLE {table} ADD COLUMN mute_reason text"))
+            .await;
+        world.daemon.wait_for_log("are shown again");
+        change_by_hand(&world, incident, "alert").await;
+        expect_by_hand(&mut alice, incident, "alert").await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_while_a_column_has_another_name_comes_once_it_has_its_own_again() {
+    for (table, column) in [("incident_history", "contact_id"), ("object", "name")] {
+        let world = World::new("renamed").await;
+        let mut alice = world.user("alice").await;
+        let opened = world.incident(alice.contact, "opened").await;
+        expect(&mut alice, &opened).await;
+        let rename = |from, to| format!("ALTER TABLE {table} RENAME COLUMN {from} TO {to}");
+        world.icinga.by_hand(&rename(column, "renamed")).await;
+        let contact = if table == "incident_history" {
+            "renamed"
+        } else {
+            "contact_id"
+        };
+        let escalation = |channel| {
+            format!(
+                "INSERT INTO incident_history (incident_id, {contact}, channel_id, time, message, type, notification_state)
+                 VALUES ({}, {}, {channel}, 1, 'meanwhile', 'notified', 'pending')",
+                opened.incident, alice.contact
+            )
+        };
+        world.icinga.by_hand(&escalation(1)).await;
+        world.daemon.wait_for_log(LOOKED_AT_AGAIN);
+        world.daemon.wait_for_log("no query session");
+        // Two channels of one event.
+        let both = format!("BEGIN; {}; {}; COMMIT", escalation(1), escalation(2));
+        world.icinga.by_hand(&both).await;
+        world.icinga.by_hand(&rename("renamed", column)).await;
+        for _ in 0..2 {
+            let event = alice.stream.event().await;
+            assert_eq!(event.incident(), opened.incident);
+            assert_eq!(event.json()["payload"]["message"], "meanwhile");
+        }
+        world.nothing_else(&mut [&mut alice]).await;
+    }
+}
