@@ -22,12 +22,18 @@ mod fanout;
 mod figures;
 #[path = "bridge/latency.rs"]
 mod latency;
+#[path = "bridge/look.rs"]
+mod look;
 #[path = "bridge/memory.rs"]
 mod memory;
+#[path = "bridge/riders.rs"]
+mod riders;
 #[path = "bridge/sign_in.rs"]
 mod sign_in;
 #[path = "bridge/stop.rs"]
 mod stop;
+#[path = "bridge/transaction.rs"]
+mod transaction;
 #[path = "bridge/writer.rs"]
 mod writer;
 
@@ -37,7 +43,9 @@ use common::daemon::{ConfigDir, Daemon};
 use common::postgres::{Cluster, Database};
 use common::world::resource;
 
-const NAMES: [&str; 6] = ["latency", "writer", "memory", "fanout", "sign_in", "stop"];
+const NAMES: [&str; 8] = [
+    "latency", "writer", "riders", "look", "memory", "fanout", "sign_in", "stop",
+];
 
 /// One thread: what must not wait for anything else of this program has a thread and a runtime of its own.
 #[tokio::main(flavor = "current_thread")]
@@ -73,11 +81,14 @@ async fn main() -> ExitCode {
     match name {
         "latency" => latency::run().await,
         "writer" => writer::run().await,
+        "riders" => riders::run().await,
+        "look" => look::run().await,
         "memory" => memory::run().await,
         "fanout" => fanout::run().await,
         "sign_in" => sign_in::run().await,
         _ => stop::run(),
     }
+    println!("load after: {}", figures::load());
     ExitCode::SUCCESS
 }
 
@@ -100,4 +111,18 @@ fn daemon(database: &Database, role: &str) -> Daemon {
     let daemon = Daemon::launch_with(config, &["run"]);
     daemon.wait_for_log("ready: ");
     daemon
+}
+
+/// A server whose COMMIT waits for the disk, as Icinga's does unless somebody has changed that.
+async fn durable() -> Cluster {
+    let cluster = Cluster::private();
+    let session = cluster.database("settings").connect().await;
+    for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
+        // One by one: ALTER SYSTEM cannot run in a transaction, and several statements of one text are one.
+        session
+            .run(&format!("ALTER SYSTEM SET {setting} = on"))
+            .await;
+    }
+    cluster.restart();
+    cluster
 }

@@ -16,11 +16,11 @@ pub(crate) fn config(database: &Database) -> Config {
     config
 }
 
-/// What the triggers' channel carries from now on.
+/// What the channel of the bell carries from now on.
 pub(crate) async fn listen(config: &Config) -> impl Stream<Item = Notification> + Unpin + use<> {
     let (client, mut connection) = config.connect(NoTls).await.expect("a connection");
     let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
-    let mut listening = Box::pin(client.batch_execute("LISTEN icinga_desktop_incident"));
+    let mut listening = Box::pin(client.batch_execute("LISTEN icinga_desktop_bell"));
     loop {
         tokio::select! {
             result = &mut listening => break result.expect("LISTEN"),

@@ -21,6 +21,11 @@ impl Sorted {
         self.0[(self.0.len() - 1) * percent / 100]
     }
 
+    /// How many of them, of 1, are not above that.
+    pub(crate) fn share_up_to(&self, limit: f64) -> f64 {
+        self.0.partition_point(|value| *value <= limit) as f64 / self.0.len() as f64
+    }
+
     pub(crate) fn median(&self) -> f64 {
         self.percentile(50)
     }
@@ -59,13 +64,27 @@ pub(crate) fn load() -> String {
     load.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
+/// What an environment variable says instead of the default.
+pub(crate) fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |value| value.parse().expect(name))
+}
+
 /// Resident memory of a process, in bytes.
 pub(crate) fn resident(pid: u32) -> u64 {
+    status(pid, "VmRSS:")
+}
+
+/// Memory that a process shares with no other, in bytes: without a server's shared buffers.
+pub(crate) fn private(pid: u32) -> u64 {
+    status(pid, "RssAnon:")
+}
+
+fn status(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
     let kilobytes: u64 = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
-        .expect("VmRSS")
+        .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"))
+        .expect(name)
         .parse()
         .expect("a number");
     kilobytes * 1024

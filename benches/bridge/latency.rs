@@ -6,8 +6,8 @@
 //! Both receivers are alike: a thread with a runtime of its own that does nothing else and notes the time as soon as it
 //! has read the bytes. The bare one reads a Unix socket as the daemon does; the subscriber's TCP comes on top.
 //!
-//! In between there is a third: a LISTEN client that then reads the history row by its key, which is the least that
-//! anybody can do who sends more than the ids that NOTIFY carries.
+//! In between there is a third: a LISTEN client that then reads the new history rows by their key, which is the least that
+//! anybody can do, as the bell says only that there are some.
 
 use std::sync::mpsc;
 use std::thread;
@@ -47,16 +47,7 @@ pub(crate) async fn run() {
     println!(
         "COMMIT waits for the disk, as Icinga's database does unless somebody has changed that:"
     );
-    let durable = Cluster::private();
-    let settings = durable.database("settings").connect().await;
-    for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
-        // One by one: ALTER SYSTEM cannot run in a transaction, and several statements of one text are one.
-        settings
-            .run(&format!("ALTER SYSTEM SET {setting} = on"))
-            .await;
-    }
-    durable.restart();
-    on(&durable).await;
+    on(&crate::durable().await).await;
 }
 
 async fn on(cluster: &Cluster) {
@@ -221,21 +212,17 @@ fn listen(database: &Database, reads: bool) -> Heard {
     receiver(async move |heard| {
         let (queries, connection) = config.connect(NoTls).await.expect("a connection");
         tokio::spawn(connection);
-        let row = "SELECT message FROM incident_history WHERE id = $1";
-        let row = queries.prepare(row).await.expect("a statement");
+        let rows = "SELECT id, message FROM incident_history WHERE id > $1 ORDER BY id";
+        let rows = queries.prepare(rows).await.expect("a statement");
+        let mut newest: i64 = 0;
 
         let mut notifications = bare::listen(&config).await;
         let mut open = heard.send(Instant::now()).is_ok();
-        while open && let Some(notification) = notifications.next().await {
+        while open && notifications.next().await.is_some() {
             let mut at = Instant::now();
-            // A new incident is announced, too; what the event is made of is the row's notification.
-            let Some((_, id)) = notification.payload().split_once(r#""history_id":"#) else {
-                continue;
-            };
             if reads {
-                let digits = id.split(',').next().expect("a first part");
-                let id: i64 = digits.parse().expect("a number");
-                queries.query_one(&row, &[&id]).await.expect("the row");
+                let rows = queries.query(&rows, &[&newest]).await.expect("rows");
+                newest = rows.last().expect("new ones").get(0);
                 at = Instant::now();
             }
             open = heard.send(at).is_ok();

@@ -1,327 +1,290 @@
-//! What the triggers cost who writes, beside a writer that sends as many NOTIFYs itself.
+//! What the triggers cost who writes, beside writers on tables without triggers: transactions per second where COMMIT waits for
+//! the disk, as it does in production; processor time of the writers' backends, which somebody else's work on the same cores
+//! hardly touches; and memory of a backend whose one transaction announces many rows.
 //!
-//! Twice: as transactions per second, which is what a writer feels, and as processor time of the writer's backend, which is
-//! what the triggers can change and which somebody else's work on the same cores hardly touches.
+//! All by turns, on the same tables, emptied before each turn, with the same sessions.
 
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
-use tokio_postgres::{Client, Statement};
+use futures::future::{join_all, try_join_all};
+use tokio_postgres::Error;
 
 use crate::bare;
 use crate::common::daemon::Daemon;
 use crate::common::icinga::Shape;
 use crate::common::postgres::{Cluster, Database, Session};
 use crate::common::world::installed;
-use crate::crowd;
-use crate::figures::{self, Sorted, microseconds};
+use crate::crowd::{self, Crowd};
+use crate::figures::{self, Sorted, cpu, microseconds, private};
+use crate::transaction::{OBJECT, Writer};
 
-/// Rows of type `notified` in a transaction.
-const SHAPES: [usize; 3] = [1, 3, 10];
+/// Sessions that write at a time.
+const WRITERS: [usize; 3] = [1, 4, 16];
 
-/// Of each database, by turns. Many and short, so that somebody else's work falls on all alike.
-const ROUNDS: usize = 80;
+/// Of each variant, by turns, unless `WRITER_ROUNDS` says otherwise.
+const ROUNDS: usize = 7;
 
-/// Each round takes about as long whatever the shape.
-const ROWS_PER_ROUND: usize = 60;
+/// How long the writers of one turn write, in seconds, unless `WRITER_SECONDS` says otherwise.
+const SECONDS: usize = 3;
 
-/// What a large installation collects in some weeks.
-const HISTORY: usize = 200_000;
+/// Transactions of each writer before that: caches and plans get warm.
+const WARM_UP: usize = 20;
 
-/// Between two databases, so that what hears one writer is done before the next begins.
-const SETTLE: Duration = Duration::from_millis(5);
+/// Contacts, each with an open stream where there is a daemon.
+const CONTACTS: usize = 4;
+
+/// Rows that one transaction announces when memory is measured.
+const ANNOUNCED: usize = 20_000;
 
 const MESSAGE: &str = "DISK CRITICAL - free space: / 212 MB (1% inode=98%)";
 
-/// How a writer sends its statements.
+/// What of ours there is.
+#[derive(Clone, Copy, PartialEq)]
+enum Variant {
+    /// Our index, but no trigger. The others are compared with this one.
+    NoTriggers,
+    /// Neither index nor triggers.
+    Nothing,
+    /// A NOTIFY in each transaction, on a channel that nobody listens to. The index, but no trigger.
+    BareNotify,
+    DaemonAway,
+    DaemonPresent,
+}
+
+const VARIANTS: [(Variant, &str); 5] = [
+    (Variant::NoTriggers, "no triggers"),
+    (Variant::Nothing, "no triggers and no index"),
+    (Variant::BareNotify, "no triggers, one NOTIFY"),
+    (Variant::DaemonAway, "triggers, daemon away"),
+    (Variant::DaemonPresent, "triggers, daemon present"),
+];
+
+/// What a turn gave.
 #[derive(Clone, Copy)]
-enum Style {
-    /// Prepared, each a round trip, as Icinga Notifications does.
-    Statements,
-    /// The whole transaction in one round trip: nearly all of the time is the server's, so a cost shows most here.
-    Batch,
+struct Turn {
+    /// Transactions per second.
+    rate: f64,
+    /// Microseconds of the backends' processor time per transaction.
+    cost: f64,
 }
 
 pub(crate) async fn run() {
-    let mut writers = Vec::new();
-    for (rows, hint) in [(0, "empty"), (HISTORY, "grown")] {
-        writers.push(Writer::new(true, rows, hint).await);
-        writers.push(Writer::new(false, rows, hint).await);
-    }
-    for (style, name) in [
-        (Style::Statements, "a round trip per statement"),
-        (Style::Batch, "a round trip per transaction"),
-    ] {
-        println!("{name}:");
-        for rows in SHAPES {
-            compare(&writers, style, rows).await;
+    let cluster = crate::durable().await;
+    let stage = Stage::new(&cluster).await;
+    let rounds = figures::setting("WRITER_ROUNDS", ROUNDS);
+    let seconds = figures::setting("WRITER_SECONDS", SECONDS);
+    println!("COMMIT waits for the disk; {rounds} rounds of {seconds} s");
+    for writers in WRITERS {
+        let mut turns = vec![Vec::new(); VARIANTS.len()];
+        for round in 0..rounds {
+            for position in 0..VARIANTS.len() {
+                // Another one begins each time: whatever changes steadily meets all alike.
+                let index = (round + position) % VARIANTS.len();
+                let duration = Duration::from_secs(seconds as u64);
+                let turn = stage.turn(VARIANTS[index].0, writers, duration).await;
+                turns[index].push(turn);
+            }
         }
+        report(writers, &turns);
     }
+    memory(&cluster).await;
 }
 
-/// Lets all four write by turns, and says what came of it.
-async fn compare(writers: &[Writer], style: Style, rows: usize) {
-    let transactions = ROWS_PER_ROUND / rows;
-    let (mut rates, mut costs) = (
-        vec![Vec::new(); writers.len()],
-        vec![Vec::new(); writers.len()],
-    );
-    for round in 0..=ROUNDS {
-        // There and back again: whatever changes steadily meets all alike.
-        let mut order: Vec<usize> = (0..writers.len()).collect();
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for index in order {
-            let writer = &writers[index];
-            thread::sleep(SETTLE);
-            let (start, cpu) = (Instant::now(), figures::cpu(writer.backend));
-            for _ in 0..transactions {
-                writer.write(style, rows).await;
-            }
-            let (time, cpu) = (start.elapsed(), figures::cpu(writer.backend) - cpu);
-            // The first round warms up.
-            if round > 0 {
-                rates[index].push(transactions as f64 / time.as_secs_f64());
-                costs[index].push(microseconds(cpu) / transactions as f64);
-            }
-        }
-    }
-    let median = |values: &[Vec<f64>], of: usize| Sorted::new(values[of].iter().copied()).median();
-    for (what, [triggers, bare]) in [("empty history", [0, 1]), ("200,000 rows", [2, 3])] {
-        let by_turns =
-            Sorted::new(std::iter::zip(&rates[triggers], &rates[bare]).map(|(a, b)| a / b));
-        let (triggers_cost, bare_cost) = (median(&costs, triggers), median(&costs, bare));
+/// Medians, and for each variant the ratio to the tables without triggers within a round.
+fn report(writers: usize, turns: &[Vec<Turn>]) {
+    println!("{writers} writers:");
+    for ((_, name), variant) in VARIANTS.iter().zip(turns) {
+        let median = |of: fn(&Turn) -> f64| Sorted::new(variant.iter().map(of)).median();
+        let ratio = |of: fn(&Turn) -> f64| {
+            let ratios = variant.iter().zip(&turns[0]).map(|(a, b)| of(a) / of(b));
+            let ratios = Sorted::new(ratios);
+            let (median, min, max) = (ratios.median(), ratios.min(), ratios.max());
+            format!("{median:.2} ({min:.2} to {max:.2})")
+        };
         println!(
-            "  {rows} notified, {what}: triggers {:.0} tx/s, bare NOTIFY {:.0} tx/s, ratio {:.2} (target: at least 0.9; \
-             middle half of the rounds {:.2} to {:.2}); backend {triggers_cost:.0} and {bare_cost:.0} us/tx, ratio {:.2}",
-            median(&rates, triggers),
-            median(&rates, bare),
-            by_turns.median(),
-            by_turns.percentile(25),
-            by_turns.percentile(75),
-            bare_cost / triggers_cost,
+            "  {name}: {:.0} tx/s, ratio {}; backend {:.0} us/tx, ratio {}",
+            median(|turn| turn.rate),
+            ratio(|turn| turn.rate),
+            median(|turn| turn.cost),
+            ratio(|turn| turn.cost),
         );
     }
-    println!(
-        "  {rows} notified, 200,000 rows by empty: backend time with triggers {:.2}, with bare NOTIFY {:.2}",
-        median(&costs, 2) / median(&costs, 0),
-        median(&costs, 3) / median(&costs, 1),
-    );
 }
 
-/// A session that writes as Icinga does, and what listens to it.
-struct Writer {
+/// The tables, and the sessions that write.
+struct Stage {
+    database: Database,
+    role: String,
     session: Session,
-    statements: Statements,
-    /// The process that serves it.
-    backend: u32,
-    triggers: bool,
-    _database: Database,
-    /// The daemon where there are triggers; elsewhere a thread that LISTENs.
-    _daemon: Option<Daemon>,
+    writers: Vec<Writer>,
 }
 
-struct Statements {
-    incident: Statement,
-    history: Statement,
-    contact: Statement,
-    notified: Statement,
-    save: Statement,
-    notify: Statement,
-}
-
-impl Writer {
-    async fn new(triggers: bool, history: usize, hint: &str) -> Self {
-        let (database, daemon) = if triggers {
-            let (database, role) = installed(Cluster::shared(), hint, Shape::V1_0);
-            let daemon = crate::daemon(&database, &role);
-            (database, Some(daemon))
-        } else {
-            let database = Cluster::shared().database(hint);
-            database.psql().file(Shape::V1_0.fixture()).success();
-            // The index is not what is compared.
-            database
-                .psql()
-                .command(
-                    "CREATE INDEX ON incident_history (contact_id, id) WHERE type = 'notified'",
-                )
-                .success();
-            listen(&database);
-            (database, None)
-        };
-        crowd::populate(&database, SHAPES[SHAPES.len() - 1]);
+impl Stage {
+    async fn new(cluster: &Cluster) -> Self {
+        let (database, role) = installed(cluster, "writer", Shape::V1_0);
+        crowd::populate(&database, CONTACTS);
         let session = database.connect().await;
-        // As on the day after a migration: PostgreSQL knows nothing of what is in the table.
-        session
-            .run(&format!(
-                "ALTER TABLE incident_history SET (autovacuum_enabled = off);
-                 INSERT INTO object (id, source_id, name) VALUES (sha256('o'), 1, 'db1!disk');
-                 INSERT INTO incident (object_id, started_at, severity) VALUES (sha256('o'), 0, 'crit');
-                 BEGIN;
-                 SET LOCAL session_replication_role = replica;
-                 INSERT INTO incident_history
-                     (incident_id, contact_id, channel_id, time, message, type, notification_state)
-                   SELECT 1, 1 + n % 10, 1, n, '{MESSAGE}', 'notified', 'sent' FROM generate_series(1, {history}) AS n;
-                 COMMIT"
-            ))
-            .await;
-        let statements = Statements::prepare(&session).await;
-        let backend = session.text("SELECT pg_backend_pid()::text").await;
+        session.run("ALTER SYSTEM SET autovacuum = off").await;
+        session.run("SELECT pg_reload_conf()").await;
+        session.run(OBJECT).await;
+        let config = bare::config(&database);
+        let most = WRITERS.into_iter().max().unwrap_or_default();
+        let writers = try_join_all((0..most).map(|_| Writer::connect(&config))).await;
         Self {
+            database,
+            role,
             session,
-            statements,
-            backend: backend.parse().expect("a process id"),
-            triggers,
-            _database: database,
-            _daemon: daemon,
+            writers: writers.expect("they connect"),
         }
     }
 
-    async fn write(&self, style: Style, rows: usize) {
-        match style {
-            Style::Statements => self.statements(rows).await,
-            Style::Batch => self.batch(rows).await,
-        }
-        .expect("the transaction commits");
-    }
-
-    /// A new incident, in Icinga's order. It and each notified row announce something.
-    async fn statements(&self, rows: usize) -> Result<(), tokio_postgres::Error> {
-        let (session, statements): (&Client, _) = (&self.session, &self.statements);
-        session.batch_execute("BEGIN").await?;
-        let incident: i64 = session.query_one(&statements.incident, &[]).await?.get(0);
-        self.notify(&format!(
-            r#"{{"tx":"1234567","incident_id":{incident},"severity":"crit"}}"#
-        ))
-        .await?;
-        for what in ["opened", "rule_matched", "escalation_triggered"] {
-            session
-                .execute(&statements.history, &[&incident, &what])
-                .await?;
-        }
-        for contact in 1..=rows as i64 {
-            session
-                .execute(&statements.contact, &[&incident, &contact])
-                .await?;
-        }
-        for contact in 1..=rows as i64 {
-            let history: i64 = session
-                .query_one(&statements.notified, &[&incident, &contact, &MESSAGE])
-                .await?
-                .get(0);
-            self.notify(&format!(
-                r#"{{"tx":"1234567","history_id":{history},"incident_id":{incident},"contact_id":{contact},"state":"pending"}}"#
-            ))
-            .await?;
-        }
-        session
-            .execute(&statements.save, &[&incident, &MESSAGE])
-            .await?;
-        session.batch_execute("COMMIT").await
-    }
-
-    /// Does by hand what the triggers would.
-    async fn notify(&self, payload: &str) -> Result<(), tokio_postgres::Error> {
-        if !self.triggers {
-            self.session
-                .execute(&self.statements.notify, &[&payload])
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// The same in one text.
-    async fn batch(&self, rows: usize) -> Result<(), tokio_postgres::Error> {
-        // A subquery, which is called once: currval by itself is volatile, and would scan the table.
-        const INCIDENT: &str = "(SELECT currval('incident_id_seq'))";
-        let notify = |payload: String| {
-            if self.triggers {
-                String::new()
-            } else {
-                format!("SELECT pg_notify('icinga_desktop_incident', {payload});")
-            }
+    /// Lets some writers write for that long.
+    async fn turn(&self, variant: Variant, writers: usize, duration: Duration) -> Turn {
+        let _daemon = self.prepare(variant).await;
+        let writers = &self.writers[..writers];
+        let ending = if variant == Variant::BareNotify {
+            "NOTIFY bare; COMMIT"
+        } else {
+            "COMMIT"
         };
-        let mut sql = format!(
-            "BEGIN;
-             INSERT INTO incident (object_id, started_at, severity) VALUES (sha256('o'), 0, 'crit');{}",
-            notify(format!(
-                r#"format('{{"tx":"%s","incident_id":%s,"severity":"%s"}}', pg_current_xact_id(), {INCIDENT}, 'crit')"#
-            ))
+        let written = join_all(writers.iter().enumerate().map(async |(number, writer)| {
+            let enough = |turns| turns >= WARM_UP;
+            write(writer, number, ending, enough).await
+        }))
+        .await;
+        assert!(written.iter().all(Result::is_ok), "{written:?}");
+
+        let spent = || -> Duration { writers.iter().map(|writer| cpu(writer.backend)).sum() };
+        let (before, start) = (spent(), Instant::now());
+        let written = join_all(writers.iter().enumerate().map(async |(number, writer)| {
+            write(writer, number, ending, |_| start.elapsed() >= duration).await
+        }))
+        .await;
+        let (took, spent) = (start.elapsed(), spent() - before);
+        let written: usize = written
+            .into_iter()
+            .map(|turns| turns.expect("COMMIT"))
+            .sum();
+        Turn {
+            rate: written as f64 / took.as_secs_f64(),
+            cost: microseconds(spent) / written as f64,
+        }
+    }
+
+    /// Empties the tables and leaves of ours what the variant has.
+    async fn prepare(&self, variant: Variant) -> Option<(Crowd, Daemon)> {
+        self.database.psql().file("sql/uninstall.sql").success();
+        self.session
+            .run("SET client_min_messages = error; TRUNCATE incident CASCADE")
+            .await;
+        match variant {
+            Variant::Nothing => {}
+            Variant::NoTriggers | Variant::BareNotify => {
+                self.session
+                    .run("CREATE INDEX idx_icinga_desktop_notified ON incident_history (contact_id, id) \
+                          WHERE type = 'notified'")
+                    .await;
+            }
+            Variant::DaemonAway | Variant::DaemonPresent => {
+                self.database.psql().file("sql/install.sql").success();
+                let grants = self.database.psql().variable("role", &self.role);
+                grants.file("sql/grants.sql").success();
+            }
+        }
+        self.session.run("VACUUM").await;
+        // The next one comes after the turn, and all write full pages alike.
+        self.session.run("CHECKPOINT").await;
+        (variant == Variant::DaemonPresent).then(|| {
+            let daemon = crate::daemon(&self.database, &self.role);
+            (Crowd::open(&daemon.address, CONTACTS), daemon)
+        })
+    }
+}
+
+/// Opens an incident, changes its severity, and so on, until it was `enough`. Returns the number of transactions.
+async fn write(
+    writer: &Writer,
+    number: usize,
+    ending: &str,
+    enough: impl Fn(usize) -> bool,
+) -> Result<usize, Error> {
+    let contact = |offset: usize| ((number + offset) % CONTACTS) as i64 + 1;
+    let (mut turns, mut incident) = (0, 0);
+    while !enough(turns) {
+        if turns % 2 == 0 {
+            incident = writer.open(MESSAGE, &[(contact(0), 1)]).await?;
+        } else {
+            let notified = [(contact(0), 1), (contact(1), 1)];
+            writer.change(incident, "err", MESSAGE, &notified).await?;
+        }
+        writer.end(ending).await?;
+        turns += 1;
+    }
+    Ok(turns)
+}
+
+/// How much a backend grows in a transaction that announces many rows, with the triggers and without.
+async fn memory(cluster: &Cluster) {
+    let (database, _) = installed(cluster, "memory", Shape::V1_0);
+    crowd::populate(&database, ANNOUNCED);
+    let session = database.connect().await;
+    session.run(OBJECT).await;
+    session
+        .run(&format!(
+            "INSERT INTO incident (object_id, started_at, severity) \
+             SELECT sha256('o'), 0, 'err' FROM generate_series(1, {ANNOUNCED})"
+        ))
+        .await;
+    let notified = format!(
+        "INSERT INTO incident_history (incident_id, contact_id, channel_id, time, message, type, notification_state) \
+         VALUES (1, 1, 1, 0, '{MESSAGE}', 'notified', 'pending')"
+    );
+    let changed = "UPDATE incident SET severity = CASE severity WHEN 'crit' THEN 'err'::severity ELSE 'crit' END WHERE id = n";
+    let signed_out = "DELETE FROM browser_session WHERE php_session_id = lpad(n::text, 26, '0')";
+    for (what, table, statement) in [
+        ("notified rows", "incident_history", notified.as_str()),
+        ("severity changes", "incident", changed),
+        ("sign-outs", "browser_session", signed_out),
+    ] {
+        let mut growth = [0.0; 2];
+        for (switch, growth) in ["DISABLE", "ENABLE"].into_iter().zip(&mut growth) {
+            session
+                .run(&format!("ALTER TABLE {table} {switch} TRIGGER USER; CREATE TEMP TABLE s AS TABLE browser_session"))
+                .await;
+            *growth = grown(&database, statement).await;
+            session
+                .run("INSERT INTO browser_session TABLE s ON CONFLICT DO NOTHING; DROP TABLE s")
+                .await;
+        }
+        println!(
+            "{ANNOUNCED} {what} in a transaction: the backend grows by {:.1} MB with triggers, by {:.1} MB without: {:.1} MB, \
+             {:.0} bytes each (target: less than 5 MB)",
+            growth[1],
+            growth[0],
+            growth[1] - growth[0],
+            (growth[1] - growth[0]) * 1e6 / ANNOUNCED as f64,
         );
-        for what in ["opened", "rule_matched", "escalation_triggered"] {
-            sql += &format!(
-                "INSERT INTO incident_history (incident_id, time, type) VALUES ({INCIDENT}, 0, '{what}');"
-            );
-        }
-        for contact in 1..=rows {
-            sql += &format!(
-                "INSERT INTO incident_contact (incident_id, contact_id, role) \
-                 VALUES ({INCIDENT}, {contact}, 'recipient') \
-                 ON CONFLICT (incident_id, contact_id) DO UPDATE SET role = incident_contact.role;"
-            );
-        }
-        for contact in 1..=rows {
-            sql += &format!(
-                "INSERT INTO incident_history \
-                   (incident_id, contact_id, channel_id, time, message, type, notification_state) \
-                 VALUES ({INCIDENT}, {contact}, 1, 0, '{MESSAGE}', 'notified', 'pending');"
-            );
-            sql += &notify(format!(
-                r#"format('{{"tx":"%s","history_id":%s,"incident_id":%s,"contact_id":%s,"state":"%s"}}',
-                   pg_current_xact_id(), currval('incident_history_id_seq'), {INCIDENT}, {contact}, 'pending')"#
-            ));
-        }
-        sql += &format!("UPDATE incident SET message = '{MESSAGE}' WHERE id = {INCIDENT}; COMMIT");
-        self.session.batch_execute(&sql).await
     }
 }
 
-impl Statements {
-    async fn prepare(session: &Client) -> Self {
-        let prepare = async |sql: &str| session.prepare(sql).await.expect("a statement");
-        Self {
-            incident: prepare(
-                "INSERT INTO incident (object_id, started_at, severity) VALUES (sha256('o'), 0, 'crit') RETURNING id",
-            )
-            .await,
-            history: prepare(
-                "INSERT INTO incident_history (incident_id, time, type) VALUES ($1, 0, $2::text::history_type)",
-            )
-            .await,
-            contact: prepare(
-                "INSERT INTO incident_contact (incident_id, contact_id, role) VALUES ($1, $2, 'recipient') \
-                 ON CONFLICT (incident_id, contact_id) DO UPDATE SET role = incident_contact.role",
-            )
-            .await,
-            notified: prepare(
-                "INSERT INTO incident_history \
-                   (incident_id, contact_id, channel_id, time, message, type, notification_state) \
-                 VALUES ($1, $2, 1, 0, $3, 'notified', 'pending') RETURNING id",
-            )
-            .await,
-            save: prepare("UPDATE incident SET message = $2 WHERE id = $1").await,
-            notify: prepare("SELECT pg_notify('icinga_desktop_incident', $1)").await,
+/// By how many megabytes a new session's backend has grown at most until COMMIT has returned.
+async fn grown(database: &Database, statement: &str) -> f64 {
+    let session = database.connect().await;
+    let backend = session.text("SELECT pg_backend_pid()::text").await;
+    let backend: u32 = backend.parse().expect("a process id");
+    let block =
+        |last: usize| format!("DO $$ BEGIN FOR n IN 1..{last} LOOP {statement}; END LOOP; END $$");
+    // What a session keeps anyway.
+    session.run(&format!("BEGIN; {}; ROLLBACK", block(1))).await;
+    let before = private(backend);
+    let text = format!("BEGIN; {}; COMMIT", block(ANNOUNCED));
+    let work = session.run(&text);
+    tokio::pin!(work);
+    let mut most = before;
+    loop {
+        tokio::select! {
+            () = &mut work => return (most.max(private(backend)) - before) as f64 / 1e6,
+            () = tokio::time::sleep(Duration::from_millis(1)) => most = most.max(private(backend)),
         }
     }
-}
-
-/// Hears what the daemon would, on a thread of its own: it must not take the writer's.
-fn listen(database: &Database) {
-    let config = bare::config(database);
-    let (ready, listening) = mpsc::channel();
-    thread::spawn(move || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime")
-            .block_on(async {
-                let mut notifications = bare::listen(&config).await;
-                let _ = ready.send(());
-                while notifications.next().await.is_some() {}
-            });
-    });
-    listening.recv().expect("it listens");
 }
