@@ -6,7 +6,7 @@
 //! and no row of another kind is between them, because those come first in a transaction, and Icinga handles one event of an
 //! incident at a time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::database::{HistoryRow, Kind, Notified};
@@ -36,7 +36,7 @@ type Subject = (IncidentId, ContactId);
 #[derive(Debug, Default)]
 pub(super) struct Fold {
     /// What events were made of, by the row that each was made of first.
-    made: HashMap<Subject, BTreeMap<HistoryId, Made>>,
+    made: BTreeMap<(Subject, HistoryId), Made>,
     /// The same, by transaction.
     transactions: HashMap<(i64, Subject), HistoryId>,
     /// By incident, its rows above the floor that notify nobody, and the last one below it; with the old severity of those
@@ -52,7 +52,8 @@ pub(super) struct Fold {
 struct Made {
     /// Of its rows that no channel had answered for: all the same, or none.
     transaction: Option<i64>,
-    channels: BTreeSet<i64>,
+    /// One or two, as a rule.
+    channels: Vec<i64>,
     /// A hash of it.
     message: u64,
     look: u64,
@@ -95,7 +96,7 @@ impl Fold {
         for row in rows {
             self.fold_row(row, &mut folded);
         }
-        for made in self.made.values_mut().flat_map(BTreeMap::values_mut) {
+        for made in self.made.values_mut() {
             made.index = None;
         }
         folded
@@ -109,10 +110,7 @@ impl Fold {
         let subject = (row.incident_id, contact_id);
         let transaction = (!notified.answered).then_some(row.transaction);
         if let Some(first) = self.known(history_id, subject, transaction, &notified)
-            && let Some(made) = self
-                .made
-                .get_mut(&subject)
-                .and_then(|made| made.get_mut(&first))
+            && let Some(made) = self.made.get_mut(&(subject, first))
         {
             if let Some(transaction) = transaction {
                 made.transaction = Some(transaction);
@@ -135,10 +133,7 @@ impl Fold {
             look: self.look,
             index: Some(folded.len()),
         };
-        self.made
-            .entry(subject)
-            .or_default()
-            .insert(history_id, made);
+        self.made.insert((subject, history_id), made);
         if let Some(transaction) = transaction {
             self.transactions.insert((transaction, subject), history_id);
         }
@@ -166,17 +161,21 @@ impl Fold {
         if let Some(first) = transaction.and_then(|t| self.transactions.get(&(t, subject))) {
             return Some(*first);
         }
-        let made = self.made.get(&subject)?;
-        let before = made.range(..history_id).next_back();
-        let beside = before.into_iter().chain(made.range(history_id..).next());
+        let all = (subject, HistoryId(i64::MIN))..=(subject, HistoryId(i64::MAX));
+        let before = self
+            .made
+            .range(*all.start()..(subject, history_id))
+            .next_back();
+        let behind = self.made.range((subject, history_id)..=*all.end()).next();
+        let beside = before.into_iter().chain(behind);
         let others = self.others.get(&subject.0);
         beside
-            .filter(|(first, made)| {
-                let (low, high) = (history_id.min(**first), history_id.max(**first));
+            .filter(|((_, first), made)| {
+                let (low, high) = (history_id.min(*first), history_id.max(*first));
                 let between = others.is_some_and(|o| o.range(low..high).next().is_some());
                 !between && made.takes(notified)
             })
-            .map(|(first, _)| *first)
+            .map(|((_, first), _)| *first)
             .next()
     }
 
@@ -186,16 +185,12 @@ impl Fold {
         let last = self.look;
         self.look += 1;
         if awaited {
-            self.made.retain(|_, made| {
-                made.retain(|_, made| made.look >= last);
-                !made.is_empty()
-            });
+            self.made.retain(|_, made| made.look >= last);
             let made = &self.made;
-            self.transactions.retain(|(_, subject), first| {
-                made.get(subject).is_some_and(|m| m.contains_key(first))
-            });
+            self.transactions
+                .retain(|(_, subject), first| made.contains_key(&(*subject, *first)));
         } else {
-            self.made = HashMap::new();
+            self.made = BTreeMap::new();
             self.transactions = HashMap::new();
         }
         if floor > self.floor {
@@ -210,7 +205,7 @@ impl Fold {
         let made: HashSet<_> = self
             .made
             .keys()
-            .map(|(incident_id, _)| *incident_id)
+            .map(|((incident_id, _), _)| *incident_id)
             .collect();
         self.others.retain(|incident_id, others| {
             let settled = others.range(..=floor).next_back();
