@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use log::{debug, error, info, warn};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::bell::{Bell, Rung};
 use super::fold::{Fold, Folded};
@@ -29,8 +29,13 @@ use crate::observe::{Health, Throttle};
 /// Time between two looks that nobody asked for: how late an event is at most whose bell was not heard.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Time between a look that saw transactions running and the next one; doubled for each that follows without a bell.
+/// The shortest pause behind a look that saw transactions running. What follows without a bell waits for as long once more,
+/// and twice as long each time.
 const FIRST_FOLLOW_UP: Duration = Duration::from_millis(5);
+
+/// The longest pause between two looks where others write all the time. Looks take a third of that time, so that they leave
+/// the rest to the writers, and half of it where bells are all that there is.
+const PAUSE_CAP: Duration = Duration::from_millis(20);
 
 /// Time between two looks for the triggers.
 const TRIGGERS_INTERVAL: Duration = Duration::from_secs(60);
@@ -142,6 +147,7 @@ impl Resolver {
                 return;
             };
             self.changed.append(&mut rung.incidents);
+            let begun = Instant::now();
             match self.look(&session, cause, &rung).await {
                 Ok(true) => continue,
                 Ok(false) => {}
@@ -152,7 +158,7 @@ impl Resolver {
                                 "a look for new events failed, it is tried again: {error}{more}"
                             );
                         }
-                        tokio::time::sleep(RETRY_AFTER).await;
+                        sleep(RETRY_AFTER).await;
                     } else {
                         debug!("a look for new events waits for the database: {error}");
                         cause = Cause::Gap;
@@ -160,6 +166,7 @@ impl Resolver {
                     continue;
                 }
             }
+            sleep(self.pause(begun.elapsed())).await;
             cause = self.wait().await;
             rung = self.bell.take();
             if rung.gap {
@@ -168,23 +175,26 @@ impl Resolver {
         }
     }
 
+    /// How long to leave the server alone after a look that took so long. Where several write, a bell rings with each of their
+    /// commits: they are heard together.
+    fn pause(&self, looked: Duration) -> Duration {
+        if self.awaited.is_some() {
+            (looked * 2).clamp(FIRST_FOLLOW_UP, PAUSE_CAP)
+        } else {
+            looked.min(PAUSE_CAP)
+        }
+    }
+
     /// Waits for the next look. Returns why it is due.
     async fn wait(&self) -> Cause {
-        let now = Instant::now();
-        let (follow_up, pause) = match &self.awaited {
-            Some(awaited) => (now + awaited.delay, now + FIRST_FOLLOW_UP),
-            None => (now + INTERVAL, now),
+        let (delay, cause) = match &self.awaited {
+            Some(awaited) => (awaited.delay, Cause::Running),
+            None => (INTERVAL, Cause::Interval),
         };
-        // Where others write, a bell rings with each of their commits: they are heard together.
-        sleep_until(pause).await;
         tokio::select! {
             biased;
             () = self.bell.heard() => Cause::Bell,
-            () = sleep_until(follow_up) => if self.awaited.is_some() {
-                Cause::Running
-            } else {
-                Cause::Interval
-            },
+            () = sleep(delay) => cause,
         }
     }
 
@@ -215,7 +225,7 @@ impl Resolver {
             self.look_for_triggers(session).await;
         }
         self.tell_changed(session, rung.since).await?;
-        Ok(looked.full)
+        Ok(looked.full || !self.changed.is_empty())
     }
 
     /// Reads what is new. `None` if ids began anew, so that all has to be looked at again.
@@ -288,16 +298,21 @@ impl Resolver {
         let kinds = self.tuning.borrow().notify;
         let mut history = Gaps::new((newest.history_id.0 - UNSETTLED_IDS).max(0));
         let mut incidents = Gaps::new((newest.incident_id.0 - UNSETTLED_IDS).max(0));
-        let (tide, rows, new) = futures::try_join!(
-            session.tide(),
-            session.history(history.newest(), &[], kinds),
-            session.new_incidents(incidents.newest(), &[]),
-        )?;
-        let read = std::time::Instant::now();
-        let ids = rows.iter().map(|row| row.history_id.0);
-        history.saw(ids, &tide.snapshot, now, read);
-        let ids = new.iter().map(|id| id.0);
-        incidents.saw(ids, &tide.snapshot, now, read);
+        let tide = session.tide().await?;
+        loop {
+            let (rows, new) = futures::try_join!(
+                session.history(history.newest(), &[], kinds),
+                session.new_incidents(incidents.newest(), &[]),
+            )?;
+            let read = std::time::Instant::now();
+            let ids = rows.iter().map(|row| row.history_id.0);
+            history.saw(ids, &tide.snapshot, now, read);
+            let ids = new.iter().map(|id| id.0);
+            incidents.saw(ids, &tide.snapshot, now, read);
+            if rows.len() < PAGE && new.len() < PAGE {
+                break;
+            }
+        }
         self.recent.saw(&tide.snapshot, now);
         let told_until = self
             .seen
@@ -420,31 +435,34 @@ impl Resolver {
         }
     }
 
-    /// Tells of incidents that were changed without Icinga Notifications. By itself: what fails here costs no other event.
+    /// Tells of incidents that were changed without Icinga Notifications, of a batch of them: a flood of made-up ones must not
+    /// delay the next look. By itself: what fails here costs no other event.
     async fn tell_changed(
         &mut self,
         session: &Session,
         heard: Option<std::time::Instant>,
     ) -> Result<(), QueryError> {
-        while let Some(first) = self.changed.first().copied() {
-            let some: Vec<_> = self.changed.iter().copied().take(BATCH).collect();
+        if self.hub.is_empty() {
             // Nobody to tell: nothing to ask.
-            if !self.hub.is_empty() {
-                match session.recipients(&some).await {
-                    Ok(recipients) => self.publish_changed(recipients, heard),
-                    Err(error @ QueryError::Lost(_)) => return Err(error),
-                    Err(error) => {
-                        error!(
-                            "incidents from {first} on were changed without Icinga Notifications and {} of them are \
-                             shown to nobody: {error}",
-                            some.len()
-                        );
-                    }
-                }
+            self.changed.clear();
+        }
+        let Some(first) = self.changed.first().copied() else {
+            return Ok(());
+        };
+        let some: Vec<_> = self.changed.iter().copied().take(BATCH).collect();
+        match session.recipients(&some).await {
+            Ok(recipients) => self.publish_changed(recipients, heard),
+            Err(error @ QueryError::Lost(_)) => return Err(error),
+            Err(error) => {
+                error!(
+                    "incidents from {first} on were changed without Icinga Notifications and {} of them are \
+                     shown to nobody: {error}",
+                    some.len()
+                );
             }
-            for incident_id in some {
-                self.changed.remove(&incident_id);
-            }
+        }
+        for incident_id in some {
+            self.changed.remove(&incident_id);
         }
         Ok(())
     }
@@ -493,11 +511,12 @@ impl Resolver {
                 transactions: (awaited.transactions.into_iter())
                     .filter(|transaction| !snapshot.has_ended(*transaction))
                     .collect(),
-                delay: awaited.delay * 2,
+                delay: (awaited.delay * 2).max(FIRST_FOLLOW_UP),
             },
             (Cause::Bell | Cause::Gap, _) => Awaited {
                 transactions: snapshot.running().to_vec(),
-                delay: FIRST_FOLLOW_UP,
+                // Beside the pause that follows every look.
+                delay: Duration::ZERO,
             },
         };
         // From there on it is the interval's.
