@@ -43,8 +43,6 @@ pub struct Installation {
     pub(crate) stores_positions: bool,
     /// Whether the role may ask for the server's timeline; everybody may, unless an administrator has revoked that.
     pub(crate) knows_timeline: bool,
-    /// The triggers that are missing or switched off, each with its table; none of a complete one.
-    pub(crate) missing: Vec<String>,
 }
 
 /// Why the installation cannot be used.
@@ -174,7 +172,6 @@ pub async fn inspect(client: &Client, known: Option<&Installation>) -> Result<In
         stores_positions: row.get(2),
         knows_timeline: row.get(3),
         schema,
-        missing,
     })
 }
 

@@ -352,15 +352,10 @@ impl Hub {
     /// since the epoch of Unix, and they look for what is newer. Returns whether it is another one.
     pub(crate) fn turn(&self, epoch: &Epoch, told_until_ms: i64) -> bool {
         let mut state = self.state();
-        match &state.epoch {
-            Some(current) if current == epoch => return false,
-            None => {
-                state.epoch = Some(epoch.clone());
-                return false;
-            }
-            Some(_) => {}
+        let before = state.epoch.replace(epoch.clone());
+        if before.is_none_or(|before| before == *epoch) {
+            return false;
         }
-        state.epoch = Some(epoch.clone());
         state.epoch_number += 1;
         self.0.settled.store(UNKNOWN, Ordering::Release);
         for memory in state.memories.values() {

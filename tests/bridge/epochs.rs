@@ -74,6 +74,15 @@ async fn expect(user: &mut User, written: &Written) {
     assert_eq!(ids, (Some(expected.as_str()), written.incident));
 }
 
+/// What is missed from now on comes to a browser that leaves and comes back, and nothing else does.
+async fn one_missed(world: &World, user: User) {
+    let (contact, session_id) = world.leave(user).await;
+    let missed = world.incident(contact, "missed").await;
+    let mut user = world.come_back(contact, session_id).await;
+    expect(&mut user, &missed).await;
+    world.nothing_else(&mut [&mut user]).await;
+}
+
 #[tokio::test]
 async fn connected_browsers_get_each_event_once_after_ids_have_started_again() {
     for again in AGAIN {
@@ -88,11 +97,7 @@ async fn connected_browsers_get_each_event_once_after_ids_have_started_again() {
             assert!(fence.history[0] < 1000);
         }
         world.daemon.wait_for_log(NOTICED);
-        let (contact, session_id) = world.leave(alice).await;
-        let missed = world.incident(contact, "missed").await;
-        let mut alice = world.come_back(contact, session_id).await;
-        expect(&mut alice, &missed).await;
-        world.nothing_else(&mut [&mut alice]).await;
+        one_missed(&world, alice).await;
     }
 }
 
@@ -119,11 +124,7 @@ async fn browsers_that_were_away_get_what_was_committed_after_ids_have_started_a
             expect(&mut alice, &second).await;
             world.nothing_else(&mut [&mut alice]).await;
             // Nothing of it comes again, and what follows does.
-            let (contact, session_id) = world.leave(alice).await;
-            let missed = world.incident(contact, "missed").await;
-            let mut alice = world.come_back(contact, session_id).await;
-            expect(&mut alice, &missed).await;
-            world.nothing_else(&mut [&mut alice]).await;
+            one_missed(&world, alice).await;
         }
     }
 }

@@ -1,29 +1,9 @@
 //! What a look costs, whatever else goes on in the database.
 
 use crate::common::daemon::{ConfigDir, Daemon};
-use crate::common::icinga::Icinga;
-use crate::common::icinga::Shape;
-use crate::common::postgres::{Cluster, Database};
-use crate::common::wait::eventually;
+use crate::common::icinga::{Icinga, Shape};
+use crate::common::postgres::Cluster;
 use crate::common::world::{World, installed, resource};
-
-/// Rows of `incident_history` that the server has counted as read by anybody, once there are at least `rows`. Counters come
-/// in after the session that they are of.
-async fn rows_read(database: &Database, rows: i64) -> i64 {
-    eventually(async || {
-        // A session for each look, because one may see the counters as they were when it first looked.
-        let session = database.connect().await;
-        let sql = "SELECT (seq_tup_read + coalesce(idx_tup_fetch, 0))::text FROM pg_stat_user_tables \
-                   WHERE relname = 'incident_history'";
-        let read: i64 = session.text(sql).await.parse().expect("a number");
-        if read >= rows {
-            Ok(read)
-        } else {
-            Err(format!("{read} of {rows} rows"))
-        }
-    })
-    .await
-}
 
 /// An open transaction keeps the floor where it is: nobody can tell whether it will bring an older row.
 #[tokio::test]
@@ -64,7 +44,7 @@ async fn what_an_open_transaction_holds_back_is_read_once() {
         daemon, database, ..
     } = world;
     drop(daemon);
-    let read = rows_read(&database, ROWS * 9 / 10).await;
+    let read = database.rows_read("incident_history", ROWS * 9 / 10).await;
     // Not once for each event.
     assert!(read < 3 * ROWS, "{read}");
     holder.run("ROLLBACK").await;

@@ -6,8 +6,6 @@ use icinga_desktop_bridge::database::Session;
 use icinga_desktop_bridge::model::browser::BrowserKey;
 
 use crate::common::icinga::{Event, Icinga, Shape};
-use crate::common::postgres::Database;
-use crate::common::wait::eventually;
 
 use super::support::{INSTALL, installed, ours};
 
@@ -131,30 +129,6 @@ async fn writers_go_on_while_an_index_is_being_built() {
     }
 }
 
-/// Waits until the server has counted at least `rows` rows of `browser_session` as read, and returns how many it has.
-/// Counters come in after the session that they are of, and those of an index by themselves.
-async fn rows_read(database: &Database, rows: i64) -> i64 {
-    rows_read_of("browser_session", database, rows).await
-}
-
-/// The same of another table.
-async fn rows_read_of(table: &str, database: &Database, rows: i64) -> i64 {
-    let sql = format!(
-        "SELECT (seq_tup_read + coalesce(idx_tup_fetch, 0))::text FROM pg_stat_user_tables WHERE relname = '{table}'"
-    );
-    // A session for each look, because one may see the counters as they were when it first looked.
-    eventually(async || {
-        let read = database.connect().await.text(&sql).await;
-        let read: i64 = read.parse().expect("a number");
-        if read >= rows {
-            Ok(read)
-        } else {
-            Err(format!("{read} of {rows} rows"))
-        }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn with_its_index_a_sign_in_reads_only_the_sessions_of_its_user() {
     const SESSIONS: i64 = 10_000;
@@ -173,7 +147,7 @@ async fn with_its_index_a_sign_in_reads_only_the_sessions_of_its_user() {
         ))
         .await;
 
-    let mut before = rows_read(&database, 0).await;
+    let mut before = database.rows_read("browser_session", 0).await;
     for indexed in [true, false] {
         if !indexed {
             session.run("DROP INDEX idx_icinga_desktop_session").await;
@@ -193,12 +167,16 @@ async fn with_its_index_a_sign_in_reads_only_the_sessions_of_its_user() {
         drop(daemon);
         if indexed {
             // The session by its id, and by its user.
-            let after = rows_read(&database, before + 2 * SIGN_INS).await;
+            let after = database
+                .rows_read("browser_session", before + 2 * SIGN_INS)
+                .await;
             assert_eq!(after - before, 2 * SIGN_INS);
             before = after;
         } else {
             // The counters would show it: all the newer ones of everybody.
-            rows_read(&database, before + SIGN_INS * SESSIONS / 2).await;
+            database
+                .rows_read("browser_session", before + SIGN_INS * SESSIONS / 2)
+                .await;
         }
     }
 }
@@ -245,7 +223,7 @@ async fn a_sign_in_reads_one_position_whatever_the_statistics_say() {
             }
             _ => {}
         }
-        let before = rows_read_of("browser_position", &database, 0).await;
+        let before = database.rows_read("browser_position", 0).await;
         for n in 1..=SIGN_INS {
             let id = format!("{n:026}");
             let key = BrowserKey::new(&id);
@@ -253,7 +231,9 @@ async fn a_sign_in_reads_one_position_whatever_the_statistics_say() {
             assert!(row.await.expect("an answer").is_some());
         }
         drop(daemon);
-        let after = rows_read_of("browser_position", &database, before + SIGN_INS).await;
+        let after = database
+            .rows_read("browser_position", before + SIGN_INS)
+            .await;
         assert!(
             after - before < 10 * SIGN_INS,
             "{stage}: {}",

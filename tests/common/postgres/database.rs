@@ -130,6 +130,25 @@ impl Database {
         .await;
     }
 
+    /// Waits until the server has counted at least `rows` rows of a table as read, by anybody, and returns how many it has.
+    /// Counters come in after the session that they are of, and those of an index by themselves.
+    pub(crate) async fn rows_read(&self, table: &str, rows: i64) -> i64 {
+        let sql = format!(
+            "SELECT (seq_tup_read + coalesce(idx_tup_fetch, 0))::text FROM pg_stat_user_tables WHERE relname = '{table}'"
+        );
+        // A session for each look, because one may see the counters as they were when it first looked.
+        eventually(async || {
+            let read = self.connect().await.text(&sql).await;
+            let read: i64 = read.parse().expect("a number");
+            if read >= rows {
+                Ok(read)
+            } else {
+                Err(format!("{read} of {rows} rows"))
+            }
+        })
+        .await
+    }
+
     /// Prepares a run of the real psql, as the superuser unless told otherwise.
     pub(crate) fn psql(&self) -> Psql {
         let mut command = Command::new(psql(&self.endpoint.programs));
