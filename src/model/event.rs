@@ -55,8 +55,8 @@ pub struct Event {
     pub bytes: Bytes,
     /// Every row up to this one need not be told of any more either, once this was: of a replay that could not be read.
     pub through: Option<HistoryId>,
-    /// When the bell for it was heard, if it is told because of one and for the first time: its latency
-    /// is measured from there.
+    /// When the bell for it was heard, or the look began that found it before or without one; if a look found it, and it is
+    /// told for the first time: its latency is measured from there.
     pub heard: Option<Instant>,
 }
 

@@ -212,7 +212,9 @@ impl Resolver {
         };
         self.recent.saw(&looked.snapshot, now);
         self.await_running(cause, &looked.snapshot);
-        let found = self.tell_rows(looked.rows, looked.full, rung.since);
+        // A look may find rows a moment before their bell is heard, or without one.
+        let heard = rung.since.unwrap_or(now);
+        let found = self.tell_rows(looked.rows, looked.full, heard);
         let found = found + looked.incidents.len();
         self.changed.extend(looked.incidents);
         if session.recipients_problem().is_some() {
@@ -224,7 +226,7 @@ impl Resolver {
         } else if self.triggers_due <= Instant::now() {
             self.look_for_triggers(session).await;
         }
-        self.tell_changed(session, rung.since).await?;
+        self.tell_changed(session, heard).await?;
         Ok(looked.full || !self.changed.is_empty())
     }
 
@@ -349,7 +351,7 @@ impl Resolver {
         &mut self,
         mut rows: Vec<HistoryRow>,
         full: bool,
-        heard: Option<std::time::Instant>,
+        heard: std::time::Instant,
     ) -> usize {
         for row in &mut rows {
             if matches!(&row.kind, Kind::Notified(notified) if notified.time_ms <= self.told_until_ms)
@@ -377,7 +379,7 @@ impl Resolver {
     }
 
     /// Makes events of rows, and gives each contact theirs together.
-    fn publish(&self, folded: Vec<Folded>, heard: Option<std::time::Instant>) {
+    fn publish(&self, folded: Vec<Folded>, heard: std::time::Instant) {
         let Some((_, epoch)) = self.hub.epoch() else {
             return;
         };
@@ -411,7 +413,7 @@ impl Resolver {
                         (incident_id, notified, rendered)
                     }));
                     let event = Event {
-                        heard,
+                        heard: Some(heard),
                         ..rendered.event(history_ids, epoch)
                     };
                     (contact_id, event)
@@ -440,7 +442,7 @@ impl Resolver {
     async fn tell_changed(
         &mut self,
         session: &Session,
-        heard: Option<std::time::Instant>,
+        heard: std::time::Instant,
     ) -> Result<(), QueryError> {
         if self.hub.is_empty() {
             // Nobody to tell: nothing to ask.
@@ -467,7 +469,7 @@ impl Resolver {
         Ok(())
     }
 
-    fn publish_changed(&mut self, recipients: Vec<Recipient>, heard: Option<std::time::Instant>) {
+    fn publish_changed(&mut self, recipients: Vec<Recipient>, heard: std::time::Instant) {
         let Some((_, epoch)) = self.hub.epoch() else {
             return;
         };
@@ -492,7 +494,7 @@ impl Resolver {
                 message: None,
             });
             let event = Arc::new(Event {
-                heard,
+                heard: Some(heard),
                 ..rendered.event(Vec::new(), epoch)
             });
             for recipient in recipients {

@@ -73,6 +73,22 @@ async fn an_event_counts_once_for_each_contact_and_so_does_its_latency() {
 }
 
 #[tokio::test]
+async fn the_latency_of_an_event_counts_although_no_bell_was_heard() {
+    let (world, admin) = monitored(Cluster::shared(), "unheard").await;
+    let mut alice = world.user("alice").await;
+    world
+        .icinga
+        .by_hand(
+            "ALTER TABLE incident_history DISABLE TRIGGER icinga_desktop_bell;
+             ALTER TABLE incident DISABLE TRIGGER icinga_desktop_incident",
+        )
+        .await;
+    world.incident(alice.contact, "db1!disk").await;
+    alice.stream.event().await;
+    wait_for_metrics(&admin, &[("event_latency_seconds_count", 1.0)]).await;
+}
+
+#[tokio::test]
 async fn an_event_that_another_stream_takes_over_is_returned_and_written_again_but_measured_once() {
     let (world, admin) = monitored(Cluster::shared(), "returned").await;
     let mut alice = world.user("alice").await;
