@@ -33,8 +33,11 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// and twice as long each time.
 const FIRST_FOLLOW_UP: Duration = Duration::from_millis(5);
 
-/// The longest pause between two looks where others write all the time. Looks take a third of that time, so that they leave
-/// the rest to the writers, and half of it where bells are all that there is.
+/// How many times as long as a look the pause behind it is: where others write all the time, looks take a ninth of a
+/// processor, and leave the rest to the writers.
+const PAUSE_FACTOR: u32 = 8;
+
+/// The longest pause, so that events are not late for more than it.
 const PAUSE_CAP: Duration = Duration::from_millis(20);
 
 /// Time between two looks for the triggers.
@@ -102,6 +105,8 @@ pub(crate) struct Resolver {
     changed: BTreeSet<IncidentId>,
     /// Those that ran when the bell was heard.
     awaited: Option<Awaited>,
+    /// Rows that no bell has announced yet, of transactions of which it was not known that they ran.
+    unannounced: usize,
     triggers_due: Instant,
     failed: Throttle,
     unrung: Throttle,
@@ -132,6 +137,7 @@ impl Resolver {
             recent: Recent::default(),
             changed: BTreeSet::new(),
             awaited: None,
+            unannounced: 0,
             triggers_due: Instant::now(),
             failed: Throttle::default(),
             unrung: Throttle::default(),
@@ -178,10 +184,11 @@ impl Resolver {
     /// How long to leave the server alone after a look that took so long. Where several write, a bell rings with each of their
     /// commits: they are heard together.
     fn pause(&self, looked: Duration) -> Duration {
+        let pause = (looked * PAUSE_FACTOR).min(PAUSE_CAP);
         if self.awaited.is_some() {
-            (looked * 2).clamp(FIRST_FOLLOW_UP, PAUSE_CAP)
+            pause.max(FIRST_FOLLOW_UP)
         } else {
-            looked.min(PAUSE_CAP)
+            pause
         }
     }
 
@@ -211,18 +218,21 @@ impl Resolver {
             return Ok(true);
         };
         self.recent.saw(&looked.snapshot, now);
+        self.count_unannounced(cause, &looked.rows);
         self.await_running(cause, &looked.snapshot);
         // A look may find rows a moment before their bell is heard, or without one.
         let heard = rung.since.unwrap_or(now);
-        let found = self.tell_rows(looked.rows, looked.full, heard);
-        let found = found + looked.incidents.len();
+        self.tell_rows(looked.rows, looked.full, heard);
+        if cause == Cause::Interval {
+            self.unannounced += looked.incidents.len();
+        }
         self.changed.extend(looked.incidents);
         if session.recipients_problem().is_some() {
             // Soon, to notice that it was mended.
             self.triggers_due = self.triggers_due.min(Instant::now() + INTERVAL);
         }
-        if cause == Cause::Interval && found > 0 && *self.hears.borrow() {
-            self.without_bell(session, found).await;
+        if cause == Cause::Interval && self.unannounced > 0 && *self.hears.borrow() {
+            self.without_bell(session).await;
         } else if self.triggers_due <= Instant::now() {
             self.look_for_triggers(session).await;
         }
@@ -346,21 +356,14 @@ impl Resolver {
         Ok(())
     }
 
-    /// Publishes rows, behind which there are more if a page is `full`. Returns how many of them notify somebody.
-    fn tell_rows(
-        &mut self,
-        mut rows: Vec<HistoryRow>,
-        full: bool,
-        heard: std::time::Instant,
-    ) -> usize {
+    /// Publishes rows, behind which there are more if a page is `full`.
+    fn tell_rows(&mut self, mut rows: Vec<HistoryRow>, full: bool, heard: std::time::Instant) {
         for row in &mut rows {
             if matches!(&row.kind, Kind::Notified(notified) if notified.time_ms <= self.told_until_ms)
             {
                 row.kind = Kind::Untold;
             }
         }
-        let notified = |row: &&HistoryRow| matches!(row.kind, Kind::Notified(_));
-        let found = rows.iter().filter(notified).count();
         let folded = self.fold.fold(rows);
         self.publish(folded, heard);
         if let Some(seen) = &self.seen {
@@ -375,7 +378,6 @@ impl Resolver {
             }
             self.metrics.floor_held_since(seen.history.held_since());
         }
-        found
     }
 
     /// Makes events of rows, and gives each contact theirs together.
@@ -505,6 +507,31 @@ impl Resolver {
         self.give(contacts);
     }
 
+    /// Counts rows for which a bell should have rung. What is found between bells may be of a transaction that was seen running
+    /// and left the ringing to another; for all else a bell is on its way at most.
+    fn count_unannounced(&mut self, cause: Cause, rows: &[HistoryRow]) {
+        let known = |row: &HistoryRow| {
+            // As `xmin` shows it.
+            let is_writer = |awaited: &u64| awaited & 0xffff_ffff == row.transaction as u64;
+            let awaited = self.awaited.as_ref();
+            awaited.is_some_and(|awaited| awaited.transactions.iter().any(is_writer))
+        };
+        let unknown = |row: &&HistoryRow| match &row.kind {
+            Kind::Notified(notified) if cause == Cause::Running => {
+                // Another transaction wrote the answer.
+                !notified.answered && !known(row)
+            }
+            Kind::Notified(_) => true,
+            _ => false,
+        };
+        self.unannounced = match cause {
+            Cause::Bell | Cause::Gap => 0,
+            Cause::Running | Cause::Interval => {
+                self.unannounced + rows.iter().filter(unknown).count()
+            }
+        };
+    }
+
     /// Notes what ran when the bell was heard: some of it may have left the ringing to the one that rang.
     fn await_running(&mut self, cause: Cause, snapshot: &Snapshot) {
         let awaited = match (cause, self.awaited.take()) {
@@ -528,7 +555,8 @@ impl Resolver {
     }
 
     /// Finds out why no bell rang for rows that were found.
-    async fn without_bell(&mut self, session: &Session, rows: usize) {
+    async fn without_bell(&mut self, session: &Session) {
+        let rows = std::mem::take(&mut self.unannounced);
         self.metrics.rows_without_bell.inc_by(rows as u64);
         let now_ms = jiff::Timestamp::now().as_millisecond();
         self.health

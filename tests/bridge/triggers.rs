@@ -112,6 +112,8 @@ async fn what_rode_along_with_a_transaction_that_never_rang_comes_nevertheless()
     for ending in ["a rollback", "a kill"] {
         let world = World::on(&cluster, "never_rang", Shape::V1_0).await;
         let mut alice = world.user("alice").await;
+        // From here on nothing but a bell or the interval makes the daemon look.
+        world.nothing_else(&mut [&mut alice]).await;
         let mut ears = world.database.listen(&[BELL]).await;
         let mut ringer = Icinga::new(world.database.connect().await, Shape::V1_0);
         write_and_ring(&ringer, alice.contact, "rings").await;
