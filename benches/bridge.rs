@@ -20,6 +20,8 @@ mod crowd;
 mod fanout;
 #[path = "bridge/figures.rs"]
 mod figures;
+#[path = "bridge/idle.rs"]
+mod idle;
 #[path = "bridge/latency.rs"]
 mod latency;
 #[path = "bridge/look.rs"]
@@ -43,8 +45,8 @@ use common::daemon::{ConfigDir, Daemon};
 use common::postgres::{Cluster, Database};
 use common::world::resource;
 
-const NAMES: [&str; 8] = [
-    "latency", "writer", "riders", "look", "memory", "fanout", "sign_in", "stop",
+const NAMES: [&str; 9] = [
+    "latency", "writer", "riders", "look", "memory", "idle", "fanout", "sign_in", "stop",
 ];
 
 /// One thread: what must not wait for anything else of this program has a thread and a runtime of its own.
@@ -84,6 +86,7 @@ async fn main() -> ExitCode {
         "riders" => riders::run().await,
         "look" => look::run().await,
         "memory" => memory::run().await,
+        "idle" => idle::run().await,
         "fanout" => fanout::run().await,
         "sign_in" => sign_in::run().await,
         _ => stop::run(),

@@ -112,19 +112,29 @@ cat "$dir/daemon.log"
 address=$(sed -n 's/.*listening on //p' "$dir/daemon.log")
 url=http://$address/icingaweb2/notifications/v1/subscribe
 
+# Follows a user's streams and shows the events, as a browser does: the daemon ends a stream soon after an event, and the next
+# request says what was read.
+follow() { # follow USER
+  : >"$dir/$1"
+  while :; do
+    id=$(sed -n 's/^id: //p' "$dir/$1" | tail -n 1)
+    curl -sN -A demo -b "Icingaweb2=demo-session-of-$1-0123" -H "Last-Event-ID: $id" "$url" | tee -a "$dir/$1" |
+      sed -nu "s/^data: {\"time\"/  [$1] &/p"
+    sleep 0.2
+  done
+}
+
 say "Opening the streams of alice and bob"
 for user in alice bob; do
-  mkfifo "$dir/$user"
-  sed -u "s/^/  [$user] /" <"$dir/$user" &
-  pids="$pids $!"
-  curl -sN -A demo -b "Icingaweb2=demo-session-of-$user-0123" "$url" >"$dir/$user" &
+  follow $user &
   pids="$pids $!"
 done
 
 cat <<TEXT
 
-Try it by hand, in another terminal:
-  curl -N -A demo -b Icingaweb2=demo-session-of-carol-0123 $url
+Try it by hand, in another terminal (the daemon ends the stream when it has written something, and a browser comes back):
+  : >stream; while sleep 0.3; do curl -sN -A demo -b Icingaweb2=demo-session-of-carol-0123 \\
+    -H "Last-Event-ID: \$(sed -n 's/^id: //p' stream | tail -n 1)" $url | tee -a stream; done
   psql -h $dir -U postgres notifications
     UPDATE incident SET severity = 'emerg' WHERE id = 1;
 

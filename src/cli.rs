@@ -71,9 +71,10 @@ pub enum Command {
 pub struct StreamArgs {
     /// Follow a real stream, too: Icinga Web's address, as browsers use it
     ///
-    /// For 20 seconds the check stands in for a browser that is signed in, through the reverse proxy, and says whether the
-    /// stream is let in, buffered or cut. Meanwhile it takes one of the browser's two places, and may be given an event in place
-    /// of a tab; then it says so. The certificate has to be of an authority that this machine or the file in $SSL_CERT_FILE
+    /// For half a minute the check stands in for a browser that is signed in, through the reverse proxy, and says whether the
+    /// stream is let in, buffered or cut. When the daemon ends the stream, it comes back like a browser, which acknowledges what
+    /// it has read. Meanwhile it takes one of the browser's two places, and may be given an event in place of a tab; then it says
+    /// so. The certificate has to be of an authority that this machine or the file in $SSL_CERT_FILE
     /// knows.
     #[arg(
         long,

@@ -22,6 +22,7 @@ have openssl || missing="$missing openssl"
 [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
 have chromium || missing="$missing chromium"
 have chromedriver || missing="$missing chromium-driver"
+have firefox-esr || missing="$missing firefox-esr"
 { have ip || [ -x /usr/sbin/ip ]; } || missing="$missing iproute2"
 # Debian's package starts a service on port 6432; the tests run their own on other ports. Not in every PATH.
 have pgbouncer || [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
@@ -49,6 +50,8 @@ if [ -n "$missing" ]; then
 fi
 have cargo || { echo "Missing Rust 1.91 or newer: see https://rustup.rs" >&2; exit 1; }
 cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
+# Firefox's driver, which Debian does not have.
+have geckodriver || cargo install geckodriver --locked
 
 # Everything is built once here, so what incremental builds store is of no use.
 export CARGO_INCREMENTAL=0
@@ -82,7 +85,8 @@ browsers=$!
 trap 'rm -f "$log"; [ -z "$browsers" ] || kill $browsers || :' EXIT
 trap 'exit 130' HUP INT TERM
 failed=0
-cargo test --locked --test machines || failed=1
+# Politely: a browser that gets no processor is late, and is shown again what it has read.
+nice cargo test --locked --test machines || failed=1
 wait $browsers || failed=1
 browsers=
 cat "$log"

@@ -1,4 +1,5 @@
-//! Thousands of users, each with one open stream, as cheap as clients can be: the two cores are wanted by the daemon.
+//! Thousands of users, each with one open stream, as cheap as clients can be: the two cores are wanted by the daemon. They
+//! come back when their stream is ended, every second of them with `Last-Event-ID`, as Firefox does.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -39,11 +40,20 @@ pub(crate) fn session_id(contact: usize) -> String {
 
 /// Signs in: connects, asks, and reads up to the end of the first block. The answer must be 200.
 pub(crate) async fn open(address: &str, contact: usize) -> TcpStream {
+    come_back(address, contact, None).await
+}
+
+/// The same, of a browser that has read up to `last_event_id`.
+async fn come_back(address: &str, contact: usize, last_event_id: Option<&str>) -> TcpStream {
     let mut socket = TcpStream::connect(address)
         .await
         .expect("the daemon accepts");
+    let mut request = request(&session_id(contact), AGENT);
+    if let Some(id) = last_event_id.filter(|_| contact.is_multiple_of(2)) {
+        request = request.replace("\r\n\r\n", &format!("\r\nLast-Event-ID: {id}\r\n\r\n"));
+    }
     socket
-        .write_all(request(&session_id(contact), AGENT).as_bytes())
+        .write_all(request.as_bytes())
         .await
         .expect("the daemon reads");
     let mut answer = Vec::with_capacity(512);
@@ -59,7 +69,7 @@ pub(crate) async fn open(address: &str, contact: usize) -> TcpStream {
     }
 }
 
-/// An event that reached a client.
+/// An event that reached a client, or a client that was back after its stream was ended.
 #[derive(Clone, Copy)]
 pub(crate) struct Arrival {
     pub(crate) contact: usize,
@@ -69,6 +79,7 @@ pub(crate) struct Arrival {
 /// The open streams of contacts 1 to `count`, read by one thread.
 pub(crate) struct Crowd {
     arrivals: Arc<Arrivals>,
+    back: Arc<Arrivals>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -84,8 +95,10 @@ impl Crowd {
     /// Opens the streams; returns when each has been let in and has had its first block.
     pub(crate) fn open(address: &str, count: usize) -> Self {
         let arrivals = Arc::new(Arrivals::default());
+        let back = Arc::new(Arrivals::default());
         let (stop, stopped) = oneshot::channel();
         let (shared, address) = (Arc::clone(&arrivals), address.to_owned());
+        let returned = Arc::clone(&back);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -95,13 +108,17 @@ impl Crowd {
                 let opening = Arc::new(Semaphore::new(AT_A_TIME));
                 for contact in 1..=count {
                     let (shared, address) = (Arc::clone(&shared), address.clone());
-                    let opening = Arc::clone(&opening);
+                    let (opening, returned) = (Arc::clone(&opening), Arc::clone(&returned));
                     tokio::spawn(async move {
                         let permit = opening.acquire().await.expect("never closed");
-                        let socket = open(&address, contact).await;
+                        let mut socket = open(&address, contact).await;
                         drop(permit);
                         shared.open.fetch_add(1, Ordering::Relaxed);
-                        read(socket, contact, &shared).await;
+                        while let Some((retry, id)) = read(socket, contact, &shared).await {
+                            tokio::time::sleep(retry).await;
+                            socket = come_back(&address, contact, id.as_deref()).await;
+                            returned.note(contact);
+                        }
                     });
                 }
                 // An error is the crowd being dropped, which means the same.
@@ -110,6 +127,7 @@ impl Crowd {
         });
         let crowd = Self {
             arrivals,
+            back,
             stop: Some(stop),
             thread: Some(thread),
         };
@@ -128,18 +146,33 @@ impl Crowd {
 
     /// Waits until `count` events have come in since the last call.
     pub(crate) fn wait_for(&self, count: usize) -> Vec<Arrival> {
+        self.arrivals.wait_for(count, "events came")
+    }
+
+    /// Waits until `count` clients have come back since the last call.
+    pub(crate) fn wait_for_returns(&self, count: usize) -> Vec<Arrival> {
+        self.back.wait_for(count, "clients were back")
+    }
+}
+
+impl Arrivals {
+    fn note(&self, contact: usize) {
+        let at = Instant::now();
+        let mut list = self.list.lock().expect("not poisoned");
+        list.push(Arrival { contact, at });
+        self.events.fetch_add(1, Ordering::Release);
+    }
+
+    fn wait_for(&self, count: usize, what: &str) -> Vec<Arrival> {
         let start = Instant::now();
         // Looking now and then instead of being woken: ten thousand wake-ups would be felt.
-        while self.arrivals.events.load(Ordering::Acquire) < count {
-            assert!(
-                start.elapsed() < PATIENCE,
-                "{} of {count} events came",
-                self.arrivals.events.load(Ordering::Relaxed)
-            );
+        while self.events.load(Ordering::Acquire) < count {
+            let seen = self.events.load(Ordering::Relaxed);
+            assert!(start.elapsed() < PATIENCE, "{seen} of {count} {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        let mut list = self.arrivals.list.lock().expect("not poisoned");
-        self.arrivals.events.store(0, Ordering::Release);
+        let mut list = self.list.lock().expect("not poisoned");
+        self.events.store(0, Ordering::Release);
         std::mem::take(&mut *list)
     }
 }
@@ -153,27 +186,40 @@ impl Drop for Crowd {
     }
 }
 
-/// Notes each event until the end of the stream.
-async fn read(socket: TcpStream, contact: usize, arrivals: &Arrivals) {
+/// Notes each event until the end of the stream. Returns after which time to come back, and what was read last; `None` if
+/// the daemon is stopping.
+async fn read(
+    socket: TcpStream,
+    contact: usize,
+    arrivals: &Arrivals,
+) -> Option<(Duration, Option<String>)> {
+    let (mut retry, mut last) = (None, None);
     let mut rest: Vec<u8> = Vec::new();
     loop {
         if socket.readable().await.is_err() {
-            return;
+            return None;
         }
         let mut buffer = [0; 4096];
         let length = match socket.try_read(&mut buffer) {
-            Ok(0) => return,
+            Ok(0) => {
+                let milliseconds: u64 = retry?;
+                return (milliseconds <= 400).then(|| (Duration::from_millis(milliseconds), last));
+            }
             Ok(length) => length,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-            Err(_) => return,
+            Err(_) => return None,
         };
-        let at = Instant::now();
         rest.extend_from_slice(&buffer[..length]);
         while let Some(end) = rest.windows(2).position(|two| two == b"\n\n") {
-            if rest.starts_with(b"event:") {
-                let mut list = arrivals.list.lock().expect("not poisoned");
-                list.push(Arrival { contact, at });
-                arrivals.events.fetch_add(1, Ordering::Release);
+            if rest.starts_with(b"event: icinga2.notification") {
+                arrivals.note(contact);
+            }
+            for line in String::from_utf8_lossy(&rest[..end]).lines() {
+                if let Some(id) = line.strip_prefix("id: ") {
+                    last = Some(id.to_owned());
+                } else if let Some(milliseconds) = line.strip_prefix("retry: ") {
+                    retry = milliseconds.parse().ok();
+                }
             }
             rest.drain(..end + 2);
         }

@@ -13,8 +13,9 @@ const STREAMS: usize = 10_000;
 
 const ROUNDS: usize = 5;
 
-/// Between two rounds.
-const SETTLE: Duration = Duration::from_secs(2);
+/// Between two rounds: until first streams have been ended, to see how late their clients come back, and those of the round
+/// before.
+const SETTLE: Duration = Duration::from_secs(11);
 
 pub(crate) async fn run() {
     let (database, role) = installed(Cluster::shared(), "fanout", Shape::V1_0);
@@ -25,6 +26,8 @@ pub(crate) async fn run() {
     let (mut from_sent, mut from_returned) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
         std::thread::sleep(SETTLE);
+        drop(crowd.wait_for_returns(0));
+        drop(crowd.wait_for(0));
         icinga.run("BEGIN").await;
         crowd::write_all(&icinga).await;
         let before = Effort::so_far(daemon.pid(), &database);
@@ -34,6 +37,9 @@ pub(crate) async fn run() {
         let arrivals = crowd.wait_for(STREAMS);
         let effort = Effort::so_far(daemon.pid(), &database).since(&before);
 
+        let back = crowd.wait_for_returns(STREAMS);
+        let back = back.iter().map(|arrival| arrival.at).max().expect("some");
+        let again = Effort::so_far(daemon.pid(), &database).since(&before);
         let told: HashSet<_> = arrivals.iter().map(|arrival| arrival.contact).collect();
         assert_eq!(told.len(), STREAMS, "somebody was told twice");
         let at = |since: Instant| {
@@ -44,7 +50,7 @@ pub(crate) async fn run() {
         let (after_sent, after_returned) = (at(sent), at(returned));
         println!(
             "round {round}: COMMIT took {:.0} ms; events after COMMIT was sent (after it returned): first {:.0} ({:.0}) ms, \
-             median {:.0} ({:.0}) ms, last {:.0} ({:.0}) ms; {effort}",
+             median {:.0} ({:.0}) ms, last {:.0} ({:.0}) ms; {effort}; all are back after {:.0} ms; until then {again}",
             milliseconds(returned - sent),
             after_sent.min(),
             after_returned.min(),
@@ -52,6 +58,7 @@ pub(crate) async fn run() {
             after_returned.median(),
             after_sent.max(),
             after_returned.max(),
+            milliseconds(back - sent),
         );
         from_sent.push(after_sent.max());
         from_returned.push(after_returned.max());

@@ -203,7 +203,7 @@ fn subscribe(address: &str, stop: Arc<AtomicBool>) -> Receiver<(String, Instant)
                 let _ = ready.send(());
                 while let Some(block) = stream.block().await {
                     let at = Instant::now();
-                    if block.event.is_some() {
+                    if block.is_event() {
                         let message = block.json()["payload"]["message"].clone();
                         let message = message.as_str().expect("text").to_owned();
                         let _ = sender.send((message, at));

@@ -19,8 +19,8 @@ use crate::observe::{Health, Throttle};
 /// How many questions may wait; people ask them by hand.
 pub(crate) const QUEUE: usize = 16;
 
-/// How long a bridge waits until a test event counts as delivered. It takes a quarter of a second, unless the
-/// client is slow.
+/// How long a bridge waits until a test event counts as delivered. It takes half a second, until the
+/// browser is back, unless its stream is dead or the client slow.
 const DELIVERY: Duration = Duration::from_secs(5);
 
 /// Pause after a NOTIFY without a question behind it: whoever floods the channel causes ten look-ups of a key a

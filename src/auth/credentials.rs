@@ -5,6 +5,7 @@
 //! the request alone is, before the database is asked.
 
 use std::fmt;
+use std::time::Instant;
 
 use percent_encoding::percent_decode_str;
 use warp::http::HeaderMap;
@@ -12,7 +13,7 @@ use warp::http::header::{COOKIE, USER_AGENT};
 
 use crate::database::{QueryError, Session, StoredPosition};
 use crate::model::browser::{AgentKey, BrowserKey};
-use crate::model::ids::{ContactId, HistoryId};
+use crate::model::ids::ContactId;
 use crate::model::sign_in::Refusal;
 
 /// The cookie that holds Icinga Web's session id.
@@ -46,6 +47,8 @@ pub(crate) struct Authentic {
     pub(crate) position: Option<StoredPosition>,
     /// When Icinga Web authenticated it, in milliseconds since the epoch of Unix.
     pub(crate) signed_in_at_ms: i64,
+    /// When the database was asked.
+    pub(crate) asked_at: Instant,
 }
 
 /// What a request says of itself.
@@ -79,6 +82,11 @@ impl Credentials {
         BrowserKey::new(&self.session_id)
     }
 
+    /// The user agent that the request names.
+    pub(crate) fn agent(&self) -> AgentKey {
+        AgentKey::new(&self.user_agent)
+    }
+
     /// The user agent that the browser signed in with, whatever it calls itself now; `None` if there is no such session.
     pub(crate) async fn signed_in_as(
         &self,
@@ -94,6 +102,7 @@ impl Credentials {
     /// [`SignInError`].
     pub(crate) async fn sign_in(&self, session: &Session) -> Result<Authentic, SignInError> {
         let browser = self.browser();
+        let asked_at = Instant::now();
         let row = session
             .browser_session(&self.session_id, &self.user_agent, &browser)
             .await?
@@ -107,18 +116,12 @@ impl Credentials {
         Ok(Authentic {
             contact_id,
             browser,
-            agent: AgentKey::new(&self.user_agent),
+            agent: self.agent(),
             position: row.position,
             signed_in_at_ms: row.signed_in_at_ms,
+            asked_at,
         })
     }
-}
-
-/// The id of the last event that the client has seen. Service workers do not send it, so it is seldom
-/// here. Read as text, because what cannot be an id is no reason to refuse the client.
-pub fn last_event_id(headers: &HeaderMap) -> Option<HistoryId> {
-    let text = headers.get("last-event-id")?.to_str().ok()?;
-    text.parse().ok().filter(|id| *id > 0).map(HistoryId)
 }
 
 /// The session id of the first cookie of that name, as PHP takes it.

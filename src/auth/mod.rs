@@ -4,7 +4,7 @@ mod credentials;
 mod rechecks;
 mod revocation;
 
+pub use credentials::Credentials;
 pub(crate) use credentials::SignInError;
-pub use credentials::{Credentials, last_event_id};
-pub(crate) use rechecks::{Recheck, Rechecks};
+pub(crate) use rechecks::Rechecks;
 pub(crate) use revocation::SignIns;

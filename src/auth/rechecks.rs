@@ -4,44 +4,47 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use log::debug;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::model::browser::BrowserKey;
-use crate::model::ids::ContactId;
+use crate::hub::{Doubted, Hub};
 
 /// How many changed sign-ins may wait to be checked.
 pub(super) const QUEUE: usize = 4096;
 
-/// Whose sign-ins to check again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recheck {
-    /// This browser's.
-    Browser(BrowserKey),
-    /// This contact's.
-    Contact(ContactId),
-    /// Everybody's.
-    All,
-}
-
 /// Where to say whose sign-ins to check again. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Rechecks {
-    queue: mpsc::Sender<Recheck>,
+    queue: mpsc::Sender<Doubted>,
     changes: Arc<AtomicU64>,
+    hub: Hub,
+    hears: watch::Receiver<bool>,
 }
 
 impl Rechecks {
     /// The way to a [`SignIns`](super::SignIns) task, and its end there.
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Recheck>) {
+    pub(crate) fn new(hub: Hub, hears: watch::Receiver<bool>) -> (Self, mpsc::Receiver<Doubted>) {
         let (queue, receiver) = mpsc::channel(QUEUE);
         let changes = Arc::default();
-        (Self { queue, changes }, receiver)
+        let rechecks = Self {
+            queue,
+            changes,
+            hub,
+            hears,
+        };
+        (rechecks, receiver)
     }
 
-    /// Says that sign-ins may have changed.
-    pub(crate) fn changed(&self, recheck: Recheck) {
+    /// Says that sign-ins may have changed. Until they are checked, nobody of them is let in without a question to the
+    /// database.
+    pub(crate) fn changed(&self, doubted: Doubted) {
         self.changes.fetch_add(1, Ordering::AcqRel);
-        self.check(recheck);
+        self.hub.doubt(doubted);
+        self.check(doubted);
+    }
+
+    /// Whether it would be heard now if a sign-in changed.
+    pub(crate) fn are_heard(&self) -> bool {
+        *self.hears.borrow()
     }
 
     /// How often sign-ins may have changed so far. Whoever asks the database about one, and finds this
@@ -51,10 +54,10 @@ impl Rechecks {
     }
 
     /// Has sign-ins checked.
-    pub(crate) fn check(&self, recheck: Recheck) {
-        if self.queue.try_send(recheck).is_err() {
+    pub(crate) fn check(&self, doubted: Doubted) {
+        if self.queue.try_send(doubted).is_err() {
             // The next periodic check finds it.
-            debug!("sign-ins are checked later ({recheck:?}): too many changed at once");
+            debug!("sign-ins are checked later ({doubted:?}): too many changed at once");
         }
     }
 }

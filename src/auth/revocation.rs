@@ -13,11 +13,11 @@ use rand::RngExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-use super::rechecks::{QUEUE, Recheck};
+use super::rechecks::QUEUE;
 use crate::config::Tuning;
 use crate::database::installation::GRANT;
 use crate::database::{Queries, QueryError, Session};
-use crate::hub::Hub;
+use crate::hub::{Doubted, Hub};
 use crate::model::ids::ContactId;
 use crate::observe::Throttle;
 use crate::observe::metrics::Metrics;
@@ -32,9 +32,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long checks of everybody may fail until streams end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// When a browser is to come back whose stream was ended because its sign-in cannot be checked, in milliseconds: not all at
+/// When a browser is to come back whose stream was ended because its sign-in cannot be checked: not all at
 /// once, and it will be turned away until checks work again.
-const UNCHECKED_RETRY_MS: std::ops::Range<u32> = 5_000..15_000;
+const UNCHECKED_RETRY: std::ops::Range<Duration> = Duration::from_secs(5)..Duration::from_secs(15);
 
 /// Time between two rounds of housekeeping.
 const CLEAN_UP_INTERVAL: Duration = Duration::from_secs(3600);
@@ -60,7 +60,7 @@ enum Unchecked {
 /// The task.
 #[derive(Debug)]
 pub(crate) struct SignIns {
-    rechecks: mpsc::Receiver<Recheck>,
+    rechecks: mpsc::Receiver<Doubted>,
     queries: Queries,
     /// Whether there is anything to tell.
     events: Queries,
@@ -77,7 +77,7 @@ pub(crate) struct SignIns {
 impl SignIns {
     /// Checks what `rechecks` names through `queries`, while `events` could be told, and tells whether checks are `failing`.
     pub(crate) fn new(
-        rechecks: mpsc::Receiver<Recheck>,
+        rechecks: mpsc::Receiver<Doubted>,
         queries: Queries,
         events: Queries,
         hub: Hub,
@@ -113,7 +113,7 @@ impl SignIns {
                         return;
                     }
                 }
-                _ = check.tick() => changed.push(Recheck::All),
+                _ = check.tick() => changed.push(Doubted::All),
                 _ = clean_up.tick() => {
                     if let Some(session) = self.queries.current() {
                         self.clean_up(&session).await;
@@ -121,7 +121,7 @@ impl SignIns {
                     continue;
                 }
             }
-            let everybody = changed.contains(&Recheck::All);
+            let everybody = changed.contains(&Doubted::All);
             let contacts = self.contacts(&changed);
             changed.clear();
             match self.check_all(&contacts).await {
@@ -176,21 +176,21 @@ impl SignIns {
                  missing, run: {GRANT}"
             );
         }
-        let retry = || rand::rng().random_range(UNCHECKED_RETRY_MS);
+        let retry = || rand::rng().random_range(UNCHECKED_RETRY);
         self.hub.end_all(retry);
     }
 
     /// The contacts among `changed` that have streams here.
-    fn contacts(&self, changed: &[Recheck]) -> Vec<ContactId> {
-        if changed.contains(&Recheck::All) {
+    fn contacts(&self, changed: &[Doubted]) -> Vec<ContactId> {
+        if changed.contains(&Doubted::All) {
             return self.hub.contacts();
         }
         let contacts: HashSet<ContactId> = changed
             .iter()
-            .flat_map(|recheck| match recheck {
-                Recheck::Contact(contact_id) => vec![*contact_id],
-                Recheck::Browser(key) => self.hub.contacts_of(*key),
-                Recheck::All => Vec::new(),
+            .flat_map(|doubted| match doubted {
+                Doubted::Contact(contact_id) => vec![*contact_id],
+                Doubted::Browser(key) => self.hub.contacts_of(*key),
+                Doubted::All => Vec::new(),
             })
             .filter(|contact_id| self.hub.has(*contact_id))
             .collect();
@@ -210,10 +210,13 @@ impl SignIns {
         if browsers.is_empty() {
             return Ok(());
         }
+        let asked_at = std::time::Instant::now();
         let valid = session.valid_browsers(contacts).await?;
         for browser in browsers {
-            if !valid.contains(&browser) {
-                let (contact_id, key, _) = browser;
+            let (contact_id, key, _) = browser;
+            if valid.contains(&browser) {
+                self.hub.is_valid(contact_id, key, asked_at);
+            } else {
                 self.metrics.revoked.inc();
                 self.hub.revoke(contact_id, key);
             }

@@ -39,6 +39,8 @@ pub struct Installation {
     pub(crate) citext_schema: String,
     /// Whether an incident carries its own `mute_reason` (1.0), or its object does (0.x).
     pub(crate) mute_on_incident: bool,
+    /// Whether an incident carries the latest `message` (1.0).
+    pub(crate) message_on_incident: bool,
     /// Whether the role may write what browsers were told.
     pub(crate) stores_positions: bool,
     /// Whether the role may ask for the server's timeline; everybody may, unless an administrator has revoked that.
@@ -158,6 +160,9 @@ pub async fn inspect(client: &Client, known: Option<&Installation>) -> Result<In
                     EXISTS (SELECT FROM pg_attribute a
                      WHERE a.attrelid = format('%I.incident', $1::text)::regclass
                        AND a.attname = 'mute_reason' AND NOT a.attisdropped),
+                    EXISTS (SELECT FROM pg_attribute a
+                     WHERE a.attrelid = format('%I.incident', $1::text)::regclass
+                       AND a.attname = 'message' AND NOT a.attisdropped),
                     (SELECT bool_and(has_table_privilege('icinga_desktop.browser_position', privilege))
                      FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege),
                     (SELECT bool_and(has_function_privilege(signature, 'EXECUTE'))
@@ -169,8 +174,9 @@ pub async fn inspect(client: &Client, known: Option<&Installation>) -> Result<In
     Ok(Installation {
         citext_schema: row.get(0),
         mute_on_incident: row.get(1),
-        stores_positions: row.get(2),
-        knows_timeline: row.get(3),
+        message_on_incident: row.get(2),
+        stores_positions: row.get(3),
+        knows_timeline: row.get(4),
         schema,
     })
 }

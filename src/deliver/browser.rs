@@ -3,6 +3,9 @@
 //! One task per browser and not per stream, because two streams of a browser would have to agree on
 //! who writes an event; here there is nothing to agree on. It never waits for a client: what a client
 //! does not take is bounded, and read from the database again when it does.
+//!
+//! It outlives its last stream for a while, because streams end all the time, so that browsers come back and thereby say what
+//! they have read.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,25 +16,60 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use log::debug;
+use rand::RngExt as _;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::stream::Stream;
+use super::ended::Ended;
+use super::pace::Pace;
+use super::receipt::{self, Habits, Receipt};
+use super::stream::{Stream, Unread};
 use crate::config::Tuning;
 use crate::deliver::{Missing, Replay, Replayer, Running};
 use crate::hub::{Command, Handed, Hub, Mailbox, Memory, Message};
 use crate::model::browser::BrowserKey;
-use crate::model::event::Event;
+use crate::model::event::{self, Event};
 use crate::model::ids::{ContactId, HistoryId};
-use crate::observe::metrics::Metrics;
+use crate::model::returned::{LastEventId, Returned};
+use crate::observe::metrics::{Metrics, Proof};
 
 /// What may wait for a browser, in bytes: 300 events of a usual size fit, and one browser that does not
 /// read costs no more.
 const MAX_PENDING: usize = 256 * 1024;
 
-/// When the task looks around if no stream has anything due.
-const IDLE_TICK: Duration = Duration::from_secs(60);
+/// Time between two returns of a browser for what it was told: each costs it, the proxy and us a request.
+const RETURN_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What may be unread until a browser is made to come back for it sooner, in bytes: what else is new must find room.
+const MUCH_UNREAD: usize = MAX_PENDING / 4;
+
+/// When a stream is ended that was told nothing: often enough to find dead ones, seldom enough to cost nothing.
+const RENEWAL: std::ops::Range<Duration> = Duration::from_secs(240)..Duration::from_secs(360);
+
+/// The same for Firefox, which ends what its service worker reads 30 seconds after the worker's last event, and never tells
+/// the proxy: each request is such an event.
+const FIREFOX_RENEWAL: std::ops::Range<Duration> = Duration::from_secs(18)..Duration::from_secs(22);
+
+/// The same for the first stream of a browser, to see how late it comes back.
+const FIRST_RENEWAL: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(10);
+
+/// How long it takes at most from a request to its stream: as long as the database may take to answer, or until a browser
+/// comes back that was told to because the database is away.
+const HANDED_OVER: Duration = Duration::from_secs(10);
+
+/// Time between two streams that are ended for a third tab that lives.
+const DISPLACE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How late we may be ourselves, stopped or without a processor, until that is counted in.
+const STALLED: Duration = Duration::from_millis(250);
+
+/// How often an event is written without a receipt, until it counts as read: for a client that reads, and never comes back
+/// as it is told. Three streams in a row may be dead.
+const MAX_WRITES: u8 = 5;
+
+/// How long receipts are waited for when the daemon stops.
+const LAST_RECEIPTS: Duration = Duration::from_secs(1);
 
 /// What all browsers' tasks share.
 #[derive(Debug, Clone)]
@@ -40,9 +78,10 @@ pub(crate) struct Shared {
     pub(crate) replayer: Replayer,
     pub(crate) metrics: Metrics,
     pub(crate) tuning: watch::Receiver<Tuning>,
+    pub(crate) pace: Pace,
 }
 
-/// Runs until the browser's last place is gone.
+/// Runs until the browser has no stream and none is expected, or has to end.
 pub(crate) async fn run(mailbox: Mailbox, shared: Shared) {
     let Mailbox {
         mut messages,
@@ -51,27 +90,10 @@ pub(crate) async fn run(mailbox: Mailbox, shared: Shared) {
         contact_id,
         key,
     } = mailbox;
-    let waiting = std::mem::take(&mut memory.lock().leftovers).into();
-    let mut browser = Browser {
-        contact_id,
-        key,
-        memory,
-        shared,
-        // Most browsers have one; the default growth would make room for four at once.
-        streams: Vec::with_capacity(1),
-        waiting,
-        replay: None,
-        // Whatever it missed since it was last here; nothing, if it never was.
-        returning: true,
-        incomplete: false,
-        probes: Vec::new(),
-        tests: Vec::new(),
-        end: None,
-    };
-    let mut open = true;
+    let mut browser = Browser::new(contact_id, key, memory, shared);
     let tick = sleep_until(Instant::now());
     tokio::pin!(tick);
-    while open || !browser.streams.is_empty() {
+    while !browser.is_over() {
         browser.advance();
         let due = browser.next_tick();
         if tick.deadline() != due {
@@ -80,10 +102,10 @@ pub(crate) async fn run(mailbox: Mailbox, shared: Shared) {
         tokio::select! {
             // Commands first, so that a stream that was handed over gets what follows it.
             biased;
-            command = commands.next(), if open => match command {
+            command = commands.next() => match command {
                 Some(command) => browser.obey(command),
-                // The hub knows no place of this browser any more.
-                None => open = false,
+                // The hub has forgotten the browser.
+                None => return,
             },
             step = poll_fn(|cx| browser.poll(cx)) => match step {
                 Step::Ended(index, result) => browser.remove(index, &result),
@@ -97,10 +119,9 @@ pub(crate) async fn run(mailbox: Mailbox, shared: Shared) {
                 // What is due next is asked anew anyway.
                 Ok(Message::Retuned) => {}
                 Err(RecvError::Lagged(missed)) => browser.lagged(missed),
-                // The hub dropped the contact: every place is gone.
                 Err(RecvError::Closed) => return,
             },
-            () = &mut tick => browser.tick(),
+            () = &mut tick => browser.tick(due),
         }
         // Read before looking whether messages are left: what was published before it was raised is
         // then among them.
@@ -118,22 +139,42 @@ struct Browser {
     key: BrowserKey,
     memory: Memory,
     shared: Shared,
-    /// Oldest first: the first is the one that gets events.
+    /// Oldest first: the last is the one that gets events, because its request proves that its client is there.
     streams: Vec<Stream>,
-    /// Events that no stream has been given yet, or that came back from one that did not survive.
-    waiting: VecDeque<Arc<Event>>,
+    /// Those that are over, whose receipt may still come.
+    ended: Vec<Ended>,
+    habits: Habits,
+    firefox: bool,
+    /// When a stream was last ended for a receipt.
+    last_end: Option<Instant>,
+    /// When a stream was last ended for a third one.
+    displaced_at: Option<Instant>,
+    /// Who waits for a stream to end.
+    room: Vec<oneshot::Sender<()>>,
+    /// The last request that was a receipt.
+    receipt_at: Option<std::time::Instant>,
+    /// Until when the stream of a request is expected.
+    expected_until: Option<Instant>,
+    /// Events that no stream has been given yet, or that were not read.
+    waiting: VecDeque<Unread>,
     replay: Option<Running>,
     /// A replay is owed since the browser came back.
     returning: bool,
     /// A replay is owed since something may have been missed.
     incomplete: bool,
-    /// Who wants to know whether the streams are alive.
-    probes: Vec<oneshot::Sender<()>>,
-    /// Test events that were written, and who wants to know when they are delivered. They are no events like
-    /// others: never told again, part of no position, and counted nowhere.
+    /// Test events, and who wants to know when they are delivered. They are no events like others: never told by
+    /// another task, part of no position, and counted nowhere.
     tests: Vec<(Arc<Event>, oneshot::Sender<()>)>,
-    /// The daemon is stopping: how long the client shall wait, in milliseconds.
-    end: Option<u32>,
+    end: Option<End>,
+}
+
+/// How a browser's streams come to their end for good.
+#[derive(Clone, Copy)]
+struct End {
+    /// After which time clients shall come back.
+    retry: Duration,
+    /// Until when receipts are waited for.
+    until: Instant,
 }
 
 /// What the browser's own futures come to.
@@ -146,33 +187,114 @@ enum Step {
 }
 
 impl Browser {
+    fn new(contact_id: ContactId, key: BrowserKey, memory: Memory, shared: Shared) -> Self {
+        let leftovers = std::mem::take(&mut memory.lock().leftovers);
+        let unread = |event| Unread { event, writes: 0 };
+        Self {
+            contact_id,
+            key,
+            memory,
+            shared,
+            // Most browsers have one; the default growth would make room for four at once.
+            streams: Vec::with_capacity(1),
+            ended: Vec::new(),
+            habits: Habits::default(),
+            firefox: false,
+            last_end: None,
+            displaced_at: None,
+            room: Vec::new(),
+            receipt_at: None,
+            expected_until: Some(Instant::now() + HANDED_OVER),
+            waiting: leftovers.into_iter().map(unread).collect(),
+            replay: None,
+            // Whatever it missed since it was last here; nothing, if it never was.
+            returning: true,
+            incomplete: false,
+            tests: Vec::new(),
+            end: None,
+        }
+    }
+
+    /// Whether there is nothing more to wait for. The hub has forgotten the browser then.
+    fn is_over(&self) -> bool {
+        let now = Instant::now();
+        let over = match self.end {
+            Some(end) => {
+                let awaits = end.until > now && self.ended.iter().any(Ended::is_awaited);
+                self.streams.is_empty() && !awaits
+            }
+            // What was told may still be named.
+            None => self.is_away() && self.ended.iter().all(|e| e.carried.events.is_empty()),
+        };
+        if !over {
+            return false;
+        }
+        // Before the browser is forgotten: its next stream gets a new task.
+        let unreplayable =
+            |event: &&Arc<Event>| event.history_ids.is_empty() && self.test(event).is_none();
+        self.memory.lock().leftovers = self.pending().filter(unreplayable).cloned().collect();
+        // Not if a stream is on its way.
+        self.shared.hub.forget_browser(self.contact_id, self.key)
+    }
+
     /// Takes every step that is possible by now.
     fn advance(&mut self) {
-        if self.replay.is_none() && self.end.is_none() {
-            self.start_replay();
-        }
-        if self.replay.is_none() && self.end.is_none() {
-            self.feed();
-        }
-        if let Some(retry_ms) = self.end {
-            for stream in &mut self.streams {
-                // What was written shall count as delivered if it was: the next daemon would tell it again.
-                if stream.unconfirmed().next().is_none() {
-                    stream.end(retry_ms);
+        if let Some(end) = self.end {
+            for index in 0..self.streams.len() {
+                if self.streams[index].carried().events.is_empty() {
+                    self.streams[index].end(end.retry);
+                } else {
+                    // What was read shall count as delivered: the next daemon would tell it again.
+                    self.end_for_receipt(index);
                 }
             }
+            return;
         }
-        if !self.streams.iter().any(Stream::is_probing) {
-            for probe in self.probes.drain(..) {
-                // Whoever asked may have left.
-                let _ = probe.send(());
+        if self.is_away() {
+            self.leave_to_replay();
+        } else {
+            if self.replay.is_none() {
+                self.start_replay();
+            }
+            if self.replay.is_none() {
+                self.feed();
             }
         }
+    }
+
+    /// Whether there is no stream, and none is expected.
+    fn is_away(&self) -> bool {
+        let mut ended = self.ended.iter();
+        self.streams.is_empty()
+            && !ended.any(|ended| ended.ending().is_some())
+            && self
+                .expected_until
+                .is_none_or(|until| until <= Instant::now())
+    }
+
+    /// Keeps only what no replay would find: when the browser is here again it is told what it missed, within the usual bounds.
+    fn leave_to_replay(&mut self) {
+        self.replay = None;
+        self.returning = true;
+        self.waiting
+            .retain(|unread| unread.event.history_ids.is_empty());
+        // Nobody is there to see them.
+        let tests = std::mem::take(&mut self.tests);
+        self.waiting.retain(|unread| {
+            !tests
+                .iter()
+                .any(|(test, _)| Arc::ptr_eq(test, &unread.event))
+        });
     }
 
     /// Starts the replay that is owed. One after a gap waits until there is a client for it that has
     /// taken what went before.
     fn start_replay(&mut self) {
+        let gap =
+            self.incomplete && self.waiting.is_empty() && self.pending_bytes() < MAX_PENDING / 2;
+        if !self.returning && !gap {
+            return;
+        }
         let missing = {
             let memory = self.memory.lock();
             let pending = self.pending().filter(|event| event.epoch == memory.epoch);
@@ -187,30 +309,64 @@ impl Browser {
         let replayer = &self.shared.replayer;
         if std::mem::take(&mut self.returning) {
             self.replay = Some(replayer.returning(missing));
-        } else if self.incomplete
-            && self.waiting.is_empty()
-            && self.pending_bytes() < MAX_PENDING / 2
-        {
+        } else {
             self.incomplete = false;
             self.shared.metrics.replays.inc();
             self.replay = Some(replayer.complete(missing));
         }
     }
 
-    /// Gives what waits to the oldest stream.
+    /// Gives what waits to the newest stream, which is then ended soon.
     fn feed(&mut self) {
-        if let Some(stream) = self.streams.first_mut() {
-            for event in self.waiting.drain(..) {
-                self.shared.metrics.events_written.inc();
-                stream.write(event);
+        if self.waiting.is_empty() {
+            return;
+        }
+        let is_open = |stream: &&mut Stream| !stream.is_ending();
+        let Some(stream) = self.streams.iter_mut().rev().find(is_open) else {
+            return;
+        };
+        let now = Instant::now();
+        let mut due = self.shared.pace.after_event(now);
+        let much = stream.carried().bytes() + bytes(&self.waiting) > MUCH_UNREAD;
+        let asks = |unread: &Unread| {
+            let mut tests = self.tests.iter();
+            tests.any(|(test, _)| Arc::ptr_eq(test, &unread.event))
+        };
+        // Whoever tests waits for it.
+        if !much && !self.waiting.iter().any(asks) {
+            due = due.max(self.last_end.map_or(now, |last| last + RETURN_INTERVAL));
+        }
+        for unread in self.waiting.drain(..) {
+            self.shared.metrics.events_written.inc();
+            stream.write(unread);
+        }
+        stream.end_by(due);
+    }
+
+    /// Ends a stream so that its browser's return proves what was read.
+    fn end_for_receipt(&mut self, index: usize) {
+        let now = std::time::Instant::now();
+        // Another one than for streams that are awaited: each return shall fit one of them.
+        let mut retry = Duration::ZERO;
+        for _ in 0..8 {
+            let drawn = rand::rng().random_range(receipt::RETRY_MS);
+            retry = Duration::from_millis(drawn.into());
+            let mut awaited = self.ended.iter().filter_map(Ended::ending);
+            if !awaited.any(|ending| ending.is_near(now + retry)) {
+                break;
             }
         }
+        self.streams[index].end(retry);
+        self.last_end = Some(Instant::from_std(now));
     }
 
     /// Events that are not delivered yet.
     fn pending(&self) -> impl Iterator<Item = &Arc<Event>> {
-        let written = self.streams.iter().flat_map(Stream::unconfirmed);
-        written.chain(&self.waiting)
+        let streams = self.streams.iter().map(Stream::carried);
+        let ended = self.ended.iter().filter(|ended| ended.is_awaited());
+        let carried = streams.chain(ended.map(|ended| &ended.carried));
+        let unread = carried.flat_map(|carried| &carried.events);
+        unread.chain(&self.waiting).map(|unread| &unread.event)
     }
 
     fn pending_bytes(&self) -> usize {
@@ -226,45 +382,213 @@ impl Browser {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Stream(handed) => {
-                let Handed {
-                    socket,
-                    head,
-                    place,
-                } = *handed;
-                debug!(
-                    "stream opened for contact {}, browser {:?}",
-                    self.contact_id, self.key
-                );
-                self.memory.lock().leftovers.clear();
-                self.streams.push(Stream::new(socket, head, place));
-            }
-            Command::Probe(sender) => {
-                for stream in &mut self.streams {
-                    stream.start_probe();
-                }
-                self.probes.push(sender);
-            }
+            Command::Stream(handed) => self.open(*handed),
+            Command::Returned(returned) => self.returned(&returned),
+            Command::MakeRoom(at, sender) => self.make_room(at, sender),
             Command::Test(event, sender) => {
-                if self.end.is_none()
-                    && let Some(stream) = self.streams.first_mut()
-                {
-                    stream.write(Arc::clone(&event));
-                    self.tests.push((event, sender));
+                if self.end.is_none() && !self.is_away() {
+                    self.tests.push((Arc::clone(&event), sender));
+                    self.waiting.push_back(Unread { event, writes: 0 });
                 }
             }
-            Command::End { retry_ms } => self.end = Some(retry_ms),
-            Command::Revoke { retry_ms } => {
+            Command::End { retry } => {
+                let until = Instant::now() + LAST_RECEIPTS;
+                self.end = Some(End { retry, until });
+            }
+            Command::Revoke { retry } => {
                 debug!(
                     "contact {}, browser {:?}: sign-in not valid any more, or not known to be",
                     self.contact_id, self.key
                 );
-                self.end = Some(retry_ms);
+                let until = Instant::now();
+                self.end = Some(End { retry, until });
                 self.waiting.clear();
+                self.ended.clear();
                 for stream in &mut self.streams {
-                    stream.revoke(retry_ms);
+                    stream.revoke(retry);
                 }
             }
+        }
+    }
+
+    fn open(&mut self, handed: Handed) {
+        debug!(
+            "stream opened for contact {}, browser {:?}",
+            self.contact_id, self.key
+        );
+        self.firefox = handed.returned.firefox;
+        let now = Instant::now();
+        let explained = self.receipt_at == Some(handed.returned.at);
+        for index in 0..self.streams.len() {
+            let stream = &self.streams[index];
+            if stream.is_ending() {
+                continue;
+            }
+            // Without a receipt it is a new tab, or comes in place of a stream that is dead and of which the proxy has told
+            // nothing. One that lives comes back.
+            if !explained || !stream.carried().events.is_empty() {
+                self.end_for_receipt(index);
+            }
+        }
+        // Theirs have come, or will not.
+        for ended in &mut self.ended {
+            if ended.carried.events.is_empty() {
+                ended.is_answered();
+            }
+        }
+        let renewal = if self.firefox {
+            FIREFOX_RENEWAL
+        } else if self.habits.are_known() {
+            RENEWAL
+        } else {
+            FIRST_RENEWAL
+        };
+        let end_due = now + rand::rng().random_range(renewal);
+        self.expected_until = None;
+        self.streams.push(Stream::new(handed, end_due));
+    }
+
+    /// Ends a stream for the request that came at `at`, if it may have its place. One that is no receipt may: it comes from a
+    /// page that was just loaded, or from elsewhere, and the streams are dead or come back. One that is comes from a third tab
+    /// that lives: they may take turns once in a while.
+    fn make_room(&mut self, at: std::time::Instant, sender: oneshot::Sender<()>) {
+        let now = Instant::now();
+        if !self.streams.iter().any(Stream::is_ending) {
+            let recently = |displaced_at| now < displaced_at + DISPLACE_INTERVAL;
+            if self.receipt_at == Some(at) && self.displaced_at.is_some_and(recently) {
+                return;
+            }
+            if !self.streams.is_empty() {
+                self.displaced_at = Some(now);
+                self.end_for_receipt(0);
+            }
+        }
+        self.room.push(sender);
+    }
+
+    /// Takes the receipt that a return is.
+    fn returned(&mut self, returned: &Returned) {
+        self.expected_until = Some(Instant::now() + HANDED_OVER);
+        let awaited: Vec<usize> = (0..self.ended.len())
+            .filter(|index| self.ended[*index].ending().is_some())
+            .collect();
+        let endings: Vec<_> = (awaited.iter())
+            .filter_map(|index| self.ended[*index].ending())
+            .collect();
+        let receipt = self.habits.judge(returned, &endings);
+        // Signed, because a clock may say that it came too early.
+        let late = (endings.iter()).map(|ending| {
+            let expected = ending.at + ending.retry;
+            let late = returned
+                .at
+                .saturating_duration_since(expected)
+                .as_secs_f64();
+            let early = expected
+                .saturating_duration_since(returned.at)
+                .as_secs_f64();
+            format!("{:.0} ms late", (late - early) * 1000.0)
+        });
+        debug!(
+            "contact {}, browser {:?}: is back: {receipt:?} of [{}]",
+            self.contact_id,
+            self.key,
+            late.collect::<Vec<_>>().join(", ")
+        );
+        self.habits.learn(returned, &endings);
+        let proof = match receipt {
+            Receipt::Named(named) => self.named(named),
+            Receipt::Punctual(index) => {
+                let ended = self.ended.remove(awaited[index]);
+                self.read(ended.carried.events.into_iter().collect());
+                Proof::Time
+            }
+            Receipt::None => Proof::None,
+        };
+        if proof != Proof::None {
+            self.receipt_at = Some(returned.at);
+        }
+        self.shared.metrics.returned(proof);
+    }
+
+    /// The browser says how far it has read. What else the same stream carried it will never read.
+    fn named(&mut self, named: LastEventId) -> Proof {
+        let mut proof = Proof::None;
+        let (mut read, mut unread) = (Vec::new(), Vec::new());
+        for stream in &mut self.streams {
+            if let Some(count) = stream.carried().read_by(named) {
+                proof = Proof::Id;
+                let events = &mut stream.carried_mut().events;
+                read.extend(events.drain(..count));
+                unread.extend(events.drain(..));
+                // Its client has left, though the proxy has not noticed it.
+                stream.end(event::RETRY);
+            }
+        }
+        for ended in &mut self.ended {
+            if let Some(count) = ended.carried.read_by(named) {
+                proof = Proof::Id;
+                let is_awaited = ended.is_awaited();
+                let events = &mut ended.carried.events;
+                read.extend(events.drain(..count));
+                if is_awaited {
+                    unread.extend(events.drain(..));
+                }
+                ended.is_answered();
+            }
+        }
+        self.read(read);
+        self.unread(unread);
+        proof
+    }
+
+    /// These events were read, wherever they were written as well.
+    fn read(&mut self, read: Vec<Unread>) {
+        let mut done: Vec<Arc<Event>> = Vec::new();
+        for Unread { event, .. } in read {
+            // Written to two streams, it is in both.
+            if done.iter().any(|read| Arc::ptr_eq(read, &event)) {
+                continue;
+            }
+            let is_it = |unread: &Unread| Arc::ptr_eq(&unread.event, &event);
+            self.waiting.retain(|unread| !is_it(unread));
+            for stream in &mut self.streams {
+                stream.carried_mut().events.retain(|unread| !is_it(unread));
+            }
+            for ended in &mut self.ended {
+                ended.carried.events.retain(|unread| !is_it(unread));
+            }
+            if let Some(test) = self.test(&event) {
+                let (_, sender) = self.tests.swap_remove(test);
+                // Whoever asked may have left.
+                let _ = sender.send(());
+            } else {
+                self.shared.metrics.events_delivered.inc();
+                self.memory.lock().delivered(&event);
+            }
+            done.push(event);
+        }
+    }
+
+    /// These events were not read: they go before what waits.
+    fn unread(&mut self, unread: Vec<Unread>) {
+        let (over, again): (Vec<_>, Vec<_>) =
+            (unread.into_iter()).partition(|unread| unread.writes >= MAX_WRITES);
+        for unread in again.into_iter().rev() {
+            self.shared.metrics.events_returned.inc();
+            self.waiting.push_front(unread);
+        }
+        if !over.is_empty() {
+            debug!(
+                "contact {}, browser {:?}: {} events were written {MAX_WRITES} times without a receipt, and are not again",
+                self.contact_id,
+                self.key,
+                over.len()
+            );
+            self.shared
+                .metrics
+                .events_unacknowledged
+                .inc_by(over.len() as u64);
+            self.read(over);
         }
     }
 
@@ -274,15 +598,19 @@ impl Browser {
             if self.is_known(event) {
                 continue;
             }
+            let unread = Unread {
+                event: Arc::clone(event),
+                writes: 0,
+            };
             if event.bytes.is_empty() {
-                self.delivered(event);
+                self.memory.lock().delivered(event);
             } else if event.history_ids.is_empty() && pending_bytes <= 2 * MAX_PENDING {
                 // No replay would find it.
                 pending_bytes += event.bytes.len();
-                self.waiting.push_back(Arc::clone(event));
+                self.waiting.push_back(unread);
             } else if !self.incomplete && pending_bytes + event.bytes.len() <= MAX_PENDING {
                 pending_bytes += event.bytes.len();
-                self.waiting.push_back(Arc::clone(event));
+                self.waiting.push_back(unread);
             } else {
                 if event.history_ids.is_empty() {
                     self.shared.metrics.events_dropped.inc();
@@ -330,25 +658,21 @@ impl Browser {
         if replay.more {
             self.incomplete = true;
             // What came in live must not overtake what the next chunk tells of the same incident; it finds both.
-            self.waiting.retain(|event| event.history_ids.is_empty());
+            self.waiting
+                .retain(|unread| unread.event.history_ids.is_empty() || unread.writes > 0);
         }
         // What came in live and was found as well stands in the replay's order.
-        self.waiting.retain(|event| {
-            event.epoch != replay.epoch
-                || !event.history_ids.iter().any(|id| {
-                    replay
-                        .events
-                        .iter()
-                        .any(|replayed| replayed.history_ids.contains(id))
-                })
-        });
+        let found = |event: &Event| {
+            let mut ids = replay
+                .events
+                .iter()
+                .flat_map(|replayed| &replayed.history_ids);
+            event.epoch == replay.epoch && ids.any(|id| event.history_ids.contains(id))
+        };
+        self.waiting.retain(|unread| !found(&unread.event));
         for event in replay.events.into_iter().rev() {
-            self.waiting.push_front(event);
+            self.waiting.push_front(Unread { event, writes: 0 });
         }
-    }
-
-    fn delivered(&self, event: &Event) {
-        self.memory.lock().delivered(event);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
@@ -377,50 +701,49 @@ impl Browser {
             }
             Err(error) => error.to_string(),
         };
-        // What did not survive goes to the other stream, or waits for the next one.
-        for event in stream.unconfirmed().rev() {
-            if let Some(test) = self.test(event) {
-                self.tests.swap_remove(test);
-            } else {
-                self.shared.metrics.events_returned.inc();
-                self.waiting.push_front(event.again());
-            }
-        }
-        if self.streams.is_empty() {
-            // Before the place is freed: the next stream may get a new task.
-            let unreplayable = |event: &&Arc<Event>| event.history_ids.is_empty();
-            self.memory.lock().leftovers = self
-                .waiting
-                .iter()
-                .filter(unreplayable)
-                .map(Event::again)
-                .collect();
-        }
-        drop(stream);
         debug!(
             "stream closed for contact {}, browser {:?}: {reason}",
             self.contact_id, self.key
         );
+        let now = Instant::now();
+        let mut ended = Ended::new(stream, now, result.is_ok(), &self.habits);
+        if ended.ending().is_none() {
+            // What did not survive goes to the other stream, or waits for the next one.
+            self.unread(ended.take_unread());
+        }
+        self.ended.push(ended);
+        self.tell_of_room();
     }
 
-    fn tick(&mut self) {
+    /// Its place is free by now.
+    fn tell_of_room(&mut self) {
+        for sender in self.room.drain(..) {
+            // Whoever asked may have left.
+            let _ = sender.send(());
+        }
+    }
+
+    /// Does what is due by now; some of it was at `due`.
+    fn tick(&mut self, due: Instant) {
         let now = Instant::now();
-        let keep_alive = self.keep_alive();
-        let delivered: Vec<_> = self
-            .streams
-            .iter_mut()
-            .flat_map(|stream| stream.tick(now, keep_alive))
-            .collect();
-        for event in delivered {
-            if let Some(test) = self.test(&event) {
-                let (_, sender) = self.tests.swap_remove(test);
-                // Whoever asked may have left.
-                let _ = sender.send(());
-            } else {
-                self.shared.metrics.events_delivered.inc();
-                self.delivered(&event);
+        if due + STALLED < now {
+            // Returns may have come meanwhile that were not read yet.
+            for ended in &mut self.ended {
+                ended.wait_until(now + STALLED);
             }
         }
+        let keep_alive = self.keep_alive();
+        for index in 0..self.streams.len() {
+            self.streams[index].tick(now, keep_alive);
+            if self.streams[index].end_due().is_some_and(|due| due <= now) {
+                self.end_for_receipt(index);
+            }
+        }
+        let is_due = |ended: &&mut Ended| ended.unread_at().is_some_and(|at| at <= now);
+        let overdue = self.ended.iter_mut().filter(is_due);
+        let unread = overdue.flat_map(Ended::take_unread).collect();
+        self.unread(unread);
+        self.ended.retain(|ended| now < ended.forget_at());
     }
 
     fn keep_alive(&self) -> Duration {
@@ -437,6 +760,17 @@ impl Browser {
     fn next_tick(&self) -> Instant {
         let keep_alive = self.keep_alive();
         let streams = (self.streams.iter()).map(|stream| stream.next_tick(keep_alive));
-        streams.min().unwrap_or_else(|| Instant::now() + IDLE_TICK)
+        let ended = self.ended.iter().map(Ended::next_tick);
+        let now = Instant::now();
+        // What is over changes nothing any more.
+        let end = self.end.map(|end| end.until).filter(|until| now < *until);
+        let expected = self.expected_until.filter(|until| now < *until);
+        let ticks = streams.chain(ended).chain(end).chain(expected);
+        // Without any of these it is over, unless a stream is on its way, which is a command.
+        ticks.min().unwrap_or(now + HANDED_OVER)
     }
+}
+
+fn bytes(unread: &VecDeque<Unread>) -> usize {
+    unread.iter().map(|unread| unread.event.bytes.len()).sum()
 }

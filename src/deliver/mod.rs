@@ -1,7 +1,11 @@
 //! From the hub to a browser: what it is given, on which stream, and what it missed.
 
 pub(crate) mod browser;
+mod ended;
+mod pace;
+mod receipt;
 mod replay;
 mod stream;
 
+pub(crate) use pace::Pace;
 pub(crate) use replay::{Missing, Replay, Replayer, Running};

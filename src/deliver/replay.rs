@@ -224,10 +224,15 @@ fn events(missed: Vec<Missed>, epoch: u64) -> Vec<Arc<Event>> {
 /// newest of them.
 fn summary(left_out: &[Missed], epoch: u64) -> Option<Event> {
     let newest = left_out.last()?;
-    let title = match left_out.len() {
-        1 => "1 more incident changed while you were away".to_owned(),
-        count => format!("{count} more incidents changed while you were away"),
+    let changed = match left_out.len() {
+        1 => "1 more incident changed".to_owned(),
+        count => format!("{count} more incidents changed"),
     };
+    let title = format!("{changed} while you were away");
+    let oldest_ms = left_out.iter().map(|missed| missed.time_ms).min();
+    let message = oldest_ms
+        .and_then(|oldest_ms| since(oldest_ms, jiff::Timestamp::now()))
+        .map(|since| format!("{changed} since {since}"));
     // The newest row of the newest incident first: it becomes the event's id.
     let history_ids = left_out
         .iter()
@@ -238,9 +243,21 @@ fn summary(left_out: &[Missed], epoch: u64) -> Option<Event> {
         incident_id: newest.incident_id,
         severity: &newest.severity,
         title: &title,
-        message: None,
+        message: message.as_deref(),
     });
     Some(rendered.event(history_ids.collect(), epoch))
+}
+
+/// A time as a popup names it, in UTC: the hour is enough on the same day. `None` if no calendar holds it.
+fn since(time_ms: i64, now: jiff::Timestamp) -> Option<String> {
+    let time = jiff::Timestamp::from_millisecond(time_ms).ok()?;
+    let is_today = time.strftime("%F").to_string() == now.strftime("%F").to_string();
+    let format = if is_today {
+        "%H:%M UTC"
+    } else {
+        "%F %H:%M UTC"
+    };
+    Some(time.strftime(format).to_string())
 }
 
 #[cfg(test)]
@@ -271,9 +288,12 @@ mod tests {
         assert_eq!(events.len(), 2);
         let text = std::str::from_utf8(&events[0].bytes).unwrap();
         assert!(
-            text.contains("2 more incidents changed while you were away"),
+            text.contains("\"title\":\"2 more incidents changed while you were away\""),
             "{text}"
         );
+        // The oldest one, of 1970.
+        let message = "\"message\":\"2 more incidents changed since 1970-01-01 00:00 UTC\"";
+        assert!(text.contains(message), "{text}");
         assert_eq!(events[0].incident_id, IncidentId(2));
         assert_eq!(events[0].history_ids, [20, 10, 5].map(HistoryId));
         assert_eq!(events[1].history_ids, [30, 7].map(HistoryId));
@@ -285,6 +305,26 @@ mod tests {
         assert!(events(vec![], 0).is_empty());
         let one = events(vec![missed(1, &[1], false)], 0);
         let text = std::str::from_utf8(&one[0].bytes).unwrap();
-        assert!(text.contains("1 more incident changed"), "{text}");
+        for part in [
+            "1 more incident changed while",
+            "1 more incident changed since",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_today_is_named_without_its_day() {
+        let now: jiff::Timestamp = "2026-11-23T10:15:30Z".parse().unwrap();
+        let named = |time: &str| {
+            let time: jiff::Timestamp = time.parse().unwrap();
+            since(time.as_millisecond(), now)
+        };
+        assert_eq!(named("2026-11-23T09:40:59Z").unwrap(), "09:40 UTC");
+        assert_eq!(
+            named("2026-11-22T23:59:59Z").unwrap(),
+            "2026-11-22 23:59 UTC"
+        );
+        assert_eq!(since(i64::MAX, now), None);
     }
 }

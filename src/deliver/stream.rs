@@ -1,9 +1,7 @@
-//! One open SSE response: its socket, what is still to be written to it, and what was written but may
-//! not have arrived.
+//! One open SSE response: its socket, what is still to be written to it, and what was written but may not have been read.
 //!
-//! *Delivered means survived.* Behind Apache a stream whose browser has left swallows two writes before
-//! it closes. So some time after an event a comment is written, and only if the stream is still open
-//! some time after that, the event counts as delivered.
+//! That bytes were taken says nothing: a proxy takes them for a client that is long gone. What a stream carried is therefore
+//! kept until the browser comes back for the next one, see [`receipt`](super::receipt).
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,17 +15,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use crate::hub::Place;
+use crate::hub::{Handed, Place};
 use crate::model::event::{self, Event};
+use crate::model::returned::{ClientKey, LastEventId, Mark};
 use crate::net::Socket;
-
-/// How long after an event the comment follows: far enough apart that no proxy reads both at once and
-/// passes them on as one write.
-const PROBE_AFTER: Duration = Duration::from_millis(50);
-
-/// How long after the comment a stream must still be open: a proxy that could not pass it on has closed
-/// its side by then. Longer would make a reload soon after an event show it twice.
-const SURVIVED_AFTER: Duration = Duration::from_millis(200);
 
 /// How long a client may take nothing of what waits for it. The kernel gives up a peer that does not
 /// acknowledge (`TCP_USER_TIMEOUT`); this is for one that acknowledges but never reads.
@@ -36,25 +27,63 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// Blocks for which the queue keeps memory when it is empty.
 const KEPT_CAPACITY: usize = 4;
 
+/// An event on its way, and how often it was written to a stream.
+#[derive(Debug, Clone)]
+pub(super) struct Unread {
+    pub(super) event: Arc<Event>,
+    pub(super) writes: u8,
+}
+
+/// What a stream carried that may not have been read, oldest first, and by which names its browser can say how far it has
+/// read.
+#[derive(Debug)]
+pub(super) struct Carried {
+    pub(super) events: VecDeque<Unread>,
+    begin: Mark,
+    end: Option<Mark>,
+}
+
+impl Carried {
+    /// How much it is, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.events
+            .iter()
+            .map(|unread| unread.event.bytes.len())
+            .sum()
+    }
+
+    /// How many events were read by who has read up to `named`; `None` if that is not of this stream.
+    pub(super) fn read_by(&self, named: LastEventId) -> Option<usize> {
+        match named {
+            LastEventId::Mark(mark) if mark == self.begin => Some(0),
+            LastEventId::Mark(mark) if Some(mark) == self.end => Some(self.events.len()),
+            LastEventId::Mark(_) => None,
+            LastEventId::Row(id) => {
+                let last =
+                    (self.events.iter()).rposition(|unread| unread.event.named() == Some(id));
+                last.map(|index| index + 1)
+            }
+        }
+    }
+}
+
 /// A stream. It frees its place in the hub when dropped.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(super) struct Stream {
     socket: Socket,
     /// Blocks in order, and when an event's notification was heard; the first may be partly written.
     queue: VecDeque<(Bytes, Option<std::time::Instant>)>,
     /// The first of them has been written in part.
     begun: bool,
-    /// The last block has been queued: close once it is written.
-    ending: bool,
-    /// Events whose bytes were queued, and when, until they count as delivered.
-    unconfirmed: VecDeque<(Arc<Event>, Instant)>,
-    /// How many of them a comment has followed.
-    covered: usize,
-    /// When the next comment is due.
-    comment_due: Option<Instant>,
-    /// For each comment that was written: if the stream is still open then, so many more events are
-    /// delivered. Comments overlap, so that an event does not wait for the probe of those before it.
-    surviving: VecDeque<(Instant, usize)>,
+    carried: Carried,
+    /// Whether the last event has no id by which its browser could name it.
+    unnamed: bool,
+    /// The last block has been queued, with this `retry`: close once it is written.
+    ending: Option<Duration>,
+    /// When the stream is to be ended.
+    end_due: Instant,
+    /// Where it leads to, if the proxy says so.
+    client: Option<ClientKey>,
     /// When a block was last queued.
     last_block: Instant,
     /// When the client last took something.
@@ -63,148 +92,135 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// A stream that begins with `head`.
-    pub(crate) fn new(socket: Socket, head: Bytes, place: Place) -> Self {
+    /// A stream on a connection that was handed over, to be ended at `end_due`.
+    pub(super) fn new(handed: Handed, end_due: Instant) -> Self {
         let now = Instant::now();
         Self {
-            socket,
-            queue: VecDeque::from([(head, None)]),
+            socket: handed.socket,
+            queue: VecDeque::from([(handed.head, None)]),
             begun: false,
-            ending: false,
-            unconfirmed: VecDeque::new(),
-            covered: 0,
-            comment_due: None,
-            surviving: VecDeque::new(),
+            carried: Carried {
+                events: VecDeque::new(),
+                begin: handed.mark,
+                end: None,
+            },
+            unnamed: false,
+            ending: None,
+            end_due,
+            client: handed.returned.client,
             last_block: now,
             last_progress: now,
-            _place: place,
+            _place: handed.place,
         }
     }
 
     /// Queues an event.
-    pub(crate) fn write(&mut self, event: Arc<Event>) {
-        let now = Instant::now();
-        self.push_heard(event.bytes.clone(), event.heard, now);
-        self.unconfirmed.push_back((event, now));
-        self.comment_due.get_or_insert(now + PROBE_AFTER);
-    }
-
-    /// Starts to find out whether the client is still there. A probe that is under way does not tell: its bytes may have
-    /// been written before the client left.
-    pub(crate) fn start_probe(&mut self) {
-        let now = Instant::now();
-        // What waits will be written from now on, and does as well.
-        if self.is_written() {
-            self.push(event::KEEP_ALIVE, now);
-        }
-        self.comment_due = Some(now + PROBE_AFTER);
-    }
-
-    /// Whether it is not yet known that the client is still there.
-    pub(crate) fn is_probing(&self) -> bool {
-        self.comment_due.is_some() || !self.surviving.is_empty()
+    pub(super) fn write(&mut self, unread: Unread) {
+        let event = &unread.event;
+        // Later it is no measure of the way from the database.
+        let heard = event.heard.filter(|_| unread.writes == 0);
+        self.unnamed = event.named().is_none();
+        self.push_heard(event.bytes.clone(), heard, Instant::now());
+        self.carried.events.push_back(Unread {
+            writes: unread.writes.saturating_add(1),
+            ..unread
+        });
     }
 
     /// Whether nothing waits to be written.
-    pub(crate) fn is_written(&self) -> bool {
+    pub(super) fn is_written(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Queues a last block, behind which the stream closes.
-    pub(crate) fn end(&mut self, retry_ms: u32) {
-        if !self.ending {
-            self.push(event::retry(retry_ms), Instant::now());
-            self.ending = true;
+    /// Whether nothing more is written to it.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// When it is to be ended; `None` if it is being ended.
+    pub(super) fn end_due(&self) -> Option<Instant> {
+        (!self.is_ending()).then_some(self.end_due)
+    }
+
+    /// Has it ended no later than `due`.
+    pub(super) fn end_by(&mut self, due: Instant) {
+        self.end_due = self.end_due.min(due);
+    }
+
+    /// Queues a last block, behind which the stream closes. The browser is to come back after `retry`.
+    pub(super) fn end(&mut self, retry: Duration) {
+        if self.is_ending() {
+            return;
         }
+        let now = Instant::now();
+        if self.unnamed {
+            let mark = Mark::new();
+            self.carried.end = Some(mark);
+            self.push(event::mark(mark), now);
+        }
+        self.push(event::retry(retry), now);
+        self.ending = Some(retry);
     }
 
     /// Ends the stream of a client that must not get anything more: of what waits, only a block is written to its end that
-    /// was begun. It is to come back after `retry_ms` milliseconds.
-    pub(crate) fn revoke(&mut self, retry_ms: u32) {
+    /// was begun. It is to come back after `retry`.
+    pub(super) fn revoke(&mut self, retry: Duration) {
         self.queue.truncate(usize::from(self.begun));
-        self.unconfirmed.clear();
-        self.surviving.clear();
-        self.covered = 0;
-        self.comment_due = None;
-        // Also behind a farewell that was just taken back.
-        self.ending = false;
-        self.end(retry_ms);
+        self.carried.events.clear();
+        self.unnamed = false;
+        // Also behind an end that was just taken back.
+        self.ending = None;
+        self.end(retry);
     }
 
-    /// Events that do not count as delivered yet, oldest first.
-    pub(crate) fn unconfirmed(&self) -> impl DoubleEndedIterator<Item = &Arc<Event>> {
-        self.unconfirmed.iter().map(|(event, _)| event)
+    /// What it carried that may not have been read.
+    pub(super) fn carried(&self) -> &Carried {
+        &self.carried
     }
 
-    /// Does what is due by now, and writes a comment after a silence of `keep_alive`. Returns the events that count as
-    /// delivered from here on.
-    pub(crate) fn tick(&mut self, now: Instant, keep_alive: Duration) -> Vec<Arc<Event>> {
-        let mut delivered = Vec::new();
-        // What the client has not taken yet cannot have arrived: then everything takes longer.
-        let taken = self.is_written();
-        while let Some((until, count)) = self.surviving.front_mut()
-            && *until <= now
-        {
-            if !taken {
-                *until = now + SURVIVED_AFTER;
-                break;
-            }
-            delivered.extend(self.unconfirmed.drain(..*count).map(|(event, _)| event));
-            self.covered -= *count;
-            self.surviving.pop_front();
-        }
-        if self.comment_due.is_some_and(|due| due <= now) {
-            if taken {
-                self.comment(now);
-            } else {
-                self.comment_due = Some(now + PROBE_AFTER);
-            }
-        }
+    /// As [`Self::carried`].
+    pub(super) fn carried_mut(&mut self) -> &mut Carried {
+        &mut self.carried
+    }
+
+    /// What is left of a stream that is over: what it carried, where it led to, the `retry` that it ended with, and when its
+    /// last byte was written.
+    pub(super) fn into_parts(self) -> (Carried, Option<ClientKey>, Option<Duration>, Instant) {
+        (self.carried, self.client, self.ending, self.last_progress)
+    }
+
+    /// Writes a comment after a silence of `keep_alive`.
+    pub(super) fn tick(&mut self, now: Instant, keep_alive: Duration) {
         if self.queue.is_empty() && self.last_block + keep_alive <= now {
             self.push(event::KEEP_ALIVE, now);
         }
-        delivered
     }
 
-    /// Writes the comment that follows events.
-    fn comment(&mut self, now: Instant) {
-        self.push(event::KEEP_ALIVE, now);
-        let followed = |(_, at): &&(Arc<Event>, Instant)| *at + PROBE_AFTER <= now;
-        let uncovered = self.unconfirmed.iter().skip(self.covered);
-        let count = uncovered.take_while(followed).count();
-        self.covered += count;
-        self.surviving.push_back((now + SURVIVED_AFTER, count));
-        // Events that came in since want a comment of their own; one for all of them.
-        self.comment_due = (self.covered < self.unconfirmed.len()).then_some(now + PROBE_AFTER);
-    }
-
-    /// When [`Stream::tick`] is to be called again, at the latest.
-    pub(crate) fn next_tick(&self, keep_alive: Duration) -> Instant {
+    /// When [`Stream::tick`] is to be called again, or the stream to be ended, at the latest.
+    pub(super) fn next_tick(&self, keep_alive: Duration) -> Instant {
         let idle = if self.queue.is_empty() {
             self.last_block + keep_alive
         } else {
             self.last_progress + STUCK_AFTER
         };
-        let probe = self.surviving.front().map(|(until, _)| *until);
-        [self.comment_due, probe]
-            .into_iter()
-            .flatten()
-            .fold(idle, Instant::min)
+        self.end_due().map_or(idle, |due| due.min(idle))
     }
 
     /// Writes what the socket takes, and notices when the client is gone. Ready once the stream is
     /// over: closed by us (`Ok`), by the client (`UnexpectedEof`), stuck (`TimedOut`) or broken.
     ///
     /// What the kernel has taken of an event counts into `latency`.
-    pub(crate) fn poll(
+    pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         latency: &Histogram,
     ) -> Poll<io::Result<()>> {
         self.poll_client(cx)?;
         while let Some((block, heard)) = self.queue.front_mut() {
+            // Not behind it: on a busy machine the client may have read it before this goes on.
+            let now = Instant::now();
             let Poll::Ready(written) = Pin::new(&mut self.socket).poll_write(cx, block)? else {
-                if self.last_progress + STUCK_AFTER <= Instant::now() {
+                if self.last_progress + STUCK_AFTER <= now {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 return Poll::Pending;
@@ -212,7 +228,7 @@ impl Stream {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.last_progress = Instant::now();
+            self.last_progress = now;
             block.advance(written);
             self.begun = !block.is_empty();
             if block.is_empty() {
@@ -225,11 +241,10 @@ impl Stream {
         if self.queue.capacity() > KEPT_CAPACITY {
             self.queue.shrink_to(KEPT_CAPACITY);
         }
-        if !self.is_probing() && self.unconfirmed.capacity() + self.surviving.capacity() > 0 {
-            self.unconfirmed = VecDeque::new();
-            self.surviving = VecDeque::new();
+        if self.carried.events.is_empty() && self.carried.events.capacity() > 0 {
+            self.carried.events = VecDeque::new();
         }
-        if self.ending {
+        if self.ending.is_some() {
             ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
             return Poll::Ready(Ok(()));
         }
@@ -283,6 +298,7 @@ mod tests {
     use crate::model::browser::{AgentKey, BrowserKey};
     use crate::model::event::{Content, Rendered};
     use crate::model::ids::{ContactId, HistoryId, IncidentId};
+    use crate::model::returned::Returned;
     use crate::model::sign_in::SignIn;
 
     fn event_of(number: i64) -> Arc<Event> {
@@ -306,6 +322,13 @@ mod tests {
             position: None,
             epoch: 0,
             signed_in_at_ms: 0,
+            asked_at: std::time::Instant::now(),
+        };
+        let returned = Returned {
+            at: std::time::Instant::now(),
+            last_event_id: None,
+            client: None,
+            firefox: false,
         };
         let (place, _mailbox) = hub.enter(&sign_in).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -314,10 +337,18 @@ mod tests {
         let (mut theirs, ours) = (theirs.unwrap(), accepted.unwrap().0);
         // Not the megabytes that the kernel would make room for.
         SockRef::from(&ours).set_send_buffer_size(10_000).unwrap();
-        let mut stream = Stream::new(Socket::Left(ours), event::KEEP_ALIVE, place);
+        let handed = Handed {
+            socket: Socket::Left(ours),
+            head: event::KEEP_ALIVE,
+            mark: Mark::new(),
+            returned,
+            place,
+        };
+        let mut stream = Stream::new(handed, Instant::now());
         let latency = Histogram::new([1.0]);
         for number in 1..=1000 {
-            stream.write(event_of(number));
+            let event = event_of(number);
+            stream.write(Unread { event, writes: 0 });
         }
         // As much as the socket takes while nobody reads, until a block is cut.
         poll_fn(|cx| {
@@ -329,8 +360,8 @@ mod tests {
             Poll::Pending
         })
         .await;
-        stream.revoke(event::RETRY_MS);
-        assert_eq!(stream.unconfirmed().count(), 0);
+        stream.revoke(event::RETRY);
+        assert!(stream.carried().events.is_empty());
 
         let mut text = String::new();
         let (ended, read) = tokio::join!(

@@ -9,6 +9,7 @@ use warp::http::{HeaderValue, StatusCode};
 use warp::reply::Response;
 
 use crate::model::event;
+use crate::model::returned::Mark;
 
 /// The status that makes an EventSource stop for good.
 pub(super) fn no_content() -> Response {
@@ -49,10 +50,10 @@ pub(super) fn plain(status: StatusCode, text: &str) -> Response {
     response
 }
 
-/// The answer's head and the first bytes of its body, so that proxies flush at once. No length and no
+/// The answer's head and the first bytes of its body, with `mark`, so that proxies flush at once. No length and no
 /// chunks: the answer ends when the connection closes, which every proxy passes on as a clean end even
 /// if the daemon is killed.
-pub(super) fn head(parts: &Parts) -> Bytes {
+pub(super) fn head(parts: &Parts, mark: Mark) -> Bytes {
     let mut head = BytesMut::with_capacity(256);
     // write! cannot fail: BytesMut grows.
     let _ = write!(head, "HTTP/1.1 {}\r\n", parts.status);
@@ -63,6 +64,7 @@ pub(super) fn head(parts: &Parts) -> Bytes {
         head.extend_from_slice(b"\r\n");
     }
     let _ = write!(head, "Connection: close\r\n\r\n:\n");
-    head.extend_from_slice(&event::retry(event::RETRY_MS));
+    head.extend_from_slice(&event::retry(event::RETRY));
+    head.extend_from_slice(&event::mark(mark));
     head.freeze()
 }

@@ -21,6 +21,7 @@ use warp::reply::Response;
 
 use super::answers::head;
 use super::hand_over::HandOver;
+use crate::model::returned::Mark;
 use crate::net::Socket;
 
 /// How long a client may take to send its head, and may stay silent between two requests.
@@ -58,9 +59,9 @@ where
                 .and_then(HandOver::take)
             {
                 None => Ok::<_, Infallible>(response),
-                Some(place) => {
+                Some(handed_over) => {
                     if let Some(sender) = sender.lock().take() {
-                        let _ = sender.send((response.into_parts().0, place));
+                        let _ = sender.send((response.into_parts().0, handed_over));
                     }
                     // hyper must not answer: the connection is taken from it now.
                     std::future::pending().await
@@ -74,7 +75,7 @@ where
         .max_header_size(HEADER_LIMIT)
         .serve_connection(TokioIo::new(socket), service);
     let mut stopping = false;
-    let (parts, place) = loop {
+    let (parts, (place, returned)) = loop {
         tokio::select! {
             result = &mut connection => {
                 if let Err(error) = result {
@@ -96,5 +97,6 @@ where
     // What hyper may have read beyond the request is of a client that pipelines behind an
     // answer that never ends: dropped, like all that follows it.
     let socket = connection.into_parts().io.into_inner();
-    place.hand_over(socket, head(&parts));
+    let mark = Mark::new();
+    place.hand_over(socket, head(&parts, mark), mark, returned);
 }

@@ -5,18 +5,19 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::hub::Place;
+use crate::model::returned::Returned;
 
-/// The place of a stream whose head is in the response that carries it. The accept loop takes it out
+/// The place of a stream, and the request for it; its head is in the response that carries them. The accept loop takes it out
 /// and the connection over.
 #[derive(Debug, Clone)]
-pub(super) struct HandOver(Arc<Mutex<Option<Place>>>);
+pub(super) struct HandOver(Arc<Mutex<Option<(Place, Returned)>>>);
 
 impl HandOver {
-    pub(super) fn new(place: Place) -> Self {
-        Self(Arc::new(Mutex::new(Some(place))))
+    pub(super) fn new(place: Place, returned: Returned) -> Self {
+        Self(Arc::new(Mutex::new(Some((place, returned)))))
     }
 
-    pub(super) fn take(&self) -> Option<Place> {
+    pub(super) fn take(&self) -> Option<(Place, Returned)> {
         self.0.lock().take()
     }
 }

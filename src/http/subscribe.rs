@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use parking_lot::Mutex;
@@ -12,20 +12,22 @@ use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use warp::Filter;
+use warp::http::header::{HeaderValue, USER_AGENT};
 use warp::http::{HeaderMap, Method, StatusCode};
 use warp::path::FullPath;
 use warp::reply::Response;
 
 use super::answers::{event_stream, no_content, plain, use_get};
 use super::hand_over::HandOver;
-use crate::auth::{Credentials, Recheck, Rechecks, SignInError, last_event_id};
+use crate::auth::{Credentials, Rechecks, SignInError};
 use crate::config::Tuning;
 use crate::database::{Queries, QueryError, Session};
-use crate::deliver::{Replayer, browser};
-use crate::hub::{Full, Hub, Mailbox, Place};
+use crate::deliver::{Pace, Replayer, browser};
+use crate::hub::{Doubted, Full, Hub, Place};
 use crate::model::event;
-use crate::model::ids::{ContactId, HistoryId};
+use crate::model::ids::HistoryId;
 use crate::model::position::Position;
+use crate::model::returned::{ClientKey, LastEventId, Returned};
 use crate::model::sign_in::{Refusal, SignIn};
 use crate::model::timeline::Epoch;
 use crate::observe::Throttle;
@@ -37,17 +39,21 @@ const VERSION_HEADER: &str = "x-icinga-notifications-protocol-version";
 /// The protocol version that is spoken.
 const VERSION: &str = "1";
 
-/// When a browser comes back that could not be served for now, in milliseconds: soon, and not all at
-/// once.
-const UNAVAILABLE_RETRY_MS: std::ops::Range<u32> = 2000..8000;
+/// When a browser comes back that could not be served for now: soon, and not all at once.
+const UNAVAILABLE_RETRY: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(8);
+
+/// When a third tab of a browser comes back to see whether one of the other two is gone.
+const THIRD_RETRY: Duration = Duration::from_secs(30);
 
 /// Sign-ins that are with the database at a time: enough to keep it busy, and few enough to be through
 /// soon if each of them runs into the statement timeout.
 const MAX_SIGN_INS: usize = 16;
 
-/// How long a sign-in may wait for the database, a third stream for its probe: no longer than a proxy
-/// waits for a head.
+/// How long a sign-in may wait for the database: no longer than a proxy waits for a head.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long ending a stream in favour of another one may take: more than a few milliseconds if its client does not read.
+const ROOM: Duration = Duration::from_secs(1);
 
 /// What the handlers need, built once.
 #[derive(Debug, Clone)]
@@ -80,6 +86,7 @@ impl State {
                 replayer,
                 metrics,
                 tuning,
+                pace: Pace::new(),
             },
             tasks,
             rechecks,
@@ -145,9 +152,9 @@ enum NoStream {
     /// It may not have one.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Its browser has two that are alive.
-    #[error("contact {0}: a third stream of one browser")]
-    Third(ContactId),
+    /// Its browser has two that live.
+    #[error("it has two streams")]
+    Third,
     /// Whether it may have one cannot be known for now.
     #[error("the database is away")]
     NoDatabase,
@@ -180,27 +187,93 @@ impl From<SignInError> for NoStream {
     }
 }
 
+impl From<Full> for NoStream {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Browser => Self::Third,
+            Full::Daemon => Self::Full,
+            Full::Stopping => Self::Stopping,
+            Full::Turned => Self::NoDatabase,
+        }
+    }
+}
+
 async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
-    match open(state, headers).await {
+    let returned = returned(headers);
+    match open(state, headers, &returned).await {
         Ok(place) => {
             let mut response = event_stream(Response::default());
-            response.extensions_mut().insert(HandOver::new(place));
+            let hand_over = HandOver::new(place, returned);
+            response.extensions_mut().insert(hand_over);
             response
         }
         Err(reason) => turn_away(state, &reason),
     }
 }
 
+/// What a request tells of what its browser has read.
+fn returned(headers: &HeaderMap) -> Returned {
+    let last_event_id = headers.get("last-event-id");
+    let firefox = |agent: &HeaderValue| agent.as_bytes().windows(8).any(|part| part == b"Firefox/");
+    // Several headers, if several proxies are on the way: where the first is from is not ours to judge.
+    let mut forwarded_for = headers.get_all("x-forwarded-for").iter();
+    Returned {
+        at: Instant::now(),
+        last_event_id: last_event_id
+            .and_then(|id| id.to_str().ok())
+            .and_then(LastEventId::parse),
+        client: forwarded_for
+            .next_back()
+            .map(|header| ClientKey::new(header.as_bytes())),
+        firefox: headers.get(USER_AGENT).is_some_and(firefox),
+    }
+}
+
 /// A place among the streams for a request that may have one.
-async fn open(state: &State, headers: &HeaderMap) -> Result<Place, NoStream> {
+async fn open(state: &State, headers: &HeaderMap, returned: &Returned) -> Result<Place, NoStream> {
     let credentials = Credentials::read(headers)?;
+    let hub = &state.browsers.hub;
+    hub.returned(credentials.browser(), credentials.agent(), returned);
+    match enter(state, &credentials, returned).await {
+        Err(NoStream::Third) => {
+            let room = hub.make_room(credentials.browser(), returned.at);
+            match timeout(ROOM, room).await {
+                Ok(Ok(())) => enter(state, &credentials, returned).await,
+                _ => Err(NoStream::Third),
+            }
+        }
+        other => other,
+    }
+}
+
+/// Takes a place for a browser whose sign-in is known to be valid, or is found to be.
+async fn enter(
+    state: &State,
+    credentials: &Credentials,
+    returned: &Returned,
+) -> Result<Place, NoStream> {
+    let hub = &state.browsers.hub;
+    let (browser, agent) = (credentials.browser(), credentials.agent());
+    if state.rechecks.are_heard()
+        && let Some(place) = hub.come_back(browser, agent)
+    {
+        return Ok(place?);
+    }
     let changes = state.rechecks.changes();
-    let sign_in = sign_in(state, &credentials, last_event_id(headers)).await?;
-    let (place, mailbox) = enter(&state.browsers.hub, &sign_in).await?;
+    let sign_in = match sign_in(state, credentials, returned.last_event_id).await {
+        // While nobody can sign out either, a stream that was ended goes on as those do that were not.
+        Err(away @ (NoStream::NoDatabase | NoStream::Query(QueryError::Lost(_)))) => {
+            let place = hub.come_back(browser, agent);
+            return place.map_or(Err(away), |place| Ok(place?));
+        }
+        other => other?,
+    };
+    let (place, mailbox) = hub.enter(&sign_in)?;
     if state.rechecks.changes() != changes {
         // The sign-in may have ended after the database was asked, and before there was a stream to end.
-        let recheck = Recheck::Contact(sign_in.contact_id);
-        state.rechecks.check(recheck);
+        let doubted = Doubted::Contact(sign_in.contact_id);
+        hub.doubt(doubted);
+        state.rechecks.check(doubted);
     }
     if let Some(mailbox) = mailbox {
         state
@@ -214,7 +287,7 @@ async fn open(state: &State, headers: &HeaderMap) -> Result<Place, NoStream> {
 async fn sign_in(
     state: &State,
     credentials: &Credentials,
-    last_event_id: Option<HistoryId>,
+    last_event_id: Option<LastEventId>,
 ) -> Result<SignIn, NoStream> {
     let session = state.queries.current().ok_or(NoStream::NoDatabase)?;
     let hub = state.browsers.hub.clone();
@@ -226,7 +299,8 @@ async fn sign_in(
         // In a task of its own: when we give up waiting, the statement is still with the database, and
         // its permit has to be so, too.
         let asked = tokio::spawn(async move {
-            let answer = ask(&session, &hub, epoch, &credentials, last_event_id).await;
+            let last_read = last_event_id.and_then(LastEventId::row);
+            let answer = ask(&session, &hub, epoch, &credentials, last_read).await;
             drop(permit);
             answer
         });
@@ -242,7 +316,7 @@ async fn ask(
     hub: &Hub,
     epoch: (Epoch, u64),
     credentials: &Credentials,
-    last_event_id: Option<HistoryId>,
+    last_read: Option<HistoryId>,
 ) -> Result<SignIn, SignInError> {
     let (epoch, number) = epoch;
     let authentic = credentials.sign_in(session).await?;
@@ -253,15 +327,16 @@ async fn ask(
         position: authentic.position.map(|stored| stored.within(&epoch)),
         epoch: number,
         signed_in_at_ms: authentic.signed_in_at_ms,
+        asked_at: authentic.asked_at,
     };
     if sign_in.position.is_none() && !hub.remembers(sign_in.contact_id, sign_in.browser) {
         let (start, newest) = session.start(sign_in.contact_id, hub.settled()).await?;
-        sign_in.position = Some(match last_event_id {
+        sign_in.position = Some(match last_read {
             // Nothing else is known of this browser, so what it says itself counts.
             Some(id) if id <= newest => Position::new(id, []),
             _ => start,
         });
-    } else if let (Some(position), Some(id)) = (&mut sign_in.position, last_event_id)
+    } else if let (Some(position), Some(id)) = (&mut sign_in.position, last_read)
         // Otherwise it is of ids that have started again since.
         && position.time_ms().is_none()
         && id <= hub.newest()
@@ -269,25 +344,6 @@ async fn ask(
         position.extend([id]);
     }
     Ok(sign_in)
-}
-
-/// Takes a place. A browser whose places are taken gets one if a stream of it turns out to be dead:
-/// behind Apache that shows only when something is written.
-async fn enter(hub: &Hub, sign_in: &SignIn) -> Result<(Place, Option<Mailbox>), NoStream> {
-    let entered = match hub.enter(sign_in) {
-        Err(Full::Browser(probed)) => {
-            // An error means that the task has ended, and its streams with it.
-            let _ = timeout(PATIENCE, probed).await;
-            hub.enter(sign_in)
-        }
-        other => other,
-    };
-    entered.map_err(|full| match full {
-        Full::Browser(_) => NoStream::Third(sign_in.contact_id),
-        Full::Daemon => NoStream::Full,
-        Full::Stopping => NoStream::Stopping,
-        Full::Turned => NoStream::NoDatabase,
-    })
 }
 
 /// Logs and counts why there is no stream, and answers the request.
@@ -299,10 +355,10 @@ fn turn_away(state: &State, reason: &NoStream) -> Response {
             debug!("a browser was refused: {refusal}");
             return no_content();
         }
-        NoStream::Third(_) => {
-            metrics.refuse_third_stream();
-            debug!("{reason}");
-            return no_content();
+        NoStream::Third => {
+            metrics.postpone(Postponed::ThirdStream);
+            debug!("a browser was told to come back: {reason}");
+            return come_back(THIRD_RETRY);
         }
         NoStream::NoDatabase | NoStream::Query(_) | NoStream::NoAnswer | NoStream::Died(_) => {
             match state.away.lock().take() {
@@ -323,9 +379,12 @@ fn turn_away(state: &State, reason: &NoStream) -> Response {
         NoStream::Stopping => Postponed::Stopping,
     };
     metrics.postpone(postponed);
-    // Any other status than 200 would make the browser's EventSource give up for good.
-    let retry = rand::rng().random_range(UNAVAILABLE_RETRY_MS);
-    event_stream(Response::new(event::retry(retry).into()))
+    come_back(rand::rng().random_range(UNAVAILABLE_RETRY))
+}
+
+/// Any other status than 200 would make the browser's EventSource give up for good.
+fn come_back(after: Duration) -> Response {
+    event_stream(Response::new(event::retry(after).into()))
 }
 
 #[cfg(test)]

@@ -6,4 +6,4 @@ mod registry;
 
 pub(crate) use memory::Memory;
 pub(crate) use positions::Positions;
-pub(crate) use registry::{Command, Full, Handed, Hub, Mailbox, Message, Place};
+pub(crate) use registry::{Command, Doubted, Full, Handed, Hub, Mailbox, Message, Place};

@@ -352,6 +352,7 @@ mod tests {
         let hub = Hub::new(100);
         let (_here, _) = hub.enter(&sign_in(7, "a")).unwrap();
         drop(hub.enter(&sign_in(7, "b")).unwrap());
+        assert!(hub.forget_browser(ContactId(7), BrowserKey::new("b")));
         hub.forget(Duration::from_secs(60));
         assert!(hub.remembers(ContactId(7), BrowserKey::new("b")));
         hub.forget(Duration::ZERO);

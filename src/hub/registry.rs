@@ -1,8 +1,8 @@
 //! The hub: who is connected, which broadcast channel reaches them, and what they were told already.
 //!
 //! contact id → that contact's broadcast channel and its browsers; a browser (one signed-in session)
-//! has at most [`MAX_STREAMS`] streams, all owned by one task (`http::browser`), because an event goes
-//! to exactly one of them. Publishing never blocks, and wakes only the contact's browsers.
+//! has at most [`MAX_STREAMS`] streams, all owned by one task ([`crate::deliver`]), because an event goes
+//! to exactly one of them. It is known here until it has been without a stream for a while. Publishing never blocks, and wakes only the contact's browsers.
 //!
 //! What a browser was told outlives its task here, as its [`Memory`], and the process in the database
 //! ([`crate::hub::Positions`]).
@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::channel::mpsc;
 use parking_lot::{Mutex, MutexGuard};
@@ -24,6 +24,7 @@ use super::memory::Memory;
 use crate::model::browser::{AgentKey, BrowserKey};
 use crate::model::event::{self, Event};
 use crate::model::ids::{ContactId, HistoryId};
+use crate::model::returned::{Mark, Returned};
 use crate::model::sign_in::SignIn;
 use crate::model::timeline::{Epoch, Timeline};
 use crate::net::Socket;
@@ -31,6 +32,12 @@ use crate::net::Socket;
 /// Streams per browser: Icinga Web's service worker lets two tabs through, and its manual promises
 /// no more.
 pub(crate) const MAX_STREAMS: usize = 2;
+
+/// How long a sign-in is known to be valid that was asked about: every one is, twice in that time.
+const VALID_FOR: Duration = Duration::from_secs(60);
+
+/// How long after its last stream has ended a browser is expected to be back: that takes it less than a second.
+const EXPECTED_FOR: Duration = Duration::from_secs(2);
 
 /// How many messages a contact's broadcast channel holds for browsers that have not looked yet. A
 /// message is everything that one query of the resolver found for the contact, so that a storm is a few
@@ -54,20 +61,22 @@ pub(crate) enum Message {
 pub(crate) enum Command {
     /// A connection has been handed over: it is a stream from now on.
     Stream(Box<Handed>),
-    /// Find out which streams are still alive, and answer when it is known.
-    Probe(oneshot::Sender<()>),
+    /// The browser has asked for a stream, and may be given one.
+    Returned(Returned),
+    /// A request that came at this time finds both places taken: end a stream for it, if it may have one.
+    MakeRoom(Instant, oneshot::Sender<()>),
     /// The sign-in is not valid any more, or cannot be checked: close at once.
     Revoke {
-        /// For the client's `retry`.
-        retry_ms: u32,
+        /// When the client is to come back.
+        retry: Duration,
     },
-    /// Write this to a stream at once, if there is one that takes it, and answer when it counts as delivered.
-    /// Otherwise the answer is that nobody answers.
+    /// Write this to a stream, and answer when it counts as delivered. If it never does, the answer is that nobody
+    /// answers.
     Test(Arc<Event>, oneshot::Sender<()>),
-    /// The daemon stops: say farewell and close, once it is known whether what was written arrived.
+    /// The daemon stops: end all streams, and wait a moment for receipts.
     End {
-        /// For the client's `retry`.
-        retry_ms: u32,
+        /// When the client is to come back.
+        retry: Duration,
     },
 }
 
@@ -77,6 +86,10 @@ pub(crate) struct Handed {
     pub(crate) socket: Socket,
     /// The head of the answer and the first bytes of its body, still to be written.
     pub(crate) head: bytes::Bytes,
+    /// Which mark the first bytes are.
+    pub(crate) mark: Mark,
+    /// The request.
+    pub(crate) returned: Returned,
     /// Its place among the browser's streams.
     pub(crate) place: Place,
 }
@@ -86,7 +99,7 @@ pub(crate) struct Handed {
 pub(crate) struct Mailbox {
     /// The contact's events.
     pub(crate) messages: broadcast::Receiver<Message>,
-    /// What else happens. Closed once the last [`Place`] is gone.
+    /// What else happens.
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     /// What the browser was told.
     pub(crate) memory: Memory,
@@ -94,11 +107,22 @@ pub(crate) struct Mailbox {
     pub(crate) key: BrowserKey,
 }
 
+/// Whose sign-ins may have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubted {
+    /// This browser's.
+    Browser(BrowserKey),
+    /// This contact's.
+    Contact(ContactId),
+    /// Everybody's.
+    All,
+}
+
 /// Why there is no place for a stream.
 #[derive(Debug)]
 pub(crate) enum Full {
-    /// The browser has its two. Resolves when it is known whether they are alive.
-    Browser(oneshot::Receiver<()>),
+    /// The browser has its two; see [`Hub::make_room`].
+    Browser,
     /// The daemon has as many streams as it can hold.
     Daemon,
     /// The daemon is stopping.
@@ -132,6 +156,10 @@ pub(super) struct State {
     stopping: bool,
     /// Whose ids all this speaks of.
     pub(super) timeline: Option<Timeline>,
+    /// Whose each browser is that is here.
+    contacts: HashMap<BrowserKey, ContactId>,
+    /// When every sign-in may last have changed.
+    doubted_at: Option<Instant>,
     /// Within which its ids are given once; `None` until the first look.
     pub(super) epoch: Option<Epoch>,
     /// How many epochs have ended.
@@ -150,6 +178,12 @@ pub(super) struct Browser {
     /// Places taken, whether their connection is handed over yet or not.
     places: usize,
     agent: AgentKey,
+    /// When its sign-in was last asked about and found valid.
+    valid_at: Instant,
+    /// When its sign-in may last have changed.
+    doubted_at: Option<Instant>,
+    /// When it last gave a place back.
+    left_at: Instant,
 }
 
 impl Hub {
@@ -172,8 +206,114 @@ impl Hub {
         self.state().memories.contains_key(&(contact_id, key))
     }
 
-    /// Takes a place for one more stream of a browser. If it is the browser's first, also returns the
-    /// mailbox that its task is to be started with.
+    /// Takes a place for one more stream of a browser that is here, and whose sign-in is known to be valid: it was asked
+    /// about within the last minute, and has not changed since. `None` if that is not so.
+    pub(crate) fn come_back(
+        &self,
+        key: BrowserKey,
+        agent: AgentKey,
+    ) -> Option<Result<Place, Full>> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let contact_id = *state.contacts.get(&key)?;
+        let recipient = state.recipients.get_mut(&contact_id)?;
+        let browser = recipient.browsers.get_mut(&key)?;
+        let doubted_at = browser.doubted_at.max(state.doubted_at);
+        // One that has been away for longer may have been told by another bridge meanwhile.
+        let expected = browser.places > 0 || browser.left_at.elapsed() < EXPECTED_FOR;
+        let valid = expected
+            && browser.agent == agent
+            && browser.valid_at.elapsed() < VALID_FOR
+            && doubted_at.is_none_or(|doubted_at| doubted_at < browser.valid_at);
+        if !valid {
+            return None;
+        }
+        let taken = if state.stopping {
+            Err(Full::Stopping)
+        } else if state.streams >= self.0.max_streams {
+            Err(Full::Daemon)
+        } else {
+            browser.take_place()
+        };
+        Some(taken.map(|()| {
+            state.streams += 1;
+            self.place(contact_id, key)
+        }))
+    }
+
+    /// Tells a browser that is here of a request, for the receipt that it may be, whether it is let in or not: who knows its
+    /// session id and user agent can only say what it has read.
+    pub(crate) fn returned(&self, key: BrowserKey, agent: AgentKey, returned: &Returned) {
+        let state = self.state();
+        let contact_id = state.contacts.get(&key);
+        let recipient = contact_id.and_then(|contact_id| state.recipients.get(contact_id));
+        let browser = recipient.and_then(|recipient| recipient.browsers.get(&key));
+        if let Some(browser) = browser.filter(|browser| browser.agent == agent) {
+            // A task that is gone waits for no receipt.
+            let _ = browser
+                .commands
+                .unbounded_send(Command::Returned(*returned));
+        }
+    }
+
+    /// Asks for a place for the request that came at `at`, of a browser whose places are taken. Resolves when one is free, or
+    /// with an error if none will be.
+    pub(crate) fn make_room(&self, key: BrowserKey, at: Instant) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let state = self.state();
+        let contact_id = state.contacts.get(&key);
+        let recipient = contact_id.and_then(|contact_id| state.recipients.get(contact_id));
+        if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get(&key)) {
+            // If the task is gone, the sender is, too.
+            let _ = browser
+                .commands
+                .unbounded_send(Command::MakeRoom(at, sender));
+        }
+        receiver
+    }
+
+    /// Says that sign-ins may have changed: of a browser, a contact, or everybody. Until they have been asked about again,
+    /// nobody of them is let in without a question.
+    pub(crate) fn doubt(&self, doubted: Doubted) {
+        let now = Some(Instant::now());
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let (contact_id, key) = match doubted {
+            Doubted::Browser(key) => (state.contacts.get(&key).copied(), Some(key)),
+            Doubted::Contact(contact_id) => (Some(contact_id), None),
+            Doubted::All => {
+                state.doubted_at = now;
+                return;
+            }
+        };
+        let recipient = contact_id.and_then(|contact_id| state.recipients.get_mut(&contact_id));
+        let browsers = recipient
+            .into_iter()
+            .flat_map(|recipient| &mut recipient.browsers);
+        for (_, browser) in browsers.filter(|(other, _)| key.is_none_or(|key| key == **other)) {
+            browser.doubted_at = now;
+        }
+    }
+
+    /// Says that a browser's sign-in was asked about at that time, and is valid.
+    pub(crate) fn is_valid(&self, contact_id: ContactId, key: BrowserKey, asked_at: Instant) {
+        let mut state = self.state();
+        let recipient = state.recipients.get_mut(&contact_id);
+        if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get_mut(&key)) {
+            browser.valid_at = browser.valid_at.max(asked_at);
+        }
+    }
+
+    fn place(&self, contact_id: ContactId, key: BrowserKey) -> Place {
+        Place {
+            hub: self.clone(),
+            contact_id,
+            key,
+        }
+    }
+
+    /// Takes a place for one more stream of a browser. If it was not here, also returns the mailbox that its task is to be
+    /// started with.
     ///
     /// From here on the browser receives its contact's events, handed over or not.
     ///
@@ -193,6 +333,7 @@ impl Hub {
         if sign_in.epoch != state.epoch_number {
             return Err(Full::Turned);
         }
+        state.contacts.insert(key, contact_id);
         let recipient = state
             .recipients
             .entry(contact_id)
@@ -203,14 +344,14 @@ impl Hub {
         let mailbox = match recipient.browsers.entry(key) {
             Entry::Occupied(entry) => {
                 let browser = entry.into_mut();
-                if browser.places >= MAX_STREAMS {
-                    let (sender, receiver) = oneshot::channel();
-                    // If the task is gone, its streams are, and the receiver resolves at once.
-                    let _ = browser.commands.unbounded_send(Command::Probe(sender));
-                    return Err(Full::Browser(receiver));
-                }
-                browser.places += 1;
+                browser.take_place()?;
                 browser.agent = sign_in.agent;
+                browser.valid_at = browser.valid_at.max(sign_in.asked_at);
+                if let (Some(memory), Some(stored)) =
+                    (state.memories.get(&(contact_id, key)), &sign_in.position)
+                {
+                    memory.lock().position.merge(stored);
+                }
                 None
             }
             Entry::Vacant(entry) => {
@@ -220,6 +361,9 @@ impl Hub {
                     commands: sender,
                     places: 1,
                     agent: sign_in.agent,
+                    valid_at: sign_in.asked_at,
+                    doubted_at: None,
+                    left_at: Instant::now(),
                 });
                 let stored = sign_in.position.clone().unwrap_or_default();
                 let memory = match state.memories.entry((contact_id, key)) {
@@ -242,12 +386,32 @@ impl Hub {
             }
         };
         state.streams += 1;
-        let place = Place {
-            hub: self.clone(),
-            contact_id,
-            key,
+        Ok((self.place(contact_id, key), mailbox))
+    }
+
+    /// Forgets a browser without places, except for what it was told. Returns whether it has none.
+    pub(crate) fn forget_browser(&self, contact_id: ContactId, key: BrowserKey) -> bool {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Entry::Occupied(mut recipient) = state.recipients.entry(contact_id) else {
+            return true;
         };
-        Ok((place, mailbox))
+        if let Entry::Occupied(browser) = recipient.get_mut().browsers.entry(key) {
+            if browser.get().places > 0 {
+                return false;
+            }
+            browser.remove();
+        }
+        if recipient.get().browsers.is_empty() {
+            recipient.remove();
+        }
+        if state.contacts.get(&key) == Some(&contact_id) {
+            state.contacts.remove(&key);
+        }
+        if let Some(memory) = state.memories.get(&(contact_id, key)) {
+            memory.lock().touched = Instant::now();
+        }
+        true
     }
 
     /// Whether anybody would see an event of this contact.
@@ -378,7 +542,12 @@ impl Hub {
 
     /// How many contacts have open streams.
     pub(crate) fn users(&self) -> usize {
-        self.state().recipients.len()
+        let state = self.state();
+        let has_streams = |recipient: &&Recipient| {
+            let mut browsers = recipient.browsers.values();
+            browsers.any(|browser| browser.places > 0)
+        };
+        state.recipients.values().filter(has_streams).count()
     }
 
     /// Contacts with open streams.
@@ -431,32 +600,32 @@ impl Hub {
         if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get(&key)) {
             // A task that is gone has no streams left to end.
             let _ = browser.commands.unbounded_send(Command::Revoke {
-                retry_ms: event::RETRY_MS,
+                retry: event::RETRY,
             });
         }
     }
 
-    /// Ends every browser at once, of which it is not known whether its sign-in is valid; `retry_ms` is asked for each.
-    pub(crate) fn end_all(&self, mut retry_ms: impl FnMut() -> u32) {
+    /// Ends every browser at once, of which it is not known whether its sign-in is valid; `retry` is asked for each.
+    pub(crate) fn end_all(&self, mut retry: impl FnMut() -> Duration) {
         let state = self.state();
         for browser in state.recipients.values().flat_map(|r| r.browsers.values()) {
             // A task that is gone has no streams left to end.
-            let _ = browser.commands.unbounded_send(Command::Revoke {
-                retry_ms: retry_ms(),
-            });
+            let _ = browser
+                .commands
+                .unbounded_send(Command::Revoke { retry: retry() });
         }
     }
 
-    /// Lets nobody in any more and ends all streams; `retry_ms` is asked for each of them.
-    pub(crate) fn stop(&self, mut retry_ms: impl FnMut() -> u32) {
+    /// Lets nobody in any more and ends all streams; `retry` is asked for each of them.
+    pub(crate) fn stop(&self, mut retry: impl FnMut() -> Duration) {
         let mut state = self.state();
         state.stopping = true;
         let recipients = state.recipients.values();
         for browser in recipients.flat_map(|recipient| recipient.browsers.values()) {
             // A task that is gone has no streams left to end.
-            let _ = browser.commands.unbounded_send(Command::End {
-                retry_ms: retry_ms(),
-            });
+            let _ = browser
+                .commands
+                .unbounded_send(Command::End { retry: retry() });
         }
     }
 
@@ -471,24 +640,23 @@ impl Hub {
     }
 
     fn leave(&self, contact_id: ContactId, key: BrowserKey) {
-        let mut guard = self.state();
-        let state = &mut *guard;
+        let mut state = self.state();
         state.streams -= 1;
-        let Entry::Occupied(mut recipient) = state.recipients.entry(contact_id) else {
-            return;
-        };
-        if let Entry::Occupied(mut browser) = recipient.get_mut().browsers.entry(key) {
-            browser.get_mut().places -= 1;
-            if browser.get().places == 0 {
-                browser.remove();
-                if let Some(memory) = state.memories.get(&(contact_id, key)) {
-                    memory.lock().touched = Instant::now();
-                }
-            }
+        let recipient = state.recipients.get_mut(&contact_id);
+        if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get_mut(&key)) {
+            browser.places -= 1;
+            browser.left_at = Instant::now();
         }
-        if recipient.get().browsers.is_empty() {
-            recipient.remove();
+    }
+}
+
+impl Browser {
+    fn take_place(&mut self) -> Result<(), Full> {
+        if self.places >= MAX_STREAMS {
+            return Err(Full::Browser);
         }
+        self.places += 1;
+        Ok(())
     }
 }
 
@@ -501,12 +669,21 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Makes `socket` a stream of the browser that this place belongs to.
-    pub(crate) fn hand_over(self, socket: Socket, head: bytes::Bytes) {
+    /// Makes `socket` a stream of the browser that this place belongs to: one that begins with `head` and in it `mark`, for
+    /// the request `returned`.
+    pub(crate) fn hand_over(
+        self,
+        socket: Socket,
+        head: bytes::Bytes,
+        mark: Mark,
+        returned: Returned,
+    ) {
         let commands = self.hub.commands(self.contact_id, self.key);
         let command = Command::Stream(Box::new(Handed {
             socket,
             head,
+            mark,
+            returned,
             place: self,
         }));
         // Nobody there means that the daemon is stopping; the socket closes. Outside of the hub's lock,

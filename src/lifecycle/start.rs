@@ -183,10 +183,10 @@ fn listen_and_resolve(
     tasks: &mut JoinSet<&'static str>,
 ) -> Listening {
     let bell = Bell::default();
-    let (rechecks, to_recheck) = Rechecks::new();
     let (questions, to_answer) = mpsc::channel(ask::QUEUE);
     let (beats, beaten) = watch::channel(0);
     let (hears, heard) = watch::channel(false);
+    let (rechecks, to_recheck) = Rechecks::new(hub.clone(), heard.clone());
     let (health, healthy) = watch::channel(Health::default());
     let (failing, unchecked) = watch::channel(false);
     let expected = Expected::default();

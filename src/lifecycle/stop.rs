@@ -1,4 +1,4 @@
-//! The end: accept loops and streams first, then positions.
+//! The end: streams first, then accept loops, then positions.
 
 use std::time::Duration;
 
@@ -14,9 +14,8 @@ use crate::systemd;
 /// How long streams may take to say farewell at a stop.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// When browsers come back after a stop, in milliseconds: a restarted daemon is there by then, and they
-/// do not come all at once.
-const COME_BACK_MS: std::ops::Range<u32> = 1000..6000;
+/// When browsers come back after a stop: a restarted daemon is there by then, and they do not come all at once.
+const COME_BACK: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(6);
 
 /// How long the last positions may take to be stored.
 const STORE: Duration = Duration::from_secs(1);
@@ -26,13 +25,12 @@ impl Daemon {
     pub(super) async fn stop(self) {
         self.ready.abort();
         systemd::stopping();
+        // Before nobody is let in any more: the browsers' returns are receipts.
+        farewell(&self.hub, &self.browsers).await;
         self.close.cancel();
-        let farewell = farewell(&self.hub, &self.browsers);
-        if self.server.is_finished() {
-            farewell.await;
-        } else {
+        if !self.server.is_finished() {
             // Awaited, because a Unix socket is removed when the server is gone, and because it has requests to answer.
-            let _ = tokio::join!(self.server, farewell);
+            let _ = self.server.await;
         }
         self.store.cancel();
         if timeout(STORE, self.positions).await.is_err() {
@@ -46,7 +44,7 @@ impl Daemon {
 /// Ends all streams and waits until they are closed, but not for ever.
 async fn farewell(hub: &Hub, browsers: &TaskTracker) {
     let streams = hub.streams();
-    hub.stop(|| rand::rng().random_range(COME_BACK_MS));
+    hub.stop(|| rand::rng().random_range(COME_BACK));
     if streams > 0 {
         info!("stopping: ending {streams} streams");
     }

@@ -14,8 +14,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Error};
 
-use crate::auth::{Recheck, Rechecks};
+use crate::auth::Rechecks;
 use crate::database::{Backoff, ConnectError, Connector, SETUP_PATIENCE, describe};
+use crate::hub::Doubted;
 use crate::listen::Expected;
 use crate::model::database_session::DatabaseSession;
 use crate::model::ids::IncidentId;
@@ -132,7 +133,7 @@ impl Listener {
         backoff.reset();
         self.metrics.gaps.inc();
         self.outlets.bell.gap();
-        self.outlets.rechecks.changed(Recheck::All);
+        self.outlets.rechecks.changed(Doubted::All);
         self.outlets.hears.send_replace(true);
         let deaf = Arc::clone(&self.deaf);
         loop {
@@ -167,8 +168,8 @@ impl Listener {
                 .map(|change: SeverityChange| self.announce(change.incident_id)),
             SESSION_CHANNEL => notification::parse(payload).map(|change: SessionChange| {
                 self.outlets.rechecks.changed(match change {
-                    SessionChange::Browser(key) => Recheck::Browser(key),
-                    SessionChange::ContactId(contact_id) => Recheck::Contact(contact_id),
+                    SessionChange::Browser(key) => Doubted::Browser(key),
+                    SessionChange::ContactId(contact_id) => Doubted::Contact(contact_id),
                 });
             }),
             ASK_CHANNEL => notification::parse(payload).map(|asked: Marked| {

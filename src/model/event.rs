@@ -3,10 +3,10 @@
 //! The resolver makes events from database rows; everything behind it only passes them on.
 
 use std::borrow::Cow;
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ids::{HistoryId, IncidentId};
+use super::returned::Mark;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -17,9 +17,8 @@ use serde::Serialize;
 /// stream.
 pub const TEXT_LIMIT: usize = 4096;
 
-/// What a browser waits before it reconnects, in milliseconds: the value the web module has always
-/// been sent.
-pub const RETRY_MS: u32 = 3000;
+/// What a browser waits before it reconnects: the value the web module has always been sent.
+pub const RETRY: Duration = Duration::from_secs(3);
 
 /// A comment, which clients ignore: it keeps proxies from closing a silent stream.
 pub const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
@@ -110,10 +109,10 @@ impl Rendered {
     /// The event that stands for `incident_history` rows, the one that it is named after first; for none if only the
     /// incident itself changed. `epoch` is [`Event::epoch`].
     pub fn event(&self, history_ids: Vec<HistoryId>, epoch: u64) -> Event {
-        let text = &self.text;
+        let (text, retry) = (&self.text, RETRY.as_millis());
         let block = match history_ids.first() {
-            Some(id) => format!("{text}\nid: {id}\nretry: {RETRY_MS}\n\n"),
-            None => format!("{text}\nretry: {RETRY_MS}\n\n"),
+            Some(id) => format!("{text}\nid: {id}\nretry: {retry}\n\n"),
+            None => format!("{text}\nretry: {retry}\n\n"),
         };
         Event {
             history_ids,
@@ -139,21 +138,20 @@ impl Event {
         }
     }
 
-    /// The same event, to be told once more.
-    pub fn again(self: &Arc<Self>) -> Arc<Self> {
-        match self.heard {
-            None => Arc::clone(self),
-            Some(_) => Arc::new(Self {
-                heard: None,
-                ..(**self).clone()
-            }),
-        }
+    /// The row that the `id:` line names, if there is one.
+    pub fn named(&self) -> Option<HistoryId> {
+        self.history_ids.first().copied()
     }
 }
 
+/// A block that shows nothing: browsers that send `Last-Event-ID` name it when it is the last that they have read.
+pub fn mark(mark: Mark) -> Bytes {
+    format!("event: icinga2.mark\ndata: {{}}\nid: {mark}\n\n").into()
+}
+
 /// A block that only sets the time a client waits before it comes back.
-pub fn retry(milliseconds: u32) -> Bytes {
-    format!("retry: {milliseconds}\n\n").into()
+pub fn retry(after: Duration) -> Bytes {
+    format!("retry: {}\n\n", after.as_millis()).into()
 }
 
 /// RFC 3339 with milliseconds and numeric offset. A time that no calendar holds, or that is before the

@@ -6,6 +6,7 @@ pub mod event;
 pub mod ids;
 pub mod notification;
 pub mod position;
+pub mod returned;
 pub mod sign_in;
 pub mod snapshot;
 pub mod timeline;

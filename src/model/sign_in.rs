@@ -1,5 +1,7 @@
 //! What a request turns out to be: a browser that is signed in, or one that is refused.
 
+use std::time::Instant;
+
 use super::browser::{AgentKey, BrowserKey};
 use super::ids::ContactId;
 use super::position::Position;
@@ -17,6 +19,8 @@ pub(crate) struct SignIn {
     pub(crate) epoch: u64,
     /// When Icinga Web authenticated it, in milliseconds since the epoch of Unix.
     pub(crate) signed_in_at_ms: i64,
+    /// When the database was asked.
+    pub(crate) asked_at: Instant,
 }
 
 /// Why a request is not let in. All of them look alike to the client.

@@ -71,8 +71,10 @@ pub(crate) struct Inner {
     pub(crate) events_written: Counter,
     /// Those of them that count as delivered.
     pub(crate) events_delivered: Counter,
-    /// Those of them whose stream ended before.
+    /// Those of them that were not read, and wait for another stream.
     pub(crate) events_returned: Counter,
+    /// Those of them that were written again and again, and never proven to have been read.
+    pub(crate) events_unacknowledged: Counter,
     /// Events that found no room and that no replay finds either.
     pub(crate) events_dropped: Counter,
     /// From hearing the bell to the socket of a stream, in seconds.
@@ -84,6 +86,7 @@ pub(crate) struct Inner {
     /// Browsers whose streams were ended because their sign-in was not valid any more.
     pub(crate) revoked: Counter,
     outcomes: Labelled,
+    returns: Labelled,
     refused: Labelled,
     postponed: Labelled,
     reconnects: Labelled,
@@ -105,7 +108,7 @@ pub(crate) enum Cause {
 
 /// Why a browser was told to come back although nothing is wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
-#[strum(serialize_all = "lowercase")]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum Postponed {
     /// The database did not answer.
     Database,
@@ -113,10 +116,21 @@ pub(crate) enum Postponed {
     Full,
     /// The daemon is stopping.
     Stopping,
+    /// Its browser has two streams.
+    ThirdStream,
 }
 
-/// A reason for a 204 beside those of [`Refusal`]: one more stream than a browser may have.
-const THIRD_STREAM: &str = "third_stream";
+/// What a request for a stream proved of what its browser has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub(crate) enum Proof {
+    /// It named it.
+    Id,
+    /// It came when only who had read all of a stream knew to come.
+    Time,
+    /// Nothing.
+    None,
+}
 
 /// What is known elsewhere, at the moment of reading.
 #[derive(Debug, Clone, Copy)]
@@ -165,12 +179,14 @@ impl Default for Inner {
             events_written: outcome("written"),
             events_delivered: outcome("delivered"),
             events_returned: outcome("returned"),
+            events_unacknowledged: outcome("unacknowledged"),
             events_dropped: outcome("dropped"),
             latency: Histogram::new(LATENCY_BUCKETS),
             lags: Counter::default(),
             replays: Counter::default(),
             revoked: Counter::default(),
-            refused: labelled("reason", values::<Refusal>().chain([THIRD_STREAM])),
+            refused: labelled("reason", values::<Refusal>()),
+            returns: labelled("proof", values::<Proof>()),
             postponed: labelled("reason", values::<Postponed>()),
             reconnects: labelled("session", values::<DatabaseSession>()),
             outcomes,
@@ -196,11 +212,9 @@ impl Inner {
             .inc();
     }
 
-    /// Counts a stream more than a browser may have.
-    pub(crate) fn refuse_third_stream(&self) {
-        self.refused
-            .get_or_create(&[("reason", THIRD_STREAM)])
-            .inc();
+    /// Counts a browser that came for a stream.
+    pub(crate) fn returned(&self, proof: Proof) {
+        self.returns.get_or_create(&[("proof", proof.into())]).inc();
     }
 
     /// Counts a browser that was told to come back.
@@ -348,6 +362,11 @@ impl Inner {
     /// Browsers that were turned away or ended.
     fn register_requests(&self, registry: &mut Registry) {
         registry.register(
+            "returns",
+            "Requests for a stream that were let in, by what they proved of what the browser has read",
+            self.returns.clone(),
+        );
+        registry.register(
             "refused",
             "Requests answered 204, which ends a browser's attempts",
             self.refused.clone(),
@@ -387,7 +406,9 @@ mod tests {
         for refusal in Refusal::VARIANTS {
             metrics.refuse(*refusal);
         }
-        metrics.refuse_third_stream();
+        for proof in Proof::VARIANTS {
+            metrics.returned(*proof);
+        }
         for why in Postponed::VARIANTS {
             metrics.postpone(*why);
         }
@@ -406,7 +427,10 @@ mod tests {
             "refused_total{reason=\"user_agent\"}",
             "refused_total{reason=\"superseded\"}",
             "refused_total{reason=\"no_contact\"}",
-            "refused_total{reason=\"third_stream\"}",
+            "postponed_total{reason=\"third_stream\"}",
+            "returns_total{proof=\"id\"}",
+            "returns_total{proof=\"time\"}",
+            "returns_total{proof=\"none\"}",
             "postponed_total{reason=\"database\"}",
             "postponed_total{reason=\"full\"}",
             "postponed_total{reason=\"stopping\"}",

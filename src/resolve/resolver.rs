@@ -493,7 +493,7 @@ impl Resolver {
                 incident_id,
                 severity: &first.severity,
                 title: &first.title,
-                message: None,
+                message: first.message.as_deref(),
             });
             let event = Arc::new(Event {
                 heard: Some(heard),

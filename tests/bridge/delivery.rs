@@ -1,8 +1,9 @@
 //! End to end: what is written in PostgreSQL reaches its recipients' browsers, once, and nobody else's.
 
+use crate::common::eventsource::{EventSource, Site};
 use crate::common::icinga::{Event, Icinga, Shape};
 use crate::common::postgres::Cluster;
-use crate::common::sse::{AGENT, Answer, request};
+use crate::common::sse::{AGENT, Answer, Block, request};
 use crate::common::world::World;
 
 const PENDING: &str = "pending";
@@ -32,7 +33,7 @@ async fn a_new_incident_reaches_the_notified_contacts_and_nobody_else() {
         (&mut alice, written.history[0]),
         (&mut bob, written.history[1]),
     ] {
-        let event = user.stream.event().await;
+        let event = user.tab.event().await;
         assert_eq!(event.event.as_deref(), Some("icinga2.notification"));
         assert_eq!(event.id, Some(history.to_string()));
         assert_eq!(event.retry, Some(3000));
@@ -55,7 +56,7 @@ async fn two_channels_of_a_contact_are_one_event_and_answers_of_channels_none() 
     let mut alice = world.user("alice").await;
     let notified = [(alice.contact, 1, PENDING), (alice.contact, 2, PENDING)];
     let written = world.icinga.event(crit("o", &notified)).await;
-    assert_eq!(alice.stream.event().await.incident(), written.incident);
+    assert_eq!(alice.tab.event().await.incident(), written.incident);
     world.icinga.answered(written.history[1], "sent").await;
     world.icinga.answered(written.history[0], "failed").await;
     world.nothing_else(&mut [&mut alice]).await;
@@ -76,7 +77,7 @@ async fn two_transactions_are_two_events() {
     world.icinga.event(change).await;
     for severity in ["crit", "warning"] {
         assert_eq!(
-            alice.stream.event().await.json()["payload"]["severity"],
+            alice.tab.event().await.json()["payload"]["severity"],
             severity
         );
     }
@@ -107,7 +108,7 @@ async fn a_later_escalation_reaches_the_contact_it_adds() {
         .icinga
         .event(crit("o", &[(alice.contact, 1, PENDING)]))
         .await;
-    assert_eq!(alice.stream.event().await.incident(), written.incident);
+    assert_eq!(alice.tab.event().await.incident(), written.incident);
     let escalation = Event {
         incident: Some(written.incident),
         message: Some("still CRITICAL"),
@@ -115,7 +116,7 @@ async fn a_later_escalation_reaches_the_contact_it_adds() {
         ..Event::default()
     };
     world.icinga.event(escalation).await;
-    let event = bob.stream.event().await.json();
+    let event = bob.tab.event().await.json();
     assert_eq!(event["payload"]["severity"], "crit");
     assert_eq!(event["payload"]["message"], "still CRITICAL");
     world.nothing_else(&mut [&mut alice, &mut bob]).await;
@@ -157,7 +158,7 @@ async fn a_severity_changed_by_hand_reaches_contacts_and_group_members_once_each
             ))
             .await;
         for user in [&mut direct, &mut member, &mut both] {
-            let event = user.stream.event().await;
+            let event = user.tab.event().await;
             assert_eq!(event.incident(), incident);
             assert_eq!(event.json()["payload"]["severity"], "err");
             assert_eq!(event.json()["payload"]["title"], "o");
@@ -204,7 +205,7 @@ async fn once_an_incident_has_a_manager_only_managers_and_subscribers_are_told()
         ))
         .await;
     for user in [&mut manager, &mut subscriber] {
-        assert_eq!(user.stream.event().await.incident(), incident);
+        assert_eq!(user.tab.event().await.incident(), incident);
     }
     world
         .nothing_else(&mut [&mut recipient, &mut manager, &mut subscriber])
@@ -235,7 +236,7 @@ async fn a_muted_incident_changed_by_hand_reaches_nobody_until_it_is_unmuted() {
                 "UPDATE incident SET severity = 'ok' WHERE id = {incident}"
             ))
             .await;
-        assert_eq!(alice.stream.event().await.incident(), incident);
+        assert_eq!(alice.tab.event().await.incident(), incident);
     }
 }
 
@@ -291,7 +292,7 @@ async fn savepoints_around_the_writes_change_nothing() {
         ),
     )
     .await;
-    let event = alice.stream.event().await;
+    let event = alice.tab.event().await;
     assert_eq!(event.incident(), incident);
     assert_eq!(event.json()["payload"]["severity"], "crit");
     world.nothing_else(&mut [&mut alice]).await;
@@ -317,7 +318,7 @@ async fn of_several_severities_in_one_transaction_the_last_is_told() {
             set("crit")
         ))
         .await;
-    let event = alice.stream.event().await;
+    let event = alice.tab.event().await;
     assert_eq!(event.json()["payload"]["severity"], "crit");
     world.nothing_else(&mut [&mut alice]).await;
 }
@@ -335,7 +336,7 @@ async fn three_hundred_incidents_in_one_transaction_come_once_each_and_in_order(
     }
     world.icinga.by_hand("COMMIT").await;
     for incident in incidents {
-        assert_eq!(alice.stream.event().await.incident(), incident);
+        assert_eq!(alice.tab.event().await.incident(), incident);
     }
     world.nothing_else(&mut [&mut alice]).await;
 }
@@ -358,7 +359,7 @@ async fn contacts_without_a_user_are_skipped() {
         (alice.contact, 1, PENDING),
     ];
     let written = icinga.event(crit("o", &notified)).await;
-    assert_eq!(alice.stream.event().await.incident(), written.incident);
+    assert_eq!(alice.tab.event().await.incident(), written.incident);
     // Whoever is asked again is not let in, and had nothing up to then.
     assert_eq!(
         Answer::subscribe(&world.daemon.address, &gone.session_id)
@@ -367,7 +368,7 @@ async fn contacts_without_a_user_are_skipped() {
         204
     );
     world.daemon.signal("TERM");
-    assert!(!gone.stream.rest().await.contains("event:"));
+    assert!(!gone.tab.end().await.iter().any(Block::is_event));
 }
 
 #[tokio::test]
@@ -398,7 +399,7 @@ async fn texts_arrive_as_they_are_and_cannot_break_the_framing() {
             ..crit(text, &notified)
         };
         world.icinga.event(event).await;
-        let event = alice.stream.event().await;
+        let event = alice.tab.event().await;
         assert_eq!(event.json()["payload"]["title"], text);
         assert_eq!(event.json()["payload"]["message"], text);
         assert_eq!(event.raw.matches('\n').count(), 5, "{event:?}");
@@ -409,7 +410,7 @@ async fn texts_arrive_as_they_are_and_cannot_break_the_framing() {
         ..crit("o", &notified)
     };
     world.icinga.event(nothing).await;
-    let event = alice.stream.event().await.json();
+    let event = alice.tab.event().await.json();
     // Of null the client would show the word.
     assert_eq!(event["payload"]["message"], "");
 
@@ -419,7 +420,7 @@ async fn texts_arrive_as_they_are_and_cannot_break_the_framing() {
         ..crit("huge", &notified)
     };
     world.icinga.event(event).await;
-    let event = alice.stream.event().await.json();
+    let event = alice.tab.event().await.json();
     let message = event["payload"]["message"].as_str().unwrap();
     assert!(
         message.len() <= 4096 && message.len() > 4088,
@@ -457,7 +458,7 @@ async fn a_failing_trigger_function_neither_fails_the_writer_nor_costs_the_event
     );
     assert_eq!(icinga.session().text(&committed).await, "crit");
     // A look on the interval finds it.
-    assert_eq!(alice.stream.event().await.incident(), written.incident);
+    assert_eq!(alice.tab.event().await.incident(), written.incident);
     world.daemon.wait_for_log("no bell had rung");
     let icinga = Icinga::new(database.connect().await, Shape::V1_0);
     icinga
@@ -466,7 +467,7 @@ async fn a_failing_trigger_function_neither_fails_the_writer_nor_costs_the_event
     let written = icinga
         .event(crit("p", &[(alice.contact, 1, PENDING)]))
         .await;
-    assert_eq!(alice.stream.event().await.incident(), written.incident);
+    assert_eq!(alice.tab.event().await.incident(), written.incident);
     world.nothing_else(&mut [&mut alice]).await;
 }
 
@@ -474,21 +475,18 @@ async fn a_failing_trigger_function_neither_fails_the_writer_nor_costs_the_event
 async fn of_two_streams_of_a_browser_one_gets_an_event_and_the_other_takes_over() {
     let world = World::new("two_streams").await;
     let mut alice = world.user("alice").await;
-    let mut second = world.subscribe(&alice.session_id).await;
-    let third = Answer::subscribe(&world.daemon.address, &alice.session_id).await;
-    assert_eq!(third.status, 204);
-
-    let fence = world.nothing_else(&mut [&mut alice]).await;
-    world.delivered(fence.history[0]).await;
-    drop(alice.stream);
-    world.daemon.wait_for_log("stream closed");
+    let mut second = world.open(&alice.session_id).await;
     let notified = [(alice.contact, 1, PENDING)];
     let written = world.icinga.event(crit("o", &notified)).await;
-    // Its first event: it had none while the other stream was open.
+    // Its request was the last to prove that somebody is there.
     assert_eq!(second.event().await.incident(), written.incident);
-
-    // The place is free again.
-    world.subscribe(&alice.session_id).await;
+    world.delivered(written.history[0]).await;
+    drop(second);
+    world.daemon.wait_for_log("client left");
+    let written = world.icinga.event(crit("o", &notified)).await;
+    // Its first event: it had none while the other stream was open.
+    assert_eq!(alice.tab.event().await.incident(), written.incident);
+    world.nothing_else(&mut [&mut alice]).await;
 }
 
 #[tokio::test]
@@ -496,13 +494,10 @@ async fn each_browser_of_a_contact_gets_an_event() {
     let world = World::new("two_browsers").await;
     let mut alice = world.user("alice").await;
     let other = world.icinga.sign_in("alice", "Another/1.0").await;
-    let mut stream = Answer::to(
-        &world.daemon.address,
-        request(&other, "Another/1.0").as_bytes(),
-    )
-    .await;
+    let site = Site::daemon(&world.daemon.address, "Another/1.0");
+    let mut tab = EventSource::open(&site, &other).await;
     world.nothing_else(&mut [&mut alice]).await;
-    stream.event().await;
+    tab.event().await;
 }
 
 #[tokio::test]
@@ -525,28 +520,25 @@ async fn the_database_coming_back_is_noticed() {
     let icinga = Icinga::new(world.database.connect().await, Shape::V1_0);
     let notified = [(alice.contact, 1, PENDING)];
     let written = icinga.event(crit("o", &notified)).await;
-    assert_eq!(alice.stream.event().await.incident(), written.incident);
+    assert_eq!(alice.tab.event().await.incident(), written.incident);
 }
 
 #[tokio::test]
 async fn a_session_of_another_browser_or_a_superseded_one_is_not_let_in() {
     let world = World::new("not_let_in").await;
-    let alice = world.user("alice").await;
+    world.icinga.contact("alice").await;
+    let session_id = world.icinga.sign_in("alice", AGENT).await;
     let address = &world.daemon.address;
-    for session_id in [
+    for id in [
         "",
         "short",
         "unknownunknownunknownunknown",
         &"x".repeat(256),
         &"y".repeat(300),
     ] {
-        assert_eq!(
-            Answer::subscribe(address, session_id).await.status,
-            204,
-            "{session_id}"
-        );
+        assert_eq!(Answer::subscribe(address, id).await.status, 204, "{id}");
     }
-    let other_agent = request(&alice.session_id, "Another/1.0");
+    let other_agent = request(&session_id, "Another/1.0");
     assert_eq!(
         Answer::to(address, other_agent.as_bytes()).await.status,
         204
@@ -556,14 +548,11 @@ async fn a_session_of_another_browser_or_a_superseded_one_is_not_let_in() {
         &format!(
             "INSERT INTO browser_session SELECT 'newernewernewernewernewer', username, user_agent, authenticated_at + 1 \
              FROM browser_session WHERE php_session_id = '{}'",
-            alice.session_id
+            session_id
         ),
     )
     .await;
-    assert_eq!(
-        Answer::subscribe(address, &alice.session_id).await.status,
-        204
-    );
+    assert_eq!(Answer::subscribe(address, &session_id).await.status, 204);
     assert_eq!(
         Answer::subscribe(address, "newernewernewernewernewer")
             .await
@@ -575,7 +564,7 @@ async fn a_session_of_another_browser_or_a_superseded_one_is_not_let_in() {
     assert_eq!(Answer::subscribe(address, &stranger).await.status, 204);
     let log = world.daemon.log();
     assert!(
-        !log.contains(&alice.session_id) && !log.contains(&stranger),
+        !log.contains(&session_id) && !log.contains(&stranger),
         "{log}"
     );
 }

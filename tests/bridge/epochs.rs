@@ -1,7 +1,8 @@
 //! Ids that start again: what was told of the old ones hides nothing that the new ones bring, and nothing comes twice.
 
+use crate::common::eventsource::{EventSource, Site};
 use crate::common::icinga::{Event, Written};
-use crate::common::sse::{AGENT, Answer, request};
+use crate::common::sse::AGENT;
 use crate::common::world::{User, World};
 
 const PENDING: &str = "pending";
@@ -68,7 +69,7 @@ impl World {
 
 /// The next event on a stream is the one of these rows.
 async fn expect(user: &mut User, written: &Written) {
-    let event = user.stream.event().await;
+    let event = user.tab.event().await;
     let ids = (event.id.as_deref(), event.incident());
     let expected = written.history[0].to_string();
     assert_eq!(ids, (Some(expected.as_str()), written.incident));
@@ -135,21 +136,21 @@ async fn browsers_that_were_connected_when_the_daemon_stopped_get_what_followed_
         let mut world = World::new("stopped_again").await;
         let mut alice = world.user_far_above("alice").await;
         world.stop();
-        while alice.stream.block().await.is_some() {}
+        alice.tab.end().await;
         world.icinga.by_hand(again).await;
         let first = world.first_row(alice.contact).await;
         world.start();
-        alice.stream = world.subscribe(&alice.session_id).await;
+        alice.tab = world.open(&alice.session_id).await;
         expect(&mut alice, &first).await;
         world.nothing_else(&mut [&mut alice]).await;
         // Once more: by now positions are of the new ids.
         let fence = world.nothing_else(&mut [&mut alice]).await;
         world.delivered(fence.history[0]).await;
         world.stop();
-        while alice.stream.block().await.is_some() {}
+        alice.tab.end().await;
         let missed = world.incident(alice.contact, "missed").await;
         world.start();
-        alice.stream = world.subscribe(&alice.session_id).await;
+        alice.tab = world.open(&alice.session_id).await;
         expect(&mut alice, &missed).await;
         world.nothing_else(&mut [&mut alice]).await;
     }
@@ -207,13 +208,12 @@ async fn last_event_ids_from_before_ids_have_started_again_hide_nothing() {
             } else {
                 world.daemon.wait_for_log(NOTICED);
             }
-            let header = format!("\r\nLast-Event-ID: {last_event_id}\r\n\r\n");
-            let request = request(&session_id, AGENT).replace("\r\n\r\n", &header);
-            let stream = Answer::to(&world.daemon.address, request.as_bytes()).await;
+            let site = Site::daemon(&world.daemon.address, AGENT);
+            let tab = EventSource::resume(&site, &session_id, last_event_id).await;
             let mut alice = User {
                 contact,
                 session_id,
-                stream,
+                tab,
             };
             expect(&mut alice, &first).await;
             expect(&mut alice, &second).await;
@@ -248,7 +248,7 @@ async fn severities_of_before_are_not_those_of_incidents_with_the_same_ids() {
         })
         .await;
     assert_eq!(written.incident, before.incident);
-    let event = alice.stream.event().await;
+    let event = alice.tab.event().await;
     assert_eq!(event.incident(), written.incident);
     assert_eq!(event.json()["payload"]["severity"], "warning");
     other.run("ROLLBACK").await;

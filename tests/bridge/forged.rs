@@ -100,9 +100,9 @@ async fn what_no_trigger_sent_shows_nothing_and_hides_nothing() {
             "UPDATE incident SET severity = 'err' WHERE id = {by_hand}"
         ))
         .await;
-    assert_eq!(alice.stream.event().await.incident(), written.incident);
-    assert_eq!(alice.stream.event().await.incident(), by_hand);
-    assert_eq!(bob.stream.event().await.incident(), by_hand);
+    assert_eq!(alice.tab.event().await.incident(), written.incident);
+    assert_eq!(alice.tab.event().await.incident(), by_hand);
+    assert_eq!(bob.tab.event().await.incident(), by_hand);
 
     let incidents = [written.incident, silent, by_hand];
     // A moment after all that; then long after it, as far as the daemon knows.
@@ -112,7 +112,7 @@ async fn what_no_trigger_sent_shows_nothing_and_hides_nothing() {
             world.daemon.wait();
             world.daemon = world.another_daemon("host = 127.0.0.1\nport = 0");
             for user in [&mut alice, &mut bob] {
-                user.stream = world.subscribe(&user.session_id).await;
+                user.tab = world.open(&user.session_id).await;
             }
         }
         forge(&stranger, &incidents, written.history[0], bob.contact).await;
@@ -160,7 +160,7 @@ async fn a_forged_notification_cannot_take_part_in_somebody_elses_transaction() 
             })
             .await;
         world.icinga.session().run("COMMIT").await;
-        let event = alice.stream.event().await;
+        let event = alice.tab.event().await;
         assert_eq!(event.id, Some(written.history[0].to_string()), "{state}");
     }
     world.nothing_else(&mut [&mut alice]).await;

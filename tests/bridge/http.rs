@@ -78,14 +78,15 @@ async fn a_stream_begins_at_once_and_is_close_delimited() {
     }
     let first = answer.block().await.unwrap();
     assert_eq!(first.raw, ":\nretry: 3000\n\n");
+    let mark = answer.block().await.unwrap();
+    assert!(mark.is_mark() && mark.id.is_some(), "{mark:?}");
 }
 
 #[tokio::test]
 async fn silence_is_broken_by_a_comment() {
     let world = World::new("keep_alive").await;
     let mut alice = world.user("alice").await;
-    let comment = alice.stream.block().await.unwrap();
-    assert_eq!(comment.raw, ":\n\n");
+    while alice.tab.block().await.raw != ":\n\n" {}
 }
 
 #[tokio::test]
@@ -166,11 +167,13 @@ async fn a_request_of_http_1_0_is_served() {
 #[tokio::test]
 async fn sigterm_ends_streams_cleanly_and_the_daemon_with_0() {
     let mut world = World::new("sigterm").await;
-    let mut alice = world.user("alice").await;
+    world.icinga.contact("alice").await;
+    let session_id = world.icinga.sign_in("alice", AGENT).await;
+    let mut stream = world.stream(&session_id).await;
     world.daemon.signal("TERM");
-    let farewell = alice.stream.block().await.expect("a farewell");
+    let farewell = stream.block().await.expect("a farewell");
     assert!(farewell.retry.is_some(), "{farewell:?}");
-    assert!(alice.stream.block().await.is_none());
+    assert!(stream.block().await.is_none());
     assert_eq!(world.daemon.wait().code(), Some(0));
     assert!(world.daemon.log().contains("stopped"));
 }
@@ -189,7 +192,7 @@ async fn who_was_accepted_before_a_stop_is_answered() {
     assert_eq!(Answer::to(address, &request).await.status, 404);
 
     world.daemon.signal("TERM");
-    while alice.stream.block().await.is_some() {}
+    alice.tab.end().await;
     for (mut socket, rest) in [(half, end), (silent, &request[..])] {
         socket.write_all(rest).await.unwrap();
         let mut answer = String::new();

@@ -1,7 +1,7 @@
 //! `[daemon] notify`: which notifications become events, live and replayed.
 
+use crate::common::eventsource::EventSource;
 use crate::common::icinga::{Event, Written};
-use crate::common::sse::Answer;
 use crate::common::world::World;
 
 /// Notifies a contact of something about an incident: a change of its severity, or `None`, as for an escalation by the
@@ -17,10 +17,10 @@ async fn notify(world: &World, incident: i64, contact: i64, severity: Option<&st
 }
 
 /// The ids of the next events of a stream.
-async fn next(stream: &mut Answer, count: usize) -> Vec<i64> {
+async fn next(tab: &mut EventSource, count: usize) -> Vec<i64> {
     let mut ids = Vec::new();
     for _ in 0..count {
-        let event = stream.event().await;
+        let event = tab.event().await;
         ids.push(event.id.expect("an id").parse().expect("a number"));
     }
     ids
@@ -44,10 +44,10 @@ async fn severity_shows_openings_changes_and_a_contacts_first_notification() {
     notify(&world, incident, bob.contact, None).await;
     let changed = notify(&world, incident, alice.contact, Some("warning")).await;
     assert_eq!(
-        next(&mut alice.stream, 2).await,
+        next(&mut alice.tab, 2).await,
         [opened.history[0], changed.history[0]]
     );
-    assert_eq!(next(&mut bob.stream, 1).await, [first.history[0]]);
+    assert_eq!(next(&mut bob.tab, 1).await, [first.history[0]]);
     world.nothing_else(&mut [&mut alice, &mut bob]).await;
 }
 
@@ -56,18 +56,18 @@ async fn a_replay_shows_the_same_kinds_also_when_channels_have_answered() {
     let world = severity_only("kinds_replay").await;
     let mut alice = world.user("alice").await;
     let known = world.incident(alice.contact, "known").await;
-    next(&mut alice.stream, 1).await;
+    next(&mut alice.tab, 1).await;
     world.delivered(known.history[0]).await;
-    drop(alice.stream);
-    world.daemon.wait_for_log("stream closed");
+    drop(alice.tab);
+    world.daemon.wait_for_log("client left");
 
     let acknowledged = notify(&world, known.incident, alice.contact, None).await;
     let opened = world.incident(alice.contact, "opened").await;
     for id in acknowledged.history.iter().chain(&opened.history) {
         world.icinga.answered(*id, "sent").await;
     }
-    alice.stream = world.subscribe(&alice.session_id).await;
-    assert_eq!(next(&mut alice.stream, 1).await, [opened.history[0]]);
+    alice.tab = world.open(&alice.session_id).await;
+    assert_eq!(next(&mut alice.tab, 1).await, [opened.history[0]]);
     world.nothing_else(&mut [&mut alice]).await;
 }
 
@@ -78,6 +78,6 @@ async fn by_default_every_notification_is_shown() {
     let opened = world.incident(alice.contact, "db1!disk").await;
     let acknowledged = notify(&world, opened.incident, alice.contact, None).await;
     let expected = [opened.history[0], acknowledged.history[0]];
-    assert_eq!(next(&mut alice.stream, 2).await, expected);
+    assert_eq!(next(&mut alice.tab, 2).await, expected);
     world.nothing_else(&mut [&mut alice]).await;
 }

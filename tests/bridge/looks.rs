@@ -38,7 +38,7 @@ async fn what_an_open_transaction_holds_back_is_read_once() {
         .await;
     for _ in 0..EVENTS {
         let written = world.incident(alice.contact, "db1!load").await;
-        assert_eq!(alice.stream.event().await.incident(), written.incident);
+        assert_eq!(alice.tab.event().await.incident(), written.incident);
     }
     let World {
         daemon, database, ..

@@ -15,6 +15,7 @@ mod looks;
 mod metrics;
 mod monitoring;
 mod positions;
+mod receipts;
 mod replay;
 mod schema;
 mod service;

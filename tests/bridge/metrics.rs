@@ -26,8 +26,8 @@ async fn a_new_daemon_states_its_version_and_has_counted_nothing() {
 #[tokio::test]
 async fn an_event_counts_once_for_each_contact_and_so_does_its_latency() {
     let (world, admin) = monitored(Cluster::shared(), "counted").await;
-    let mut alice = world.user("alice").await;
-    let _second = world.subscribe(&alice.session_id).await;
+    let alice = world.user("alice").await;
+    let mut second = world.open(&alice.session_id).await;
     let mut bob = world.user("bob").await;
     let contacts = [
         (alice.contact, 1, "pending"),
@@ -43,9 +43,9 @@ async fn an_event_counts_once_for_each_contact_and_so_does_its_latency() {
             ..Event::default()
         })
         .await;
-    alice.stream.event().await;
-    bob.stream.event().await;
-    // One event for each contact, on one stream of each browser, and delivered a quarter of a second later.
+    second.event().await;
+    bob.tab.event().await;
+    // One event for each contact, on one stream of each browser, and delivered when it has come back.
     wait_for_metrics(
         &admin,
         &[
@@ -71,7 +71,7 @@ async fn an_event_counts_once_for_each_contact_and_so_does_its_latency() {
     assert!(seen["icinga_desktop_notifications_total"] >= 2.0);
     // The first bell may have been heard together with the gap that every daemon begins with.
     world.incident(bob.contact, "db1!load").await;
-    bob.stream.event().await;
+    bob.tab.event().await;
     eventually(
         async || match metrics(&admin).await["icinga_desktop_looks_total{cause=\"bell\"}"] {
             0.0 => Err("no look by a bell"),
@@ -93,24 +93,21 @@ async fn the_latency_of_an_event_counts_although_no_bell_was_heard() {
         )
         .await;
     world.incident(alice.contact, "db1!disk").await;
-    alice.stream.event().await;
+    alice.tab.event().await;
     wait_for_metrics(&admin, &[("event_latency_seconds_count", 1.0)]).await;
 }
 
 #[tokio::test]
 async fn an_event_that_another_stream_takes_over_is_returned_and_written_again_but_measured_once() {
     let (world, admin) = monitored(Cluster::shared(), "returned").await;
-    let mut alice = world.user("alice").await;
-    let second = world.subscribe(&alice.session_id).await;
-    wait_for_metrics(&admin, &[("streams", 2.0)]).await;
-    drop(second);
-    wait_for_metrics(&admin, &[("streams", 1.0)]).await;
-    let mut spare = world.subscribe(&alice.session_id).await;
-    world.incident(alice.contact, "db1!load").await;
-    alice.stream.event().await;
-    // With the event unconfirmed.
-    drop(alice.stream);
-    spare.event().await;
+    let contact = world.icinga.contact("alice").await;
+    let session_id = world.icinga.sign_in("alice", AGENT).await;
+    let mut dead = world.stream(&session_id).await;
+    world.incident(contact, "db1!load").await;
+    dead.event().await;
+    // Its tab does not come back, but another one does.
+    let mut tab = world.open(&session_id).await;
+    tab.event().await;
     wait_for_metrics(
         &admin,
         &[
@@ -128,7 +125,6 @@ async fn an_event_that_another_stream_takes_over_is_returned_and_written_again_b
 async fn requests_that_are_not_let_in_are_counted_by_their_reason() {
     let (world, admin) = monitored(Cluster::shared(), "refused").await;
     let bob = world.user("bob").await;
-    let _second = world.subscribe(&bob.session_id).await;
     let stranger = world.icinga.sign_in("stranger", AGENT).await;
     let session = |id: &str| format!("Icingaweb2={id}");
     let requests = [
@@ -136,7 +132,6 @@ async fn requests_that_are_not_let_in_are_counted_by_their_reason() {
         ("unknown_session", session(&"x".repeat(26)), AGENT),
         ("user_agent", session(&bob.session_id), OTHER_AGENT),
         ("no_cookie", "theme=dark".to_owned(), AGENT),
-        ("third_stream", session(&bob.session_id), AGENT),
         ("no_contact", session(&stranger), AGENT),
     ];
     for (reason, cookie, agent) in &requests {
@@ -164,7 +159,7 @@ async fn a_sign_out_counts_as_revoked_once_and_ends_all_streams_of_its_browser()
     let (world, admin) = monitored(Cluster::shared(), "revoked").await;
     let _alice = world.user("alice").await;
     let bob = world.user("bob").await;
-    let _second = world.subscribe(&bob.session_id).await;
+    let _second = world.open(&bob.session_id).await;
     wait_for_metrics(&admin, &[("users", 2.0), ("streams", 3.0)]).await;
     world.icinga.sign_out(&bob.session_id).await;
     wait_for_metrics(
@@ -195,10 +190,11 @@ async fn a_database_session_that_was_ended_is_connected_anew_and_counted() {
 async fn browsers_that_are_told_to_come_back_are_counted() {
     let cluster = Cluster::private();
     let (world, admin) = monitored(&cluster, "postponed").await;
-    let alice = world.user("alice").await;
+    world.icinga.contact("alice").await;
+    let session_id = world.icinga.sign_in("alice", AGENT).await;
     cluster.stop();
     wait_for_readiness(&admin, 503).await;
-    let answer = Answer::subscribe(&world.daemon.address, &alice.session_id).await;
+    let answer = Answer::subscribe(&world.daemon.address, &session_id).await;
     assert_eq!(answer.status, 200);
     wait_for_metrics(&admin, &[("postponed_total{reason=\"database\"}", 1.0)]).await;
 }

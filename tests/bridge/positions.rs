@@ -78,10 +78,10 @@ async fn what_a_bridge_stores_late_does_not_undo_what_another_has_stored() {
     assert_eq!(session.text(&known).await, "true");
 
     world.daemon = world.another_daemon("host = 127.0.0.1\nport = 0");
-    alice.stream = world.subscribe(&alice.session_id).await;
+    alice.tab = world.open(&alice.session_id).await;
     world.nothing_else(&mut [&mut alice]).await;
     slow.by_hand("COMMIT").await;
-    assert_eq!(alice.stream.event().await.incident(), lower.incident);
+    assert_eq!(alice.tab.event().await.incident(), lower.incident);
     world.nothing_else(&mut [&mut alice]).await;
 }
 
@@ -92,7 +92,7 @@ async fn a_replayed_event_has_the_severity_of_its_own_time() {
     let (contact, session_id) = world.leave(alice).await;
     let incident = world.grows_worse_in_silence(contact).await;
     let mut alice = world.come_back(contact, session_id).await;
-    let event = alice.stream.event().await;
+    let event = alice.tab.event().await;
     assert_eq!(event.incident(), incident);
     assert_eq!(event.json()["payload"]["severity"], "crit");
     world.nothing_else(&mut [&mut alice]).await;
@@ -110,7 +110,7 @@ async fn an_event_that_is_found_late_has_the_severity_of_its_own_time() {
     world.change(alice.contact, incident, "warning").await;
     world.daemon.signal("CONT");
     for severity in ["crit", "warning"] {
-        let event = alice.stream.event().await;
+        let event = alice.tab.event().await;
         assert_eq!(event.incident(), incident);
         assert_eq!(event.json()["payload"]["severity"], severity);
     }

@@ -2,6 +2,7 @@
 
 use crate::common::apache::Apache;
 use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::eventsource::{EventSource, Site};
 use crate::common::icinga::{Event, Icinga, Shape, Written};
 use crate::common::postgres::Cluster;
 use crate::common::sse::{AGENT, Answer};
@@ -27,24 +28,24 @@ impl World {
         let User {
             contact,
             session_id,
-            mut stream,
+            mut tab,
         } = user;
         let fence = self.incident(contact, "before leaving").await;
-        while stream.event().await.incident() != fence.incident {}
-        self.delivered(fence.history[0]).await;
-        let closed = self.daemon.log().matches("stream closed").count();
-        drop(stream);
-        self.daemon.wait_for_nth_log("stream closed", closed + 1);
+        while tab.event().await.incident() != fence.incident {}
+        self.delivered_to(&session_id, fence.history[0]).await;
+        let left = self.daemon.log().matches("client left").count();
+        drop(tab);
+        self.daemon.wait_for_nth_log("client left", left + 1);
         (contact, session_id)
     }
 
     /// Opens the stream of a browser that was here before.
     pub(super) async fn come_back(&self, contact: i64, session_id: String) -> User {
-        let stream = self.subscribe(&session_id).await;
+        let tab = self.open(&session_id).await;
         User {
             contact,
             session_id,
-            stream,
+            tab,
         }
     }
 }
@@ -60,8 +61,8 @@ async fn a_reload_gets_the_newest_of_each_missed_incident_oldest_first() {
         world.change(alice, flapping, severity).await;
     }
     let mut alice = world.come_back(alice, session_id).await;
-    assert_eq!(alice.stream.event().await.incident(), other);
-    let event = alice.stream.event().await;
+    assert_eq!(alice.tab.event().await.incident(), other);
+    let event = alice.tab.event().await;
     assert_eq!(event.incident(), flapping);
     assert_eq!(event.json()["payload"]["severity"], "warning");
     world.nothing_else(&mut [&mut alice]).await;
@@ -87,16 +88,16 @@ async fn a_restart_and_a_kill_lose_nothing_and_double_nothing() {
     let mut alice = world.user("alice").await;
     for signal in ["TERM", "KILL"] {
         let before = world.incident(alice.contact, "before").await;
-        assert_eq!(alice.stream.event().await.incident(), before.incident);
+        assert_eq!(alice.tab.event().await.incident(), before.incident);
         world.delivered(before.history[0]).await;
         world.daemon.signal(signal);
         world.daemon.wait();
-        while alice.stream.block().await.is_some() {}
+        alice.tab.end().await;
         let missed = world.incident(alice.contact, "missed").await;
         world.daemon = Daemon::start(&resource(&world.database, &world.role));
-        alice.stream = world.subscribe(&alice.session_id).await;
+        alice.tab = world.open(&alice.session_id).await;
         assert_eq!(
-            alice.stream.event().await.incident(),
+            alice.tab.event().await.incident(),
             missed.incident,
             "{signal}"
         );
@@ -109,13 +110,13 @@ async fn an_event_on_its_way_at_a_restart_is_not_told_again() {
     let mut world = World::new("on_its_way").await;
     let mut alice = world.user("alice").await;
     let last = world.incident(alice.contact, "last").await;
-    assert_eq!(alice.stream.event().await.incident(), last.incident);
+    assert_eq!(alice.tab.event().await.incident(), last.incident);
     // At once: it does not count as delivered yet.
     world.daemon.signal("TERM");
-    while alice.stream.block().await.is_some() {}
+    alice.tab.end().await;
     assert_eq!(world.daemon.wait().code(), Some(0));
     world.daemon = Daemon::start(&resource(&world.database, &world.role));
-    alice.stream = world.subscribe(&alice.session_id).await;
+    alice.tab = world.open(&alice.session_id).await;
     world.nothing_else(&mut [&mut alice]).await;
 }
 
@@ -126,11 +127,12 @@ async fn another_bridge_knows_what_was_told() {
     let alice = world.user("alice").await;
     let (contact, session_id) = world.leave(alice).await;
     let missed = world.incident(contact, "missed").await;
-    let mut stream = Answer::subscribe(&other.address, &session_id).await;
-    assert_eq!(stream.event().await.incident(), missed.incident);
+    let site = Site::daemon(&other.address, AGENT);
+    let mut tab = EventSource::open(&site, &session_id).await;
+    assert_eq!(tab.event().await.incident(), missed.incident);
     world.delivered(missed.history[0]).await;
-    drop(stream);
-    other.wait_for_log("stream closed");
+    drop(tab);
+    other.wait_for_log("client left");
     let mut alice = world.come_back(contact, session_id).await;
     world.nothing_else(&mut [&mut alice]).await;
 }
@@ -150,14 +152,19 @@ async fn what_is_beyond_the_bounds_is_summed_up() {
         );
     }
     let mut alice = world.come_back(contact, session_id).await;
-    let summary = alice.stream.event().await;
+    let summary = alice.tab.event().await;
     assert_eq!(summary.incident(), incidents[4]);
     assert_eq!(
         summary.json()["payload"]["title"],
         "5 more incidents changed while you were away"
     );
+    let message = summary.json()["payload"]["message"].to_string();
+    assert!(
+        message.starts_with("\"5 more incidents changed since ") && message.ends_with(" UTC\""),
+        "{message}"
+    );
     for incident in &incidents[5..] {
-        assert_eq!(alice.stream.event().await.incident(), *incident);
+        assert_eq!(alice.tab.event().await.incident(), *incident);
     }
     world.nothing_else(&mut [&mut alice]).await;
 
@@ -173,13 +180,13 @@ async fn what_is_beyond_the_bounds_is_summed_up() {
         ))
         .await;
     let mut alice = world.come_back(contact, session_id).await;
-    let summary = alice.stream.event().await;
+    let summary = alice.tab.event().await;
     assert_eq!(summary.incident(), old.incident);
     assert_eq!(
         summary.json()["payload"]["title"],
         "1 more incident changed while you were away"
     );
-    assert_eq!(alice.stream.event().await.incident(), young.incident);
+    assert_eq!(alice.tab.event().await.incident(), young.incident);
     world.nothing_else(&mut [&mut alice]).await;
     // None of it comes again.
     let (contact, session_id) = world.leave(alice).await;
@@ -202,9 +209,9 @@ async fn the_bounds_can_be_configured() {
     world.incident(contact, "b").await;
     let newest = world.incident(contact, "c").await;
     let mut alice = world.come_back(contact, session_id).await;
-    let title = alice.stream.event().await.json()["payload"]["title"].clone();
+    let title = alice.tab.event().await.json()["payload"]["title"].clone();
     assert_eq!(title, "2 more incidents changed while you were away");
-    assert_eq!(alice.stream.event().await.incident(), newest.incident);
+    assert_eq!(alice.tab.event().await.incident(), newest.incident);
     world.nothing_else(&mut [&mut alice]).await;
 }
 
@@ -225,7 +232,7 @@ async fn a_lower_id_that_commits_after_a_higher_one_is_not_skipped() {
     let (contact, session_id) = world.leave(alice).await;
     slow.by_hand("COMMIT").await;
     let mut alice = world.come_back(contact, session_id).await;
-    assert_eq!(alice.stream.event().await.incident(), lower.incident);
+    assert_eq!(alice.tab.event().await.incident(), lower.incident);
     world.nothing_else(&mut [&mut alice]).await;
 }
 
@@ -245,7 +252,7 @@ async fn what_a_gap_swallowed_reaches_open_streams_and_nothing_comes_twice() {
             ..Event::default()
         })
         .await;
-    assert_eq!(alice.stream.event().await.incident(), before.incident);
+    assert_eq!(alice.tab.event().await.incident(), before.incident);
     // The daemon cannot come back before these are committed: its role may not log in.
     let role = &world.role;
     world
@@ -268,11 +275,11 @@ async fn what_a_gap_swallowed_reaches_open_streams_and_nothing_comes_twice() {
         .await;
     // Not the newest change alone, as for a browser that was away: these streams were there.
     for severity in ["crit", "ok"] {
-        let event = alice.stream.event().await;
+        let event = alice.tab.event().await;
         assert_eq!(event.incident(), flapping);
         assert_eq!(event.json()["payload"]["severity"], severity);
     }
-    assert_eq!(bob.stream.event().await.incident(), other);
+    assert_eq!(bob.tab.event().await.incident(), other);
     world.nothing_else(&mut [&mut alice, &mut bob]).await;
 }
 
@@ -280,6 +287,8 @@ async fn what_a_gap_swallowed_reaches_open_streams_and_nothing_comes_twice() {
 async fn a_browser_that_did_not_read_gets_everything_when_it_does() {
     let world = World::new("behind").await;
     let mut alice = world.user("alice").await;
+    // The newest, which therefore gets events, and nobody reads it.
+    let stuck = world.stream(&alice.session_id).await;
     // Far more than the sockets and the browser's queue hold.
     let count = 3000;
     world
@@ -294,9 +303,11 @@ async fn a_browser_that_did_not_read_gets_everything_when_it_does() {
             alice.contact
         ))
         .await;
+    world.daemon.wait_for_log("behind");
+    drop(stuck);
     let mut seen = std::collections::HashSet::new();
     while seen.len() < count {
-        let incident = alice.stream.event().await.incident();
+        let incident = alice.tab.event().await.incident();
         assert!(seen.insert(incident), "incident {incident} came twice");
     }
     world.nothing_else(&mut [&mut alice]).await;
@@ -319,65 +330,37 @@ async fn a_role_without_the_right_to_store_positions_still_serves_and_says_so() 
     let mut alice = world.user("alice").await;
     world.nothing_else(&mut [&mut alice]).await;
     let session_id = alice.session_id;
-    drop(alice.stream);
-    world.daemon.wait_for_log("stream closed");
+    drop(alice.tab);
+    world.daemon.wait_for_log("client left");
     let missed = world.incident(alice.contact, "missed").await;
     let mut alice = world.come_back(alice.contact, session_id).await;
     // The last one may come again: it was not known to have arrived.
-    while alice.stream.event().await.incident() != missed.incident {}
+    while alice.tab.event().await.incident() != missed.incident {}
 }
 
 #[tokio::test]
 async fn behind_apache_an_event_to_a_browser_that_has_left_waits_for_its_next_stream() {
     let world = World::new("apache").await;
     let apache = Apache::start(&world.daemon.address);
+    let [site, _] = apache.sites();
     let contact = world.icinga.contact("alice").await;
     let session_id = world.icinga.sign_in("alice", AGENT).await;
     for _ in 0..3 {
-        let mut stream = Answer::subscribe(&apache.address, &session_id).await;
-        assert_eq!(stream.status, 200);
-        stream.block().await.expect("a first block");
-        drop(stream);
-        // The daemon cannot know yet that the browser has left.
+        // Two that leave, of which Apache tells nothing: they neither swallow an event nor keep the next one out.
+        for _ in 0..2 {
+            let gone = Answer::open(&apache.address, &session_id, AGENT).await;
+            drop(gone);
+        }
         let missed = world.incident(contact, "missed").await;
-        let mut stream = Answer::subscribe(&apache.address, &session_id).await;
-        assert_eq!(stream.status, 200, "a dead stream took the place");
-        assert_eq!(stream.event().await.incident(), missed.incident);
         let mut alice = User {
             contact,
             session_id: session_id.clone(),
-            stream,
+            tab: EventSource::open_at_last(&site, &session_id).await,
         };
+        assert_eq!(alice.tab.event().await.incident(), missed.incident);
         let fence = world.nothing_else(&mut [&mut alice]).await;
         world.delivered(fence.history[0]).await;
     }
-}
-
-#[tokio::test]
-async fn behind_apache_dead_streams_do_not_keep_a_third_one_out() {
-    let world = World::new("third").await;
-    let apache = Apache::start(&world.daemon.address);
-    let contact = world.icinga.contact("alice").await;
-    let session_id = world.icinga.sign_in("alice", AGENT).await;
-    for _ in 0..3 {
-        let mut streams = Vec::new();
-        for _ in 0..2 {
-            let mut stream = Answer::subscribe(&apache.address, &session_id).await;
-            assert_eq!(stream.status, 200, "a dead stream took the place");
-            stream.block().await.expect("a first block");
-            streams.push(stream);
-        }
-        let third = Answer::subscribe(&apache.address, &session_id).await;
-        assert_eq!(third.status, 204);
-    }
-    let stream = Answer::subscribe(&apache.address, &session_id).await;
-    assert_eq!(stream.status, 200);
-    let mut alice = User {
-        contact,
-        session_id,
-        stream,
-    };
-    world.nothing_else(&mut [&mut alice]).await;
 }
 
 /// What a browser missed cannot be read, however often it is asked for; as behind a policy that takes for ever.
@@ -398,7 +381,7 @@ async fn what_cannot_be_read_is_summed_up_and_blocks_nobody() {
         ))
         .await;
     let mut alice = world.come_back(contact, session_id).await;
-    let summary = alice.stream.event().await.json();
+    let summary = alice.tab.event().await.json();
     let title = &summary["payload"]["title"];
     assert_eq!(title, "Incidents changed while you were away", "{summary}");
     world

@@ -58,7 +58,7 @@ impl<'a> Dump<'a> {
 
 /// The next event on a stream is the one of these rows.
 async fn expect(user: &mut User, written: &Written) {
-    let event = user.stream.event().await;
+    let event = user.tab.event().await;
     let ids = (event.id.as_deref(), event.incident());
     let expected = written.history[0].to_string();
     assert_eq!(ids, (Some(expected.as_str()), written.incident));
@@ -72,7 +72,7 @@ async fn change_by_hand(world: &World, incident: i64, severity: &str) {
 
 /// The next event on a stream is of an incident that was changed so.
 async fn expect_by_hand(user: &mut User, incident: i64, severity: &str) {
-    let event = user.stream.event().await;
+    let event = user.tab.event().await;
     assert_eq!((event.incident(), event.id.clone()), (incident, None));
     assert_eq!(event.json()["payload"]["severity"], severity);
 }
@@ -245,7 +245,7 @@ async fn what_is_written_while_a_column_has_another_name_comes_once_it_has_its_o
         world.icinga.by_hand(&both).await;
         world.icinga.by_hand(&rename("renamed", column)).await;
         for _ in 0..2 {
-            let event = alice.stream.event().await;
+            let event = alice.tab.event().await;
             assert_eq!(event.incident(), opened.incident);
             assert_eq!(event.json()["payload"]["message"], "meanwhile");
         }

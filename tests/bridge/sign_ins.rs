@@ -4,25 +4,23 @@ use std::time::Duration;
 
 use crate::common::admin::{monitored, wait_for_readiness};
 use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::eventsource::{EventSource, Site};
 use crate::common::postgres::Cluster;
 use crate::common::sse::{AGENT, Answer};
+use crate::common::wait::eventually_blocking;
 use crate::common::world::{User, World, resource};
 use tokio::time::timeout;
 
-/// Reads a stream to its end, which must come before an event does.
-async fn ended(stream: &mut Answer) {
-    let reading = async {
-        while let Some(block) = stream.block().await {
-            assert!(
-                block.data.is_none(),
-                "an event after the sign-in ended: {block:?}"
-            );
-        }
-    };
+/// Waits until a tab is not let in any more, and has had nothing.
+async fn ended(tab: &mut EventSource) {
     // The periodic check comes every 30 seconds.
-    timeout(Duration::from_secs(60), reading)
-        .await
-        .expect("the stream ends");
+    let blocks = timeout(Duration::from_secs(60), tab.refused()).await;
+    for block in blocks.expect("the tab is told that it may not come back") {
+        assert!(
+            !block.is_event(),
+            "an event after the sign-in ended: {block:?}"
+        );
+    }
 }
 
 /// What ends the sign-in of the browser `session_id` of contact `contact`.
@@ -64,10 +62,12 @@ async fn endings_are_noticed(world: &World) {
             .replace("{session_id}", &alice.session_id)
             .replace("{contact}", &alice.contact.to_string());
         world.icinga.by_hand(&sql).await;
-        ended(&mut alice.stream).await;
-        let again = Answer::subscribe(&world.daemon.address, &alice.session_id).await;
-        let status = if what.contains("handed") { 200 } else { 204 };
-        assert_eq!(again.status, status, "{what}");
+        if what.contains("handed") {
+            // Its next stream is the other user's.
+            world.daemon.wait_for_log("sign-in not valid any more");
+        } else {
+            ended(&mut alice.tab).await;
+        }
         world
             .icinga
             .by_hand(&format!(
@@ -97,7 +97,7 @@ async fn without_triggers_a_periodic_check_ends_them() {
     let mut alice = world.user("alice").await;
     let mut bob = world.user("bob").await;
     world.icinga.sign_out(&alice.session_id).await;
-    ended(&mut alice.stream).await;
+    ended(&mut alice.tab).await;
     world.nothing_else(&mut [&mut bob]).await;
 }
 
@@ -108,18 +108,14 @@ async fn a_newer_sign_in_of_the_same_browser_ends_the_older_one_only() {
     let other = world.icinga.sign_in("alice", "Another/1.0").await;
     let mut other = User {
         contact: older.contact,
-        stream: Answer::to(
-            &world.daemon.address,
-            crate::common::sse::request(&other, "Another/1.0").as_bytes(),
-        )
-        .await,
+        tab: EventSource::open(&Site::daemon(&world.daemon.address, "Another/1.0"), &other).await,
         session_id: other,
     };
     let mut newer = world.sign_in(older.contact, "alice").await;
-    ended(&mut older.stream).await;
+    ended(&mut older.tab).await;
     // One row, told to both browsers of the contact.
     world.nothing_else(&mut [&mut newer]).await;
-    other.stream.event().await;
+    other.tab.event().await;
 }
 
 #[tokio::test]
@@ -135,7 +131,7 @@ async fn no_event_reaches_a_browser_after_its_logout_was_committed_and_noticed()
         ..Default::default()
     };
     world.icinga.event(event).await;
-    ended(&mut alice.stream).await;
+    ended(&mut alice.tab).await;
 }
 
 #[tokio::test]
@@ -144,8 +140,8 @@ async fn a_session_that_changes_hands_takes_nothing_along() {
     let mut alice = world.user("alice").await;
     let bob = world.icinga.contact("bob").await;
     let session_id = alice.session_id.clone();
-    drop(alice.stream);
-    world.daemon.wait_for_log("stream closed");
+    drop(alice.tab);
+    world.daemon.wait_for_log("client left");
     // Alice misses this, and bob must not be told.
     let event = crate::common::icinga::Event {
         object: "for alice",
@@ -161,7 +157,7 @@ async fn a_session_that_changes_hands_takes_nothing_along() {
         ))
         .await;
     alice.contact = bob;
-    alice.stream = world.subscribe(&session_id).await;
+    alice.tab = world.open(&session_id).await;
     world.nothing_else(&mut [&mut alice]).await;
 }
 
@@ -236,18 +232,10 @@ async fn debug_logging_shows_neither_session_id_nor_user_agent() {
     assert!(!log.contains(AGENT), "{log}");
 }
 
-/// Reads a stream to its end, however long checks may fail before.
-async fn ended_at_last(stream: &mut Answer) {
-    let reading = async { while stream.block().await.is_some() {} };
-    timeout(Duration::from_secs(120), reading)
-        .await
-        .expect("the stream ends");
-}
-
 /// A right is withdrawn while the daemon runs, or the table is made anew: nobody knows who signed out since.
 async fn unchecked(hint: &str, withdraw: &str, give_back: &str) {
     let (world, admin) = monitored(Cluster::shared(), hint).await;
-    let (mut alice, mut bob) = (world.user("alice").await, world.user("bob").await);
+    let (alice, mut bob) = (world.user("alice").await, world.user("bob").await);
     world
         .icinga
         .by_hand(&withdraw.replace("{role}", &world.role))
@@ -255,9 +243,14 @@ async fn unchecked(hint: &str, withdraw: &str, give_back: &str) {
     if hint == "revoked_select" {
         world.icinga.sign_out(&alice.session_id).await;
     }
-    ended_at_last(&mut alice.stream).await;
-    ended_at_last(&mut bob.stream).await;
-    world.daemon.wait_for_log("all streams end until they can");
+    eventually_blocking(Duration::from_secs(120), || {
+        let log = world.daemon.log();
+        if log.contains("all streams end until they can") {
+            Ok(())
+        } else {
+            Err("streams have not ended")
+        }
+    });
     let why = wait_for_readiness(&admin, 503).await;
     assert!(why.contains("sign-in"), "{why}");
     // Told to come back, and not to give up.
@@ -273,8 +266,8 @@ async fn unchecked(hint: &str, withdraw: &str, give_back: &str) {
     if hint == "revoked_select" {
         let refused = Answer::subscribe(&world.daemon.address, &alice.session_id).await;
         assert_eq!(refused.status, 204);
-        bob.stream = world.subscribe(&bob.session_id).await;
-        assert_eq!(bob.stream.event().await.incident(), missed.incident);
+        bob.tab = world.open(&bob.session_id).await;
+        assert_eq!(bob.tab.event().await.incident(), missed.incident);
         world.nothing_else(&mut [&mut bob]).await;
     }
 }
@@ -306,6 +299,7 @@ async fn a_session_is_not_kept_for_longer_than_it_may_be() {
     let world = World::new("session_days").await;
     let mut alice = world.user("alice").await;
     let written = world.incident(alice.contact, "db1!disk").await;
+    alice.tab.event().await;
     world.delivered(written.history[0]).await;
     let session = world.database.connect().await;
     let authenticated = session
@@ -349,5 +343,5 @@ async fn a_session_is_not_kept_for_longer_than_it_may_be() {
         .expect("refreshed");
     let (sessions, _) = daemon.clean_up().await.expect("cleaned up");
     assert_eq!(sessions, 1);
-    ended_at_last(&mut alice.stream).await;
+    ended(&mut alice.tab).await;
 }

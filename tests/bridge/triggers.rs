@@ -30,7 +30,7 @@ impl World {
 
 /// The next event on a stream is the one of these rows.
 async fn expect(user: &mut User, written: &Written) {
-    let id = user.stream.event().await.id;
+    let id = user.tab.event().await.id;
     assert_eq!(id, Some(written.history[0].to_string()));
 }
 
@@ -147,8 +147,7 @@ async fn what_rides_along_comes_with_the_bell_or_behind_it() {
     ringer.by_hand("COMMIT").await;
     assert_eq!(ears.heard().await, [(BELL.to_owned(), String::new())]);
     // A look on the interval may have come before.
-    let came =
-        [alice.stream.event().await, alice.stream.event().await].map(|event| event.incident());
+    let came = [alice.tab.event().await, alice.tab.event().await].map(|event| event.incident());
     assert_eq!(
         BTreeSet::from(came),
         BTreeSet::from([rung.incident, rider.incident])

@@ -32,7 +32,8 @@ impl World {
             let written = self.incident(browser.contact, "next").await;
             let event = browser.tab.event().await;
             assert_eq!(event.incident(), written.incident, "{event:?}");
-            self.delivered(written.history[0]).await;
+            self.delivered_to(&browser.session_id, written.history[0])
+                .await;
         }
     }
 }

@@ -1,9 +1,12 @@
-//! The real reverse proxies with the files that are shipped, and a real browser behind them.
+//! The real reverse proxies with the files that are shipped, and real browsers behind them.
 
 mod at_rest;
+mod background;
 mod bridges;
 mod browser;
 #[path = "../common/mod.rs"]
 mod common;
+mod desktop;
 mod popups;
 mod proxies;
+mod roaming;

@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use crate::common::apache::Apache;
-use crate::common::eventsource::{Connection, Site};
+use crate::common::eventsource::{EventSource, Site};
 use crate::common::nginx::Nginx;
+use crate::common::sse::AGENT;
 use crate::common::world::World;
 use tokio::time::Instant;
 
@@ -58,28 +59,21 @@ async fn behind_apache_trouble_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn a_browser_that_leaves_frees_its_place() {
+async fn who_leaves_again_and_again_is_let_in_each_time() {
     let world = World::behind_proxies("places").await;
     let (nginx, apache) = (
         Nginx::shipped(),
         Apache::including("icinga-desktop-bridge.conf"),
     );
     for site in nginx.sites().iter().chain(&apache.sites()) {
-        let browser = world.browser(site).await;
-        let mut connection = Connection::to(site).await;
-        for _ in 0..3 {
-            let stream = connection.subscribe(&browser.session_id).await;
-            assert_eq!(stream.status(), 200, "{site:?}");
-            // Over a connection of its own: a proxy may close one that waits for another request.
-            let third = Connection::to(site)
-                .await
-                .subscribe(&browser.session_id)
-                .await;
-            assert_eq!(third.status(), 204, "{site:?}");
-            drop(stream);
-            if !connection.outlives_streams() {
-                connection = Connection::to(site).await;
-            }
+        let contact = world.icinga.contact(&site.url()).await;
+        let session_id = world.icinga.sign_in(&site.url(), AGENT).await;
+        for _ in 0..5 {
+            // It asserts that the first block is not one that tells it to come back later.
+            drop(EventSource::open(site, &session_id).await);
         }
+        let mut tab = EventSource::open(site, &session_id).await;
+        let written = world.incident(contact, "db1!disk").await;
+        assert_eq!(tab.event().await.incident(), written.incident, "{site:?}");
     }
 }

@@ -6,6 +6,7 @@ mod cli;
 #[path = "../common/mod.rs"]
 mod common;
 mod connection;
+mod forwarded;
 mod manual;
 mod send_test;
 mod settings;

@@ -7,9 +7,10 @@
 
 use crate::common::command::run;
 use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::eventsource::{EventSource, Site};
 use crate::common::icinga::Event;
 use crate::common::postgres::{Database, Session};
-use crate::common::sse::{AGENT, Answer, OTHER_AGENT};
+use crate::common::sse::{AGENT, OTHER_AGENT};
 use crate::common::wait::eventually;
 use crate::common::world::{User, World, resource};
 
@@ -17,8 +18,8 @@ use crate::common::world::{User, World, resource};
 const TEST_TITLE: &str = "Test notification from icinga-desktop-bridge";
 
 /// The next event is the test notification.
-async fn expect_test(stream: &mut Answer) {
-    let event = stream.event().await;
+async fn expect_test(tab: &mut EventSource) {
+    let event = tab.event().await;
     let data = event.json();
     assert_eq!(data["payload"]["title"], TEST_TITLE, "{event:?}");
     assert_eq!(data["payload"]["severity"], "ok");
@@ -97,12 +98,16 @@ async fn a_test_notification_reaches_one_stream_of_each_open_browser() {
         text.contains("1 stream got the test notification"),
         "{text}"
     );
-    expect_test(&mut alice.stream).await;
+    expect_test(&mut alice.tab).await;
 
     // Two streams of one browser, and another browser.
-    let mut second = world.subscribe(&alice.session_id).await;
+    let mut second = world.open(&alice.session_id).await;
     let other_session = world.icinga.sign_in("alice", OTHER_AGENT).await;
-    let mut other = Answer::open(&world.daemon.address, &other_session, OTHER_AGENT).await;
+    let mut other = EventSource::open(
+        &Site::daemon(&world.daemon.address, OTHER_AGENT),
+        &other_session,
+    )
+    .await;
     let (exit, text) = world.run(&["send-test", "alice"]).await;
     assert_eq!(exit, Some(0), "{text}");
     assert!(text.contains(": 2 of 2 open browsers got it"), "{text}");
@@ -110,11 +115,11 @@ async fn a_test_notification_reaches_one_stream_of_each_open_browser() {
         text.contains("2 streams got the test notification"),
         "{text}"
     );
-    expect_test(&mut alice.stream).await;
+    expect_test(&mut second).await;
     expect_test(&mut other).await;
 
-    // The second stream and bob got none of it: their next event is a real one.
-    drop(alice.stream);
+    // The first tab and bob got none of it: their next event is a real one.
+    drop(second);
     let fence = [(alice.contact, 1, "pending"), (bob.contact, 1, "pending")];
     let written = world
         .icinga
@@ -125,8 +130,8 @@ async fn a_test_notification_reaches_one_stream_of_each_open_browser() {
             ..Event::default()
         })
         .await;
-    for stream in [&mut second, &mut bob.stream, &mut other] {
-        assert_eq!(stream.event().await.incident(), written.incident);
+    for tab in [&mut alice.tab, &mut bob.tab, &mut other] {
+        assert_eq!(tab.event().await.incident(), written.incident);
     }
     assert_no_question_is_left(&world.database).await;
 }
@@ -136,11 +141,12 @@ async fn a_test_notification_that_cannot_be_delivered_is_forgotten() {
     let world = World::new("forgotten").await;
     let alice = world.user("alice").await;
     // A browser that leaves as soon as it has got it, before it counts as delivered.
-    let mut stream = alice.stream;
+    drop(alice.tab);
+    let mut stream = world.stream(&alice.session_id).await;
     let (contact, database) = (alice.contact, &world.database);
     let token = "7".repeat(64);
     ask_by_hand(database, &token, contact).await;
-    expect_test(&mut stream).await;
+    stream.event().await;
     drop(stream);
     let answer = wait_for_answer(database, &token).await;
     assert_eq!(
@@ -152,7 +158,7 @@ async fn a_test_notification_that_cannot_be_delivered_is_forgotten() {
 
     // Not told of it when it comes back.
     let mut again = User {
-        stream: world.subscribe(&alice.session_id).await,
+        tab: world.open(&alice.session_id).await,
         contact,
         session_id: alice.session_id,
     };
@@ -221,9 +227,9 @@ async fn every_bridge_is_asked_and_shows_the_test_in_its_own_browsers() {
     let second = Daemon::start(&resource(&world.database, &world.role));
     world.icinga.contact("bob").await;
     let bob = world.icinga.sign_in("bob", AGENT).await;
-    let mut bob = Answer::open(&second.address, &bob, AGENT).await;
+    let mut bob = EventSource::open(&Site::daemon(&second.address, AGENT), &bob).await;
     let other = world.icinga.sign_in("alice", OTHER_AGENT).await;
-    let mut other = Answer::open(&second.address, &other, OTHER_AGENT).await;
+    let mut other = EventSource::open(&Site::daemon(&second.address, OTHER_AGENT), &other).await;
 
     let (exit, text) = world.run(&["send-test", "alice"]).await;
     assert_eq!(exit, Some(0), "{text}");
@@ -231,7 +237,7 @@ async fn every_bridge_is_asked_and_shows_the_test_in_its_own_browsers() {
     assert_eq!(of_each, 2, "{text}");
     let both = "2 streams got the test notification";
     assert!(text.contains(both), "{text}");
-    expect_test(&mut alice.stream).await;
+    expect_test(&mut alice.tab).await;
     expect_test(&mut other).await;
 
     let (exit, text) = world.run(&["send-test", "bob"]).await;
@@ -322,7 +328,7 @@ async fn what_is_asked_over_the_channel_alone_is_ignored() {
         first_answer(&asking, &token).await
     })
     .await;
-    expect_test(&mut alice.stream).await;
+    expect_test(&mut alice.tab).await;
     assert_eq!(answer[1..], [1, 1, 0, 0], "{answer:?}");
     remove_question(&world.database, &token).await;
     world.nothing_else(&mut [&mut alice]).await;
@@ -349,7 +355,7 @@ async fn the_position_of_a_browser_is_not_taken_for_a_question() {
     // One by one: once the next is answered, the other was dealt with. Its row still holds nothing but ids of history rows.
     let token = "5".repeat(64);
     ask_by_hand(&world.database, &token, alice.contact).await;
-    expect_test(&mut alice.stream).await;
+    expect_test(&mut alice.tab).await;
     wait_for_answer(&world.database, &token).await;
     let untouched = format!(
         "SELECT (floor >= 0 AND NOT EXISTS (SELECT FROM unnest(above) AS id \
@@ -369,7 +375,7 @@ async fn a_question_that_somebody_overheard_and_repeats_is_answered_once() {
     let (database, contact) = (&world.database, alice.contact);
     let token = "5".repeat(64);
     ask_by_hand(database, &token, contact).await;
-    expect_test(&mut alice.stream).await;
+    expect_test(&mut alice.tab).await;
     let answer = wait_for_answer(database, &token).await;
     assert_eq!(answer[1..], [1, 1, 0, 0], "{answer:?}");
     let stranger = database.role("stranger");
@@ -383,7 +389,7 @@ async fn a_question_that_somebody_overheard_and_repeats_is_answered_once() {
     // The one that comes behind is answered, so those were dealt with.
     let next = "6".repeat(64);
     ask_by_hand(database, &next, contact).await;
-    expect_test(&mut alice.stream).await;
+    expect_test(&mut alice.tab).await;
     assert_eq!(wait_for_answer(database, &next).await[1..], [1, 1, 0, 0]);
     assert_eq!(wait_for_answer(database, &token).await, answer);
     remove_question(database, &token).await;

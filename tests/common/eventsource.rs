@@ -1,6 +1,8 @@
 //! A tab with an EventSource, over HTTP/1.1 or HTTP/2 with TLS: what ends it for good, when it comes back, and what it
-//! never sends, is as seen in a real browser behind Icinga Web's service worker.
+//! sends, is as seen in real browsers.
 
+use std::convert::Infallible;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,8 +13,8 @@ use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use openssl::ssl::{SslConnector, SslMethod};
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
@@ -28,12 +30,17 @@ const PATH: &str = "/icingaweb2/notifications/v1/subscribe";
 /// When a tab comes back that was not told: Chromium's choice.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
 
-/// A reverse proxy, and the protocol to speak with it.
+/// A reverse proxy, or the daemon itself, and how to speak with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     address: String,
+    user_agent: String,
+    /// Whether the browser sends `Last-Event-ID`: Firefox does, and any without a service worker.
+    names: bool,
     /// The certificate to trust; then HTTP/2 over TLS, else HTTP/1.1.
     http2: Option<PathBuf>,
+    /// Where the browser is.
+    client: Option<IpAddr>,
 }
 
 impl Nginx {
@@ -51,6 +58,51 @@ impl Apache {
 }
 
 impl Site {
+    /// The daemon itself, and a browser with this user agent, that sends `Last-Event-ID`.
+    pub(crate) fn daemon(address: &str, user_agent: &str) -> Self {
+        Self {
+            address: address.to_owned(),
+            user_agent: user_agent.to_owned(),
+            names: true,
+            http2: None,
+            client: None,
+        }
+    }
+
+    /// The same with a browser that sends no `Last-Event-ID`: Chromium behind Icinga Web's service worker.
+    pub(crate) fn unnamed(self) -> Self {
+        Self {
+            names: false,
+            ..self
+        }
+    }
+
+    /// The same with a browser that sends `Last-Event-ID`.
+    pub(crate) fn naming(self) -> Self {
+        Self {
+            names: true,
+            ..self
+        }
+    }
+
+    /// The same from a browser at this address.
+    pub(crate) fn from(&self, client: IpAddr) -> Self {
+        Self {
+            client: Some(client),
+            ..self.clone()
+        }
+    }
+
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let Some(client) = self.client else {
+            return TcpStream::connect(&self.address).await;
+        };
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((client, 0).into())?;
+        let address = self.address.parse().map_err(std::io::Error::other)?;
+        socket.connect(address).await
+    }
+
     /// Where a browser finds Icinga Web.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.http2.is_some() {
@@ -63,13 +115,10 @@ impl Site {
 
     fn both(address: &str, tls_address: &str, certificate: &std::path::Path) -> [Self; 2] {
         [
+            Self::daemon(address, AGENT).unnamed(),
             Self {
-                address: address.to_owned(),
-                http2: None,
-            },
-            Self {
-                address: tls_address.to_owned(),
                 http2: Some(certificate.to_owned()),
+                ..Self::daemon(tls_address, AGENT).unnamed()
             },
         ]
     }
@@ -94,9 +143,11 @@ impl Drop for Connection {
 
 impl Connection {
     pub(crate) async fn to(site: &Site) -> Self {
-        let socket = TcpStream::connect(&site.address)
-            .await
-            .expect("the proxy accepts");
+        let socket = site.connect().await;
+        Self::over(socket.expect("the proxy accepts"), site).await
+    }
+
+    async fn over(socket: TcpStream, site: &Site) -> Self {
         let Some(certificate) = &site.http2 else {
             let (sender, connection) = http1::handshake(TokioIo::new(socket))
                 .await
@@ -140,11 +191,24 @@ impl Connection {
 
     /// Opens a stream.
     pub(crate) async fn subscribe(&mut self, session_id: &str) -> Response<Incoming> {
+        self.ask(session_id, AGENT, None).await
+    }
+
+    async fn ask(
+        &mut self,
+        session_id: &str,
+        user_agent: &str,
+        last_event_id: Option<&str>,
+    ) -> Response<Incoming> {
         let request = |uri: &str| {
-            Request::get(uri)
+            let request = Request::get(uri)
                 .header("accept", "text/event-stream")
-                .header("user-agent", AGENT)
-                .header("cookie", format!("a=1; Icingaweb2={session_id}; b=2"))
+                .header("user-agent", user_agent)
+                .header("cookie", format!("a=1; Icingaweb2={session_id}; b=2"));
+            match last_event_id {
+                Some(id) => request.header("last-event-id", id),
+                None => request,
+            }
         };
         let answer = async {
             match &mut self.sender {
@@ -181,42 +245,99 @@ enum Heard {
     Dead(String),
 }
 
-/// A tab that is open until dropped.
+/// A tab that is open until dropped. It lives in a thread of its own, so that it comes back when it has to, also while the
+/// test waits for something else.
 pub(crate) struct EventSource {
     heard: mpsc::UnboundedReceiver<Heard>,
-    task: JoinHandle<()>,
+    _open: oneshot::Sender<Infallible>,
     /// How often a stream of it has ended, of those that were looked at.
     pub(crate) ended: u32,
-}
-
-impl Drop for EventSource {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl EventSource {
     /// Opens a tab, and waits until the daemon has let it in.
     pub(crate) async fn open(site: &Site, session_id: &str) -> Self {
+        let mut tab = Self::start(site, session_id, None);
+        tab.is_let_in().await;
+        tab
+    }
+
+    /// Opens a tab as [`Self::open`] does that has read up to `last_event_id` before.
+    pub(crate) async fn resume(site: &Site, session_id: &str, last_event_id: &str) -> Self {
+        let mut tab = Self::start(site, session_id, Some(last_event_id.to_owned()));
+        tab.is_let_in().await;
+        tab
+    }
+
+    /// Opens a tab, and waits until it is let in, however often it is told to come back before.
+    pub(crate) async fn open_at_last(site: &Site, session_id: &str) -> Self {
+        let mut tab = Self::start(site, session_id, None);
+        tab.wait_for(Block::is_mark).await;
+        tab
+    }
+
+    fn start(site: &Site, session_id: &str, last_event_id: Option<String>) -> Self {
         let (sender, heard) = mpsc::unbounded_channel();
         let (site, session_id) = (site.clone(), session_id.to_owned());
-        let task = tokio::spawn(async move {
-            let reason = run(&site, &session_id, &sender).await;
-            let _ = sender.send(Heard::Dead(format!("{reason}, at {site:?}")));
+        let (open, closed) = oneshot::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                tokio::select! {
+                    reason = run(&site, &session_id, last_event_id, &sender) => {
+                        let _ = sender.send(Heard::Dead(format!("{reason}, at {site:?}")));
+                    }
+                    _ = closed => {}
+                }
+            });
         });
-        let mut tab = Self {
+        Self {
             heard,
-            task,
+            _open: open,
             ended: 0,
-        };
+        }
+    }
+
+    async fn is_let_in(&mut self) {
+        let tab = self;
         let first = tab.block().await;
         assert_eq!(first.raw, ":\nretry: 3000\n\n");
-        tab
+        assert!(tab.block().await.is_mark());
     }
 
     /// The next event; the tab may have come back for it.
     pub(crate) async fn event(&mut self) -> Block {
-        self.wait_for(|block| block.data.is_some()).await
+        self.wait_for(Block::is_event).await
+    }
+
+    /// Waits for the end of a stream, from where it was read to. Returns what came until then.
+    pub(crate) async fn end(&mut self) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        loop {
+            match self.next().await {
+                Heard::Block(block) => blocks.push(block),
+                Heard::Ended => return blocks,
+                Heard::Dead(reason) => panic!("the tab is dead: {reason}"),
+            }
+        }
+    }
+
+    /// Waits until the tab is told not to come back. Returns what came until then.
+    pub(crate) async fn refused(&mut self) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        loop {
+            match self.next().await {
+                Heard::Block(block) => blocks.push(block),
+                Heard::Ended => {}
+                Heard::Dead(reason) => {
+                    assert!(reason.contains("204"), "{reason}");
+                    return blocks;
+                }
+            }
+        }
     }
 
     /// Waits until the proxy has told it that the daemon is away.
@@ -243,14 +364,17 @@ impl EventSource {
             .expect("what is waited for in time, not only comments")
     }
 
+    async fn next(&mut self) -> Heard {
+        let heard = timeout(PATIENCE, self.heard.recv()).await;
+        heard
+            .expect("something in time")
+            .expect("a tab says why it dies")
+    }
+
     /// The next block, comments included.
-    async fn block(&mut self) -> Block {
+    pub(crate) async fn block(&mut self) -> Block {
         loop {
-            let heard = timeout(PATIENCE, self.heard.recv())
-                .await
-                .expect("a block in time")
-                .expect("a tab says why it dies");
-            match heard {
+            match self.next().await {
                 Heard::Block(block) => return block,
                 Heard::Ended => self.ended += 1,
                 Heard::Dead(reason) => panic!("the tab is dead: {reason}"),
@@ -259,12 +383,24 @@ impl EventSource {
     }
 }
 
-/// Follows one stream after the other. Returns why there will be no further one.
-async fn run(site: &Site, session_id: &str, heard: &mpsc::UnboundedSender<Heard>) -> String {
+/// Follows one stream after the other, and whatever cannot be reached until it can. Returns why there will be no further
+/// one.
+async fn run(
+    site: &Site,
+    session_id: &str,
+    mut last_event_id: Option<String>,
+    heard: &mpsc::UnboundedSender<Heard>,
+) -> String {
     let mut retry = DEFAULT_RETRY;
     loop {
-        let mut connection = Connection::to(site).await;
-        let mut answer = connection.subscribe(session_id).await;
+        let Ok(socket) = site.connect().await else {
+            tokio::time::sleep(retry).await;
+            continue;
+        };
+        let mut connection = Connection::over(socket, site).await;
+        let named: Option<&String> = last_event_id.as_ref().filter(|_| site.names);
+        let asked = connection.ask(session_id, &site.user_agent, named.map(String::as_str));
+        let mut answer = asked.await;
         let kind = answer.headers().get("content-type");
         let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         if answer.status() != StatusCode::OK || !is_stream {
@@ -281,6 +417,9 @@ async fn run(site: &Site, session_id: &str, heard: &mpsc::UnboundedSender<Heard>
                 let block = block(text.drain(..end + 2).collect());
                 if let Some(milliseconds) = block.retry {
                     retry = Duration::from_millis(milliseconds);
+                }
+                if block.id.is_some() && block.data.is_some() {
+                    last_event_id.clone_from(&block.id);
                 }
                 let _ = heard.send(Heard::Block(block));
             }

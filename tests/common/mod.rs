@@ -10,6 +10,7 @@ pub(crate) mod chromium;
 pub(crate) mod command;
 pub(crate) mod daemon;
 pub(crate) mod eventsource;
+pub(crate) mod firefox;
 pub(crate) mod guarded;
 pub(crate) mod guardian;
 pub(crate) mod icinga;
@@ -23,6 +24,7 @@ pub(crate) mod systemd;
 pub(crate) mod tls;
 pub(crate) mod wait;
 pub(crate) mod web;
+pub(crate) mod webdriver;
 pub(crate) mod world;
 
 /// Takes what the hard limit on open files allows, for this process and those it starts.

@@ -22,8 +22,18 @@ pub(crate) fn enter_private_network(addresses: &[&str]) {
     }
     ip(&["link", "set", "lo", "up"]);
     for address in addresses {
-        ip(&["address", "add", address, "dev", "lo"]);
+        add(address);
     }
+}
+
+/// Gives the calling thread's network an address more.
+pub(crate) fn add(address: &str) {
+    ip(&["address", "add", address, "dev", "lo"]);
+}
+
+/// Takes an address away: whoever is there is not reached any more, and not heard either, without a word.
+pub(crate) fn remove(address: &str) {
+    ip(&["address", "del", &format!("{address}/32"), "dev", "lo"]);
 }
 
 fn ip(arguments: &[&str]) {

@@ -53,6 +53,16 @@ impl Block {
         }
     }
 
+    /// Whether it is an event that Icinga Web's client listens to.
+    pub(crate) fn is_event(&self) -> bool {
+        self.event.as_deref() == Some("icinga2.notification")
+    }
+
+    /// Whether it is a block that only says how far a stream was read.
+    pub(crate) fn is_mark(&self) -> bool {
+        self.event.as_deref() == Some("icinga2.mark")
+    }
+
     /// The event's data, which has to be JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         let data = self
@@ -99,11 +109,13 @@ impl Answer {
         Self::to(address, request(session_id, AGENT).as_bytes()).await
     }
 
-    /// Opens the stream of a browser with this user agent, which must be let in, and reads its first block.
+    /// Opens the stream of a browser with this user agent, which must be let in, and reads its first blocks.
     pub(crate) async fn open(address: &str, session_id: &str, user_agent: &str) -> Self {
         let mut stream = Self::to(address, request(session_id, user_agent).as_bytes()).await;
         assert_eq!(stream.status, 200);
         stream.block().await.expect("a first block at once");
+        let mark = stream.block().await.expect("a mark behind it");
+        assert!(mark.is_mark(), "{mark:?}");
         stream
     }
 
@@ -195,7 +207,7 @@ impl Answer {
                     .block()
                     .await
                     .expect("an event, not the end of the stream");
-                if block.data.is_some() {
+                if block.is_event() {
                     return block;
                 }
             }

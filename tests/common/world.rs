@@ -3,6 +3,7 @@
 
 use super::command::run;
 use super::daemon::{ConfigDir, Daemon};
+use super::eventsource::{EventSource, Site};
 use super::icinga::{Event, Icinga, Shape, Written};
 use super::network::enter_private_network;
 use super::postgres::{Cluster, Database};
@@ -17,11 +18,11 @@ pub(crate) struct World {
     pub(crate) role: String,
 }
 
-/// A contact with one open stream.
+/// A contact with one open tab.
 pub(crate) struct User {
     pub(crate) contact: i64,
     pub(crate) session_id: String,
-    pub(crate) stream: Answer,
+    pub(crate) tab: EventSource,
 }
 
 impl World {
@@ -69,25 +70,30 @@ impl World {
         daemon
     }
 
-    /// Creates a contact, signs it in, and opens its stream.
+    /// Creates a contact, signs it in, and opens its tab.
     pub(crate) async fn user(&self, name: &str) -> User {
         let contact = self.icinga.contact(name).await;
         self.sign_in(contact, name).await
     }
 
-    /// Signs an existing contact in by that spelling of its name, and opens its stream.
+    /// Signs an existing contact in by that spelling of its name, and opens its tab.
     pub(crate) async fn sign_in(&self, contact: i64, name: &str) -> User {
         let session_id = self.icinga.sign_in(name, AGENT).await;
-        let stream = self.subscribe(&session_id).await;
+        let tab = self.open(&session_id).await;
         User {
             contact,
             session_id,
-            stream,
+            tab,
         }
     }
 
-    /// Opens a stream, which must be let in, and reads its first block.
-    pub(crate) async fn subscribe(&self, session_id: &str) -> Answer {
+    /// Opens a tab, which must be let in.
+    pub(crate) async fn open(&self, session_id: &str) -> EventSource {
+        EventSource::open(&Site::daemon(&self.daemon.address, AGENT), session_id).await
+    }
+
+    /// Opens a stream of a browser, which must be let in, that does not come back when it ends.
+    pub(crate) async fn stream(&self, session_id: &str) -> Answer {
         Answer::open(&self.daemon.address, session_id, AGENT).await
     }
 
@@ -118,9 +124,19 @@ impl World {
 
     /// Waits until an event counts as delivered: its row is done in a stored position, of ids that have not started again.
     pub(crate) async fn delivered(&self, history_id: i64) {
+        self.delivered_where(history_id, "true").await;
+    }
+
+    /// The same, to the browser of this session.
+    pub(crate) async fn delivered_to(&self, session_id: &str, history_id: i64) {
+        let browser = format!("browser = sha256('{session_id}')");
+        self.delivered_where(history_id, &browser).await;
+    }
+
+    async fn delivered_where(&self, history_id: i64, condition: &str) {
         let done = format!(
             "EXISTS (SELECT FROM icinga_desktop.browser_position \
-             WHERE (floor >= {history_id} OR {history_id} = ANY (above)) \
+             WHERE {condition} AND (floor >= {history_id} OR {history_id} = ANY (above)) \
                AND split_part(epoch, '/', 3) = \
                  pg_relation_filenode(pg_get_serial_sequence('incident_history', 'id')::regclass)::text)"
         );
@@ -144,7 +160,7 @@ impl World {
             })
             .await;
         for user in users {
-            let event = user.stream.event().await;
+            let event = user.tab.event().await;
             assert_eq!(
                 event.incident(),
                 fence.incident,

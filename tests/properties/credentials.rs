@@ -1,7 +1,9 @@
 //! Credentials in a request's headers, against the contract read byte by byte.
 
-use icinga_desktop_bridge::auth::{Credentials, last_event_id};
+use icinga_desktop_bridge::auth::Credentials;
 use icinga_desktop_bridge::model::browser::BrowserKey;
+use icinga_desktop_bridge::model::ids::HistoryId;
+use icinga_desktop_bridge::model::returned::{LastEventId, Mark};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -109,15 +111,15 @@ proptest! {
     }
 
     #[test]
-    fn only_positive_integers_are_taken_as_last_event_id(
+    fn only_positive_integers_are_taken_as_rows(
         value in prop_oneof![
-            header_bytes(),
+            ".*".prop_map(String::into_bytes),
             "[+-]?[0-9]{0,21}".prop_map(String::into_bytes),
             number().prop_map(|id| id.to_string().into_bytes()),
         ]
     ) {
-        let mut headers = HeaderMap::new();
-        headers.insert("last-event-id", HeaderValue::from_bytes(&value).expect("valid in a header"));
+        let text = std::str::from_utf8(&value).expect("text");
+        let read = LastEventId::parse(text);
         // A number by hand; a leading + does no harm.
         let digits = value.strip_prefix(b"+").unwrap_or(&value);
         let number = digits.iter().try_fold(0_i128, |number, byte| {
@@ -125,6 +127,13 @@ proptest! {
             Some((number * 10 + digit).min(i128::from(i64::MAX) + 1))
         });
         let expected = number.and_then(|number| i64::try_from(number).ok()).filter(|id| *id > 0);
-        prop_assert_eq!(last_event_id(&headers).map(|id| id.0), expected);
+        prop_assert_eq!(read.and_then(LastEventId::row), expected.map(HistoryId));
+    }
+
+    #[test]
+    fn marks_are_read_as_they_are_written(number in any::<u64>()) {
+        let mark = Mark(number);
+        let read = LastEventId::parse(&mark.to_string());
+        prop_assert_eq!(read, Some(LastEventId::Mark(mark)));
     }
 }

@@ -1,7 +1,9 @@
 //! Events on the wire, read by an EventSource written from the HTML standard.
 
+use std::time::Duration;
+
 use icinga_desktop_bridge::model::event::{
-    self, Content, Event, KEEP_ALIVE, RETRY_MS, Rendered, TEXT_LIMIT,
+    self, Content, Event, KEEP_ALIVE, RETRY, Rendered, TEXT_LIMIT,
 };
 use icinga_desktop_bridge::model::ids::{HistoryId, IncidentId};
 use proptest::collection::vec;
@@ -205,7 +207,7 @@ proptest! {
         }
         let heard = event_source(std::str::from_utf8(&stream).expect("text"));
         prop_assert_eq!(heard.events.len(), inputs.len());
-        prop_assert_eq!(heard.reconnection_time, (!inputs.is_empty()).then_some(RETRY_MS));
+        prop_assert_eq!(heard.reconnection_time, (!inputs.is_empty()).then(|| u32::try_from(RETRY.as_millis()).expect("seconds")));
         let mut newest = String::new();
         for ((kind, data, id), (input, _)) in heard.events.iter().zip(&inputs) {
             prop_assert_eq!(kind, "icinga2.notification");
@@ -217,7 +219,7 @@ proptest! {
         }
         prop_assert_eq!(heard.last_event_id, newest);
 
-        stream.extend_from_slice(&event::retry(retry));
+        stream.extend_from_slice(&event::retry(Duration::from_millis(retry.into())));
         let farewell = event_source(std::str::from_utf8(&stream).expect("text"));
         prop_assert_eq!(farewell.events, heard.events);
         prop_assert_eq!(farewell.reconnection_time, Some(retry));

@@ -85,24 +85,6 @@ fn the_user_agent_is_trimmed_and_named() {
 }
 
 #[test]
-fn only_positive_integers_are_event_ids() {
-    for (value, id) in [
-        ("1234", Some(1234)),
-        ("9223372036854775807", Some(i64::MAX)),
-        ("9223372036854775808", None),
-        ("0", None),
-        ("-1", None),
-        ("1234, 5", None),
-        ("", None),
-    ] {
-        let mut headers = HeaderMap::new();
-        headers.insert("last-event-id", HeaderValue::from_static(value));
-        assert_eq!(last_event_id(&headers), id.map(HistoryId), "{value}");
-    }
-    assert_eq!(last_event_id(&HeaderMap::new()), None);
-}
-
-#[test]
 fn nothing_secret_is_shown() {
     assert_eq!(format!("{:?}", BrowserKey::new("abc")), "ba7816");
     let credentials = Credentials::read(&headers(&[b"Icingaweb2=abcdefghijklmnopqrstuv"], None));

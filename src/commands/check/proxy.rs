@@ -150,9 +150,7 @@ fn judge(answer: &Response<Incoming>) -> Result<(), Problem> {
             .into());
         }
         StatusCode::NO_CONTENT => {
-            "not let in, although the sign-in is fine: either two tabs of this browser have streams already (close one), or \
-             the proxy does not pass on the cookie or the user agent"
-                .to_owned()
+            "not let in, although the sign-in is fine: the proxy does not pass on the cookie or the user agent".to_owned()
         }
         StatusCode::NOT_FOUND => {
             "nothing there: see that --url is where Icinga Web is mounted, and that the shipped file names the same path"

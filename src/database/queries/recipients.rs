@@ -17,6 +17,8 @@ pub(crate) struct Recipient {
     pub(crate) title: String,
     /// The incident's present severity.
     pub(crate) severity: String,
+    /// What was last said of it, cut likewise; `None` where the schema has no such column.
+    pub(crate) message: Option<String>,
 }
 
 /// The SQL of [`Session::recipients`].
@@ -26,13 +28,19 @@ pub(in crate::database) fn recipients_sql(installation: &Installation) -> String
     } else {
         "o.mute_reason"
     };
+    let message = if installation.message_on_incident {
+        "i.message"
+    } else {
+        "NULL::text"
+    };
     // Each id by itself, so that no plan can weigh the ids against the table. The inner query refers to `wanted` and not to
     // `i`: to the latter, PostgreSQL would rather read every incident's managers at once.
     format!(
         "SELECT told.*
          FROM unnest($1::int8[]) AS wanted (id)
          CROSS JOIN LATERAL (
-           SELECT DISTINCT i.id, c.id, i.xmin::text::int8, left(o.name, {TEXT_CHARACTERS}), i.severity::text
+           SELECT DISTINCT i.id, c.id, i.xmin::text::int8, left(o.name, {TEXT_CHARACTERS}), i.severity::text,
+             left({message}, {TEXT_CHARACTERS})
            FROM incident i
            JOIN object o ON o.id = i.object_id
            JOIN incident_contact ic ON ic.incident_id = i.id
@@ -45,7 +53,7 @@ pub(in crate::database) fn recipients_sql(installation: &Installation) -> String
                   (SELECT FROM incident_contact x WHERE x.incident_id = wanted.id AND x.role = 'manager'))
              AND NOT EXISTS (SELECT FROM incident_history h WHERE h.incident_id = wanted.id AND h.xmin = i.xmin)
            OFFSET 0
-         ) AS told (incident_id, contact_id, transaction, title, severity)"
+         ) AS told (incident_id, contact_id, transaction, title, severity, message)"
     )
 }
 
@@ -70,6 +78,7 @@ impl Session {
                     transaction: u32::try_from(row.try_get::<_, i64>(2)?).unwrap_or_default(),
                     title: row.try_get::<_, Text>(3)?.0,
                     severity: row.try_get(4)?,
+                    message: row.try_get::<_, Option<Text>>(5)?.map(|text| text.0),
                 })
             })
             .collect()

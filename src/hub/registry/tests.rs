@@ -21,6 +21,16 @@ pub(in crate::hub) fn sign_in(contact_id: i64, session_id: &str) -> SignIn {
         position: None,
         epoch: 0,
         signed_in_at_ms: 0,
+        asked_at: Instant::now(),
+    }
+}
+
+pub(in crate::hub) fn request() -> Returned {
+    Returned {
+        at: Instant::now(),
+        last_event_id: None,
+        client: None,
+        firefox: false,
     }
 }
 
@@ -29,17 +39,79 @@ fn a_browser_has_two_places_and_gets_them_back() {
     let hub = Hub::new(100);
     let alice = sign_in(7, "a");
     let (first, mailbox) = hub.enter(&alice).unwrap();
-    let mut mailbox = mailbox.unwrap();
+    assert!(mailbox.is_some());
     let (_second, none) = hub.enter(&alice).unwrap();
     assert!(none.is_none());
-    assert!(matches!(hub.enter(&alice), Err(Full::Browser(_))));
-    assert!(matches!(mailbox.commands.try_recv(), Ok(Command::Probe(_))));
+    assert!(matches!(hub.enter(&alice), Err(Full::Browser)));
     let (_other, mailbox) = hub.enter(&sign_in(7, "b")).unwrap();
     assert!(mailbox.is_some());
     assert_eq!(hub.streams(), 3);
     drop(first);
     assert_eq!(hub.streams(), 2);
     assert!(hub.enter(&alice).is_ok());
+}
+
+#[test]
+fn who_is_known_to_be_signed_in_comes_back_without_a_question() {
+    let hub = Hub::new(100);
+    let alice = sign_in(7, "a");
+    let come_back = |agent| hub.come_back(alice.browser, agent);
+    assert!(come_back(alice.agent).is_none(), "never signed in");
+    let _entered = hub.enter(&alice).unwrap();
+    assert!(matches!(come_back(alice.agent), Some(Ok(_))));
+    assert!(come_back(AgentKey::new("other")).is_none());
+    for doubted in [
+        Doubted::Browser(alice.browser),
+        Doubted::Contact(ContactId(7)),
+        Doubted::All,
+    ] {
+        hub.doubt(doubted);
+        assert!(come_back(alice.agent).is_none(), "{doubted:?}");
+        // Asked before, and answered after that.
+        hub.is_valid(ContactId(7), alice.browser, alice.asked_at);
+        assert!(come_back(alice.agent).is_none(), "{doubted:?}");
+        hub.is_valid(ContactId(7), alice.browser, Instant::now());
+        assert!(matches!(come_back(alice.agent), Some(Ok(_))), "{doubted:?}");
+    }
+    for other in [
+        Doubted::Browser(BrowserKey::new("b")),
+        Doubted::Contact(ContactId(8)),
+    ] {
+        hub.doubt(other);
+        assert!(matches!(come_back(alice.agent), Some(Ok(_))), "{other:?}");
+    }
+    hub.stop(|| Duration::ZERO);
+    assert!(matches!(come_back(alice.agent), Some(Err(Full::Stopping))));
+}
+
+#[test]
+fn a_browser_that_is_here_is_told_of_its_requests() {
+    let hub = Hub::new(100);
+    let alice = sign_in(7, "a");
+    hub.returned(alice.browser, alice.agent, &request());
+    let (_place, mailbox) = hub.enter(&alice).unwrap();
+    hub.returned(alice.browser, AgentKey::new("other"), &request());
+    let mut commands = mailbox.unwrap().commands;
+    assert!(commands.try_recv().is_err());
+    hub.returned(alice.browser, alice.agent, &request());
+    assert!(matches!(commands.try_recv(), Ok(Command::Returned(_))));
+}
+
+#[test]
+fn a_sign_in_that_was_asked_about_long_ago_is_not_known_to_be_valid() {
+    let hub = Hub::new(100);
+    let Some(asked_at) = Instant::now().checked_sub(VALID_FOR) else {
+        return;
+    };
+    let alice = SignIn {
+        asked_at,
+        ..sign_in(7, "a")
+    };
+    let _entered = hub.enter(&alice).unwrap();
+    let come_back = || hub.come_back(alice.browser, alice.agent);
+    assert!(come_back().is_none());
+    hub.is_valid(ContactId(7), alice.browser, Instant::now());
+    assert!(come_back().is_some());
 }
 
 #[test]
@@ -72,14 +144,17 @@ fn events_reach_every_browser_of_the_contact_and_no_other() {
 }
 
 #[test]
-fn the_last_place_closes_the_mailbox_and_forgets_the_contact_but_not_the_position() {
+fn a_browser_without_places_is_forgotten_but_not_its_position() {
     let hub = Hub::new(100);
     let alice = sign_in(7, "a");
     let (place, mailbox) = hub.enter(&alice).unwrap();
     let mut mailbox = mailbox.unwrap();
     mailbox.memory.lock().position.extend([5].map(HistoryId));
     assert!(hub.has(ContactId(7)) && !hub.is_empty());
+    assert!(!hub.forget_browser(ContactId(7), alice.browser));
     drop(place);
+    assert!(hub.has(ContactId(7)) && hub.users() == 0);
+    assert!(hub.forget_browser(ContactId(7), alice.browser));
     assert!(!hub.has(ContactId(7)) && hub.is_empty());
     assert!(
         mailbox
@@ -117,9 +192,9 @@ fn revoking_ends_the_browser_and_forgets_it() {
 fn stopping_ends_browsers_and_refuses_new_ones() {
     let hub = Hub::new(100);
     let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
-    hub.stop(|| 1234);
+    hub.stop(|| Duration::from_secs(7));
     let command = mailbox.unwrap().commands.try_recv();
-    assert!(matches!(command, Ok(Command::End { retry_ms: 1234 })));
+    assert!(matches!(command, Ok(Command::End { retry }) if retry.as_secs() == 7));
     assert!(matches!(hub.enter(&sign_in(7, "b")), Err(Full::Stopping)));
 }
 

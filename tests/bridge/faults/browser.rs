@@ -1,21 +1,50 @@
 //! Browsers: what they have received, and their tabs, which open their stream again and again as EventSource does.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rand::RngExt as _;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::common::sse::request;
 
-/// A tab is closed only if nothing came for so long: an event of the last third of a second does not count as delivered
-/// yet, and is rightly told again. The rest is for a busy machine.
-const QUIET: Duration = Duration::from_millis(700);
-
 /// After a failure a proxy answers for the daemon, with a 200 and `retry:`.
 const PROXY_RETRY: Duration = Duration::from_millis(500);
+
+/// How long a page takes to be loaded anew.
+const RELOAD: Duration = Duration::from_millis(2200);
+
+/// What Firefox waits at least, whatever `retry` says.
+const FIREFOX_RETRY: Duration = Duration::from_millis(505);
+
+/// How many events an orphan swallows until its proxy notices that nobody reads them: Apache.
+const SWALLOWED: usize = 4;
+
+/// How a browser comes back, as real ones do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Make {
+    /// Behind Icinga Web's service worker: it does not say what it has read, and comes back this much later than told.
+    Chromium { round_trip: Duration },
+    /// It sends `Last-Event-ID`.
+    Firefox,
+}
+
+/// What befalls a browser's tabs, each as soon as it has acknowledged what it has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mishap {
+    /// Its page is loaded anew.
+    Reload,
+    /// It is gone without a word for so long; its stream goes on, and nobody reads it.
+    Vanish(Duration),
+    /// Its service worker is killed; its stream goes on, and swallows a few events.
+    Orphan,
+    /// It comes back so much later than it was told the next time that its stream ends.
+    Late(Duration),
+}
 
 /// What a browser has received, by all of its tabs.
 #[derive(Default)]
@@ -23,6 +52,8 @@ pub(super) struct Received {
     /// (text, incident, history id, when)
     pub(super) events: Vec<(String, i64, i64, Instant)>,
     pub(super) fences: usize,
+    /// What came at these times was acknowledged late, and may come twice.
+    pub(super) late: Vec<Range<Instant>>,
 }
 
 /// A signed-in browser of a contact.
@@ -30,48 +61,64 @@ pub(super) struct Browser {
     pub(super) contact: i64,
     pub(super) session_id: String,
     pub(super) agent: String,
+    pub(super) make: Make,
     pub(super) received: Arc<Mutex<Received>>,
-    /// Counted up to make the tabs reload.
-    reload: watch::Sender<u64>,
-    /// For each tab: the last of these that it has obeyed.
-    reloaded: Vec<Arc<AtomicU64>>,
+    /// Counted, so that each is obeyed once.
+    mishap: watch::Sender<(u64, Mishap)>,
+    /// For each tab: the last of these that has befallen it.
+    befallen: Vec<Arc<AtomicU64>>,
 }
 
 impl Browser {
     /// A browser with so many tabs, none of them open yet.
-    pub(super) fn new(contact: i64, session_id: String, agent: String, tabs: usize) -> Self {
+    pub(super) fn new(
+        contact: i64,
+        session_id: String,
+        agent: String,
+        make: Make,
+        tabs: usize,
+    ) -> Self {
         Self {
             contact,
             session_id,
             agent,
+            make,
             received: Arc::default(),
-            reload: watch::channel(0).0,
-            reloaded: (0..tabs).map(|_| Arc::default()).collect(),
+            mishap: watch::channel((0, Mishap::Reload)).0,
+            befallen: (0..tabs).map(|_| Arc::default()).collect(),
         }
     }
 
     /// The tabs, which reach the daemon at this address.
     pub(super) fn tabs(&self, address: &str) -> impl Iterator<Item = Tab> {
-        self.reloaded.iter().map(move |reloaded| Tab {
+        self.befallen.iter().map(move |befallen| Tab {
             address: address.to_owned(),
             request: request(&self.session_id, &self.agent),
+            make: self.make,
+            client: 0,
             received: Arc::clone(&self.received),
-            reload: self.reload.subscribe(),
-            reloaded: Arc::clone(reloaded),
+            mishap: self.mishap.subscribe(),
+            befallen: Arc::clone(befallen),
             retry: Duration::from_millis(3000),
+            last_event_id: None,
+            late: None,
+            unread: Vec::new(),
         })
     }
 
-    /// Makes every tab reload as soon as nothing is on its way to it.
-    pub(super) fn reload(&self) {
-        self.reload.send_modify(|count| *count += 1);
+    /// Has a mishap befall every tab.
+    pub(super) fn suffer(&self, mishap: Mishap) {
+        self.mishap.send_modify(|(count, which)| {
+            *count += 1;
+            *which = mishap;
+        });
     }
 
-    /// Whether a tab has still to reload.
-    pub(super) fn is_reloading(&self) -> bool {
-        let wanted = *self.reload.borrow();
-        let obeyed = |tab: &Arc<AtomicU64>| tab.load(Ordering::Acquire) >= wanted;
-        !self.reloaded.iter().all(obeyed)
+    /// Whether it has still to befall a tab.
+    pub(super) fn is_spared(&self) -> bool {
+        let (wanted, _) = *self.mishap.borrow();
+        let befallen = |tab: &Arc<AtomicU64>| tab.load(Ordering::Acquire) >= wanted;
+        !self.befallen.iter().all(befallen)
     }
 }
 
@@ -79,24 +126,33 @@ impl Browser {
 pub(super) struct Tab {
     address: String,
     request: String,
+    make: Make,
+    /// Where it is, as a number.
+    client: u8,
     received: Arc<Mutex<Received>>,
-    reload: watch::Receiver<u64>,
-    reloaded: Arc<AtomicU64>,
+    mishap: watch::Receiver<(u64, Mishap)>,
+    befallen: Arc<AtomicU64>,
     retry: Duration,
+    last_event_id: Option<String>,
+    /// How much later it comes back the next time.
+    late: Option<Duration>,
+    /// Streams that nobody reads.
+    unread: Vec<BufReader<TcpStream>>,
 }
 
 /// The fields of an event that is not over yet.
 #[derive(Default)]
 struct Partial {
+    event: String,
     data: Option<serde_json::Value>,
-    id: Option<i64>,
+    id: Option<String>,
 }
 
 impl Tab {
     /// Opens the stream again and again, until an answer ends it for good; returns that answer's status.
     pub(super) async fn live(mut self) -> String {
         loop {
-            let reader = match self.open().await {
+            let mut reader = match self.open().await {
                 Some(Ok(reader)) => reader,
                 Some(Err(status)) => return status,
                 None => {
@@ -104,12 +160,49 @@ impl Tab {
                     continue;
                 }
             };
-            if self.read(reader).await {
-                self.reloaded
-                    .store(*self.reload.borrow(), Ordering::Release);
+            let opened = Instant::now();
+            let pause = match self.read(&mut reader).await {
+                None => self.told_to_wait(opened),
+                Some(mishap) => self.suffer(mishap, reader),
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// How long it waits behind the end of a stream.
+    fn told_to_wait(&mut self, opened: Instant) -> Duration {
+        let mut pause = match self.make {
+            Make::Chromium { round_trip } => {
+                let own = Duration::from_millis(rand::rng().random_range(4..25));
+                self.retry + own + round_trip
             }
-            // EventSource waits as it was told; a reload takes a good two seconds, too.
-            tokio::time::sleep(self.retry.min(Duration::from_millis(2200))).await;
+            Make::Firefox => self.retry.max(FIREFOX_RETRY),
+        };
+        if let Some(late) = self.late.take() {
+            pause += late;
+            let received = &mut self.received.lock().expect("not poisoned");
+            received.late.push(opened..Instant::now() + pause);
+        }
+        pause
+    }
+
+    /// Returns how long it is away.
+    fn suffer(&mut self, mishap: Mishap, reader: BufReader<TcpStream>) -> Duration {
+        match mishap {
+            Mishap::Reload => {
+                self.last_event_id = None;
+                RELOAD
+            }
+            Mishap::Vanish(away) => {
+                self.unread.push(reader);
+                self.client = self.client.wrapping_add(1);
+                away
+            }
+            Mishap::Orphan => {
+                tokio::spawn(swallow(reader));
+                Duration::from_millis(3000)
+            }
+            Mishap::Late(_) => unreachable!("its stream goes on"),
         }
     }
 
@@ -117,8 +210,12 @@ impl Tab {
     /// killed before it answered: a proxy makes a 502 of that, and a 200 of the 502.
     async fn open(&self) -> Option<Result<BufReader<TcpStream>, String>> {
         let mut reader = BufReader::new(TcpStream::connect(&self.address).await.ok()?);
-        let request = self.request.as_bytes();
-        reader.get_mut().write_all(request).await.ok()?;
+        let mut headers = format!("\r\nX-Forwarded-For: 192.0.2.{}\r\n", self.client);
+        if let (Make::Firefox, Some(id)) = (self.make, &self.last_event_id) {
+            headers = format!("{headers}Last-Event-ID: {id}\r\n");
+        }
+        let request = self.request.replace("\r\n\r\n", &format!("{headers}\r\n"));
+        reader.get_mut().write_all(request.as_bytes()).await.ok()?;
         let mut status = String::new();
         reader.read_line(&mut status).await.ok()?;
         if status.is_empty() {
@@ -128,68 +225,85 @@ impl Tab {
         Some(if is_stream { Ok(reader) } else { Err(status) })
     }
 
-    /// Reads a stream to its end, or until the tab is to reload; returns whether it is.
-    async fn read(&mut self, mut reader: BufReader<TcpStream>) -> bool {
-        let reloads = *self.reload.borrow_and_update();
-        self.reloaded.store(reloads, Ordering::Release);
+    /// Reads a stream to its end, or until something befalls the tab while nothing that it has read is unacknowledged.
+    async fn read(&mut self, reader: &mut BufReader<TcpStream>) -> Option<Mishap> {
         let mut partial = Partial::default();
         let mut line = String::new();
+        let mut events = 0;
         loop {
-            line.clear();
+            let (count, mishap) = *self.mishap.borrow_and_update();
+            if events == 0 && count > self.befallen.load(Ordering::Acquire) {
+                self.befallen.store(count, Ordering::Release);
+                match mishap {
+                    Mishap::Late(late) => self.late = Some(late),
+                    // Chromium's worker is not killed.
+                    Mishap::Orphan if self.make != Make::Firefox => {}
+                    other => return Some(other),
+                }
+            }
             tokio::select! {
                 read = reader.read_line(&mut line) => {
                     if !matches!(read, Ok(length) if length > 0) {
-                        return false;
+                        return None;
+                    }
+                    events += usize::from(self.take(line.trim_end(), &mut partial));
+                    line.clear();
+                }
+                changed = self.mishap.changed() => {
+                    if changed.is_err() {
+                        return std::future::pending().await;
                     }
                 }
-                () = wants_reload(&mut self.reload, reloads, &self.received) => return true,
             }
-            self.take(line.trim_end(), &mut partial);
         }
     }
 
-    /// Takes a line: of the head, which has none of these names, or of the stream.
-    fn take(&mut self, line: &str, partial: &mut Partial) {
+    /// Takes a line: of the head, which has none of these names, or of the stream. Returns whether it ends an event.
+    fn take(&mut self, line: &str, partial: &mut Partial) -> bool {
         if let Some(value) = line.strip_prefix("retry: ") {
             self.retry = Duration::from_millis(value.parse().expect("milliseconds"));
+        } else if let Some(value) = line.strip_prefix("event: ") {
+            value.clone_into(&mut partial.event);
         } else if let Some(value) = line.strip_prefix("data: ") {
             partial.data = Some(serde_json::from_str(value).expect("valid JSON"));
         } else if let Some(value) = line.strip_prefix("id: ") {
-            partial.id = value.parse().ok();
-        } else if line.is_empty()
-            && let Some(data) = partial.data.take()
-        {
-            let payload = &data["payload"];
-            let text = payload["message"].as_str().unwrap_or("no text").to_owned();
-            let incident = payload["incident_id"].as_i64().expect("an incident");
-            let mut received = self.received.lock().expect("not poisoned");
-            if text == "fence" {
-                received.fences += 1;
-            } else {
-                let id = partial.id.take().expect("an id");
-                received.events.push((text, incident, id, Instant::now()));
+            partial.id = Some(value.to_owned());
+        } else if line.is_empty() {
+            let Partial { event, data, id } = std::mem::take(partial);
+            let Some(data) = data else {
+                return false;
+            };
+            self.last_event_id.clone_from(&id);
+            if event == "icinga2.notification" {
+                self.receive(&data, &id.expect("an id"));
+                return true;
             }
+        }
+        false
+    }
+
+    fn receive(&self, data: &serde_json::Value, id: &str) {
+        let payload = &data["payload"];
+        let text = payload["message"].as_str().unwrap_or("no text").to_owned();
+        let incident = payload["incident_id"].as_i64().expect("an incident");
+        let mut received = self.received.lock().expect("not poisoned");
+        if text == "fence" {
+            received.fences += 1;
+        } else {
+            let id = id.parse().expect("a row");
+            received.events.push((text, incident, id, Instant::now()));
         }
     }
 }
 
-/// Resolves when the tab is to reload and nothing came for a while.
-async fn wants_reload(reload: &mut watch::Receiver<u64>, seen: u64, received: &Mutex<Received>) {
-    loop {
-        let quiet = {
-            let received = received.lock().expect("not poisoned");
-            received
-                .events
-                .last()
-                .is_none_or(|(.., at)| at.elapsed() >= QUIET)
-        };
-        if *reload.borrow() > seen {
-            if quiet {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        } else if reload.changed().await.is_err() {
-            return std::future::pending().await;
+/// Reads what nobody wants, until its proxy notices.
+async fn swallow(mut reader: BufReader<TcpStream>) {
+    let (mut swallowed, mut line) = (0, String::new());
+    while swallowed < SWALLOWED {
+        line.clear();
+        match reader.read_line(&mut line).await {
+            Ok(length) if length > 0 => swallowed += usize::from(line.starts_with("data: {\"time")),
+            _ => return,
         }
     }
 }

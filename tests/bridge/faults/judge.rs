@@ -4,8 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::browser::Browser;
+use super::browser::{Browser, Make};
 use super::stage::Stage;
+
+/// Until when what a browser has received is acknowledged.
+const ACKNOWLEDGED: Duration = Duration::from_secs(3);
 
 /// By contact and text: the incident, and the highest id of its rows.
 pub(super) type Truth = HashMap<i64, HashMap<String, (i64, i64)>>;
@@ -32,12 +35,32 @@ pub(super) async fn truth(stage: &Stage) -> Truth {
     truth
 }
 
+/// Why an event may come twice.
+pub(super) struct Excuses {
+    /// Within this time before a kill.
+    pub(super) before_a_kill: Duration,
+    /// When this machine was too late for anybody to be punctual.
+    pub(super) late: Vec<Instant>,
+}
+
+impl Excuses {
+    /// Whether the return that acknowledges what came at `first` may have missed its time: the daemon was stopped, or this
+    /// machine was late, which only counts where nothing but its time is the receipt.
+    fn unpunctual(&self, make: Make, first: Instant, stage: &Stage) -> bool {
+        let until = first + ACKNOWLEDGED;
+        let hindered = |time: &Range<Instant>| time.start <= until && first <= time.end;
+        let by_time = make != Make::Firefox;
+        stage.hindered.iter().any(hindered)
+            || by_time && self.late.iter().any(|late| (first..until).contains(late))
+    }
+}
+
 /// What is wrong with what a browser received.
 pub(super) fn judge(
     browser: &Browser,
     expected: &HashMap<String, (i64, i64)>,
     stage: &Stage,
-    forgiven: Duration,
+    excuses: &Excuses,
 ) -> Vec<String> {
     let received = browser.received.lock().expect("not poisoned");
     let mut problems = Vec::new();
@@ -61,9 +84,11 @@ pub(super) fn judge(
         *newest = (*newest).max(*id);
         if let Some(first) = seen.insert(text, *at) {
             let just_before_a_kill = stage.kills.iter().any(|kill| {
-                first <= *kill && unhindered(first..*kill, &stage.hindered) <= forgiven
+                let time = unhindered(first..*kill.max(&first), &stage.hindered);
+                first <= *kill && time <= excuses.before_a_kill
             });
-            if !just_before_a_kill {
+            let late = received.late.iter().any(|late| late.contains(&first));
+            if !just_before_a_kill && !late && !excuses.unpunctual(browser.make, first, stage) {
                 problem(
                     "twice",
                     &format!("{text}, {:?} apart", at.duration_since(first)),

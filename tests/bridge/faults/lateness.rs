@@ -4,21 +4,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+/// From where on a return may miss its time by being woken late, on either side.
+const UNPUNCTUAL: Duration = Duration::from_millis(10);
+
 /// How late this machine wakes a program that asked to be woken: a busy one can be late by as much as the times that
 /// the test forgives.
 pub(super) struct Lateness {
     worst: Arc<Mutex<Duration>>,
+    /// When it was so late that nobody can be punctual.
+    moments: Arc<Mutex<Vec<Instant>>>,
     stop: Arc<AtomicBool>,
 }
 
 impl Lateness {
     pub(super) fn measure() -> Self {
-        const NAP: Duration = Duration::from_millis(20);
+        const NAP: Duration = Duration::from_millis(5);
         let this = Self {
             worst: Arc::default(),
+            moments: Arc::default(),
             stop: Arc::default(),
         };
         let (worst, stop) = (Arc::clone(&this.worst), Arc::clone(&this.stop));
+        let moments = Arc::clone(&this.moments);
         std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 let start = Instant::now();
@@ -26,9 +33,17 @@ impl Lateness {
                 let late = start.elapsed().saturating_sub(NAP);
                 let mut worst = worst.lock().expect("not poisoned");
                 *worst = late.max(*worst);
+                if late > UNPUNCTUAL {
+                    moments.lock().expect("not poisoned").push(start);
+                }
             }
         });
         this
+    }
+
+    /// When it was so late that nobody can be punctual.
+    pub(super) fn moments(&self) -> Vec<Instant> {
+        self.moments.lock().expect("not poisoned").clone()
     }
 
     pub(super) fn worst(&self) -> Duration {

@@ -24,17 +24,17 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use self::browser::Tab;
-use self::judge::{judge, truth};
+use self::judge::{Excuses, judge, truth};
 use self::lateness::Lateness;
 use self::stage::{Fault, Stage};
 use self::writer::{WRITERS, Writer};
 use crate::common::wait::{PATIENCE, eventually_within};
 
-/// What was received within this time before a kill may come again: a third of a second until it counts as delivered, a
-/// second until its position is stored. Time does not count in which the position could not be stored.
-const FORGIVEN: Duration = Duration::from_secs(2);
-/// How often on that way the daemon or the database waits to be woken: for the comment behind an event, for the end of
-/// the probe, for the next round of storing, and for the statement there and back.
+/// What was received within this time before a kill may come again: two seconds until its stream ends, half a second until its
+/// browser is back, a second until its position is stored. Time does not count in which the position could not be stored.
+const FORGIVEN: Duration = Duration::from_millis(4000);
+/// How often on that way the daemon or the database waits to be woken: for the end of the stream, for the return, for the
+/// next round of storing, and for the statement there and back.
 const WAKE_UPS: u32 = 5;
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -69,7 +69,11 @@ async fn under_one_fault_after_another_nothing_is_lost_doubled_or_foreign() {
         injected.len(),
         lateness.worst()
     );
-    let problems = problems(&stage, FORGIVEN + WAKE_UPS * lateness.worst()).await;
+    let excuses = Excuses {
+        before_a_kill: FORGIVEN + WAKE_UPS * lateness.worst(),
+        late: lateness.moments(),
+    };
+    let problems = problems(&stage, &excuses).await;
     assert!(
         problems.is_empty(),
         "FAULTS_SEED={seed}\n{}",
@@ -119,7 +123,7 @@ fn all_are_open(tabs: &mut JoinSet<String>) {
 }
 
 /// What is wrong with what the browsers received.
-async fn problems(stage: &Stage, forgiven: Duration) -> Vec<String> {
+async fn problems(stage: &Stage, excuses: &Excuses) -> Vec<String> {
     let truth = truth(stage).await;
     let events: usize = truth.values().map(HashMap::len).sum();
     let mut received = 0;
@@ -127,7 +131,7 @@ async fn problems(stage: &Stage, forgiven: Duration) -> Vec<String> {
     for browser in &stage.browsers {
         received += browser.received.lock().expect("not poisoned").events.len();
         let expected = &truth[&browser.contact];
-        problems.extend(judge(browser, expected, stage, forgiven));
+        problems.extend(judge(browser, expected, stage, excuses));
     }
     println!(
         "{} browsers, {events} events, {received} received, {} kills",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::browser::Browser;
+use super::browser::{Browser, Make, Mishap};
 use crate::common::daemon::{ConfigDir, Daemon};
 use crate::common::icinga::{Icinga, Shape};
 use crate::common::postgres::{Cluster, Database};
@@ -33,9 +33,17 @@ pub(super) enum Fault {
     DatabaseCrash,
     LockedSessions,
     Reloads,
+    /// Clients are gone without a word, and come back from elsewhere.
+    Vanish,
+    /// They stay away for longer than anybody waits for them.
+    StayAway,
+    /// Service workers are killed.
+    Orphans,
+    /// Clients come back later than they were told.
+    LateReturns,
 }
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 14] = [
     Fault::Restart,
     Fault::Kill,
     Fault::Pause,
@@ -46,6 +54,10 @@ const FAULTS: [Fault; 10] = [
     Fault::DatabaseCrash,
     Fault::LockedSessions,
     Fault::Reloads,
+    Fault::Vanish,
+    Fault::StayAway,
+    Fault::Orphans,
+    Fault::LateReturns,
 ];
 
 impl Fault {
@@ -59,7 +71,13 @@ impl Fault {
             | Self::DatabaseRestart
             | Self::DatabaseCrash
             | Self::LockedSessions => true,
-            Self::Restart | Self::Kill | Self::Reloads => false,
+            Self::Restart
+            | Self::Kill
+            | Self::Reloads
+            | Self::Vanish
+            | Self::StayAway
+            | Self::Orphans
+            | Self::LateReturns => false,
         }
     }
 }
@@ -183,7 +201,20 @@ impl Stage {
                 self.cluster.start();
             }
             Fault::LockedSessions => self.lock_sessions().await,
-            Fault::Reloads => self.reload_tabs().await,
+            Fault::Reloads => self.befall(|_| Mishap::Reload).await,
+            Fault::Vanish => {
+                self.befall(|rng| Mishap::Vanish(milliseconds(rng, 300..4000)))
+                    .await
+            }
+            Fault::StayAway => {
+                self.befall(|_| Mishap::Vanish(Duration::from_secs(12)))
+                    .await
+            }
+            Fault::Orphans => self.befall(|_| Mishap::Orphan).await,
+            Fault::LateReturns => {
+                self.befall(|rng| Mishap::Late(milliseconds(rng, 200..4000)))
+                    .await
+            }
         }
     }
 
@@ -221,19 +252,19 @@ impl Stage {
         }
     }
 
-    async fn reload_tabs(&mut self) {
+    async fn befall(&mut self, mishap: impl Fn(&mut StdRng) -> Mishap) {
         for browser in &self.browsers {
             if self.rng.random_bool(0.4) {
-                browser.reload();
+                browser.suffer(mishap(&mut self.rng));
             }
         }
-        // A daemon that is stopped meanwhile could not know what arrived. Twice the patience, because a tab that gets
-        // many events waits for a quiet moment.
+        // A daemon that is stopped meanwhile could not know what arrived. Twice the patience, because a tab waits until
+        // what it has read is acknowledged.
         eventually_within(2 * PATIENCE, async || {
-            match self.browsers.iter().find(|browser| browser.is_reloading()) {
+            match self.browsers.iter().find(|browser| browser.is_spared()) {
                 None => Ok(()),
                 Some(browser) => Err(format!(
-                    "contact {} does not reload its tabs",
+                    "contact {}: nothing befalls its tabs",
                     browser.contact
                 )),
             }
@@ -290,6 +321,10 @@ impl Stage {
     }
 }
 
+fn milliseconds(rng: &mut StdRng, range: Range<u64>) -> Duration {
+    Duration::from_millis(rng.random_range(range))
+}
+
 /// The contacts, and their browsers, signed in.
 async fn audience(icinga: &Icinga) -> (Vec<i64>, Vec<Browser>) {
     let (mut contacts, mut browsers) = (Vec::new(), Vec::new());
@@ -298,11 +333,18 @@ async fn audience(icinga: &Icinga) -> (Vec<i64>, Vec<Browser>) {
         let contact = icinga.contact(&name).await;
         contacts.push(contact);
         for browser in 0..if number % 4 == 0 { 2 } else { 1 } {
-            let agent = format!("{AGENT} {browser}");
+            // Half of them each; the lines are of different lengths.
+            let (make, name_of_make) = if browsers.len() % 2 == 0 {
+                let round_trip = Duration::from_millis(25 * (number as u64 % 8));
+                (Make::Chromium { round_trip }, "Chrome/156.0")
+            } else {
+                (Make::Firefox, "Firefox/153.0")
+            };
+            let agent = format!("{AGENT} {name_of_make} {browser}");
             let session_id = icinga.sign_in(&name, &agent).await;
             // Every third one has two tabs open.
             let tabs = if browsers.len() % 3 == 0 { 2 } else { 1 };
-            browsers.push(Browser::new(contact, session_id, agent, tabs));
+            browsers.push(Browser::new(contact, session_id, agent, make, tabs));
         }
     }
     (contacts, browsers)

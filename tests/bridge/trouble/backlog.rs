@@ -46,7 +46,7 @@ async fn a_stopped_daemon_delays_nobody_and_tells_everything_once_when_it_goes_o
     let mut told = HashSet::new();
     let mut last = HashMap::new();
     while last != newest {
-        let event = alice.stream.event().await;
+        let event = alice.tab.event().await;
         let id: i64 = event.id.as_deref().unwrap().parse().unwrap();
         assert!(told.insert(id), "twice: {event:?}");
         let before = last.insert(event.incident(), id);
@@ -90,7 +90,7 @@ async fn without_a_daemon_icinga_writes_as_ever_and_the_next_daemon_tells_what_w
         .await;
 
     world.daemon = world.another_daemon("host = 127.0.0.1\nport = 0\nreplay_incidents = 20");
-    alice.stream = come_back(&world, &alice.session_id).await;
+    alice.tab = come_back(&world, &alice.session_id).await;
     expect_all(&mut alice, &written).await;
     aftermath(&world, &mut [&mut alice], &[]).await;
 }

@@ -18,10 +18,10 @@ use std::collections::HashSet;
 
 use crate::common::command::run;
 use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::eventsource::{EventSource, Site};
 use crate::common::icinga::{Event, Icinga, Shape, Written};
 use crate::common::postgres::PASSWORD;
-use crate::common::sse::Answer;
-use crate::common::wait::eventually;
+use crate::common::sse::{AGENT, Answer};
 use crate::common::world::{User, World};
 
 const PENDING: &str = "pending";
@@ -57,32 +57,21 @@ async fn notify(icinga: &Icinga, contacts: &[i64]) -> Written {
 
 /// The next event on `user`'s stream is about what was `written`.
 async fn expect(user: &mut User, written: &Written) {
-    assert_eq!(user.stream.event().await.incident(), written.incident);
+    assert_eq!(user.tab.event().await.incident(), written.incident);
 }
 
 /// The next events on `user`'s stream are about these, each once, in whatever order.
 async fn expect_all(user: &mut User, written: &[Written]) {
     let mut missing: HashSet<i64> = written.iter().map(|written| written.incident).collect();
     while !missing.is_empty() {
-        let incident = user.stream.event().await.incident();
+        let incident = user.tab.event().await.incident();
         assert!(missing.remove(&incident), "twice, or unknown: {incident}");
     }
 }
 
-/// Opens a stream as a browser does that was told to come back, until it stays.
-async fn come_back(world: &World, session_id: &str) -> Answer {
-    eventually(async || {
-        let mut answer = Answer::subscribe(&world.daemon.address, session_id).await;
-        assert_eq!(answer.status, 200);
-        let first = answer.block().await.expect("a first block at once");
-        // Told to come back: nothing but that.
-        if first.raw.starts_with(":\n") {
-            Ok(answer)
-        } else {
-            Err(format!("no stream that stays: {first:?}"))
-        }
-    })
-    .await
+/// Opens a tab of a browser that may be told to come back.
+async fn come_back(world: &World, session_id: &str) -> EventSource {
+    EventSource::open_at_last(&Site::daemon(&world.daemon.address, AGENT), session_id).await
 }
 
 /// Asserts that an answer tells the browser to come back, and nothing else.

@@ -90,7 +90,7 @@ async fn without_a_database_at_its_start_the_daemon_tells_browsers_to_come_back_
     };
     let mut alice = User {
         contact,
-        stream: come_back(&world, &session_id).await,
+        tab: come_back(&world, &session_id).await,
         session_id,
     };
     let written = notify(&world.icinga, &[contact]).await;

@@ -1,0 +1,40 @@
+//! What idle streams cost: comments against silence, and each stream's end and its client's return now and then.
+
+use std::time::Duration;
+
+use crate::common::icinga::Shape;
+use crate::common::postgres::Cluster;
+use crate::common::world::installed;
+use crate::crowd::{self, Crowd};
+use crate::figures::{self, Effort};
+
+const STREAMS: usize = 10_000;
+
+/// Until first streams have been ended, to see how late their clients come back.
+const SETTLE: Duration = Duration::from_secs(12);
+
+/// How long, in seconds, unless `IDLE_SECONDS` says otherwise.
+const SECONDS: usize = 300;
+
+pub(crate) async fn run() {
+    let (database, role) = installed(Cluster::shared(), "idle", Shape::V1_0);
+    crowd::populate(&database, STREAMS);
+    let daemon = crate::daemon(&database, &role);
+    let opening = Effort::so_far(daemon.pid(), &database);
+    let crowd = Crowd::open(&daemon.address, STREAMS);
+    let open = Effort::so_far(daemon.pid(), &database);
+    println!("{STREAMS} sign-ins: {}", open.since(&opening));
+    std::thread::sleep(SETTLE);
+    let before = Effort::so_far(daemon.pid(), &database);
+    let returns = crowd.wait_for_returns(0).len();
+    println!(
+        "{} s, {returns} streams renewed: {}",
+        SETTLE.as_secs(),
+        before.since(&open)
+    );
+    let seconds = figures::setting("IDLE_SECONDS", SECONDS);
+    std::thread::sleep(Duration::from_secs(seconds as u64));
+    let effort = Effort::so_far(daemon.pid(), &database).since(&before);
+    let returns = crowd.wait_for_returns(0).len();
+    println!("{seconds} s, {returns} streams renewed: {effort}");
+}

@@ -1,0 +1,111 @@
+//! A request for a stream, as far as it tells what its browser has read of earlier ones.
+
+use std::fmt;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+
+use super::ids::HistoryId;
+
+/// A point in a stream that is no event of a history row: its begin, or its end. Random, so that it names nothing else on any
+/// bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(pub u64);
+
+impl Mark {
+    /// A new one.
+    pub(crate) fn new() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No number, so that it is never taken for the id of a row.
+        write!(f, "m{:016x}", self.0)
+    }
+}
+
+/// The last block with an id that a browser has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastEventId {
+    /// An event, by its first row.
+    Row(HistoryId),
+    /// A mark.
+    Mark(Mark),
+}
+
+impl LastEventId {
+    /// What the header says; `None` if it cannot be of ours, which is no reason to refuse the browser.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(digits) = text.strip_prefix('m') {
+            let plain = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let number = plain.then(|| u64::from_str_radix(digits, 16).ok())?;
+            return number.map(|number| Self::Mark(Mark(number)));
+        }
+        let row = text.parse().ok().filter(|id| *id > 0);
+        row.map(|id| Self::Row(HistoryId(id)))
+    }
+
+    /// The row, if it is one.
+    pub fn row(self) -> Option<HistoryId> {
+        match self {
+            Self::Row(id) => Some(id),
+            Self::Mark(_) => None,
+        }
+    }
+}
+
+/// Where a client's requests come from, as the proxy says: enough of a digest to see that it is elsewhere now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientKey([u8; 8]);
+
+impl ClientKey {
+    /// The key of an `X-Forwarded-For` header.
+    pub fn new(forwarded_for: &[u8]) -> Self {
+        let digest = Sha256::digest(forwarded_for);
+        Self(digest.first_chunk().copied().unwrap_or_default())
+    }
+}
+
+/// A request for a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Returned {
+    /// When it was there.
+    pub at: Instant,
+    /// What it says that the browser has read.
+    pub last_event_id: Option<LastEventId>,
+    /// Where it came from, if the proxy says so.
+    pub client: Option<ClientKey>,
+    /// Whether the browser is a Firefox, which ends what its service worker reads after 30 seconds without an event for the
+    /// worker.
+    pub firefox: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_id_of_ours_is_none() {
+        let mark = Mark(0xf00d);
+        assert_eq!(mark.to_string(), "m000000000000f00d");
+        let named = LastEventId::parse(&mark.to_string());
+        assert_eq!(named, Some(LastEventId::Mark(mark)));
+        let row = LastEventId::Row(HistoryId(7));
+        assert_eq!(LastEventId::parse("7"), Some(row));
+        for other in [
+            "",
+            "0",
+            "-1",
+            "x",
+            "m",
+            "mf00d",
+            "m+00000000000f00d",
+            "7.5",
+            "9999999999999999999",
+        ] {
+            assert_eq!(LastEventId::parse(other), None, "{other}");
+        }
+    }
+}

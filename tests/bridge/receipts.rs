@@ -1,0 +1,167 @@
+//! Delivered means that the browser came back.
+
+use std::collections::HashMap;
+
+use crate::common::admin::{metrics, monitored, wait_for_metrics};
+use crate::common::daemon::Daemon;
+use crate::common::eventsource::{EventSource, Site};
+use crate::common::postgres::Cluster;
+use crate::common::sse::{AGENT, Answer, request};
+use crate::common::world::{User, World, resource};
+
+const RETURNED: &str = "icinga_desktop_events_total{outcome=\"returned\"}";
+const BY_TIME: &str = "icinga_desktop_returns_total{proof=\"time\"}";
+
+impl World {
+    /// A contact that is signed in, with no stream.
+    async fn signed_in(&self, name: &str) -> (i64, String) {
+        let contact = self.icinga.contact(name).await;
+        (contact, self.icinga.sign_in(name, AGENT).await)
+    }
+
+    /// A stream of a client at that address, as the proxy says.
+    async fn stream_from(&self, session_id: &str, client: &str) -> Answer {
+        let header = format!("\r\nX-Forwarded-For: {client}\r\n\r\n");
+        let request = request(session_id, AGENT).replace("\r\n\r\n", &header);
+        let stream = Answer::to(&self.daemon.address, request.as_bytes()).await;
+        assert_eq!(stream.status, 200);
+        stream
+    }
+}
+
+/// Chromium says nothing of what it has read. When this machine is too busy for it to be punctual an event comes again, and
+/// the daemon counts that.
+#[tokio::test]
+async fn a_browser_that_names_nothing_gets_each_event_once_if_it_is_punctual() {
+    let (world, admin) = monitored(Cluster::shared(), "punctual").await;
+    let (contact, session_id) = world.signed_in("alice").await;
+    let site = Site::daemon(&world.daemon.address, AGENT).unnamed();
+    let mut tab = EventSource::open(&site, &session_id).await;
+    let mut written = Vec::new();
+    let mut seen = HashMap::new();
+    for number in 0..10 {
+        let event = world.incident(contact, &format!("o{number}")).await;
+        written.push(event.incident);
+        while !seen.contains_key(&event.incident) {
+            *seen.entry(tab.event().await.incident()).or_insert(0) += 1;
+        }
+        if number % 3 == 0 {
+            world.delivered_to(&session_id, event.history[0]).await;
+        }
+    }
+    let mut alice = User {
+        contact,
+        session_id,
+        tab,
+    };
+    let metrics = metrics(&admin).await;
+    let again: i32 = seen.values().sum::<i32>() - 10;
+    assert!(f64::from(again) <= metrics[RETURNED], "{seen:?}");
+    assert!(metrics[BY_TIME] >= 1.0, "{metrics:?}");
+    assert!(written.iter().all(|incident| seen.contains_key(incident)));
+    if metrics[RETURNED] == 0.0 {
+        world.nothing_else(&mut [&mut alice]).await;
+    }
+}
+
+/// A laptop that changes its network, again and again: no proxy notices that what it writes reaches nobody.
+#[tokio::test]
+async fn what_a_vanished_client_was_sent_comes_when_it_is_back_from_elsewhere() {
+    let world = World::new("roaming").await;
+    let (contact, session_id) = world.signed_in("alice").await;
+    let mut vanished = Vec::new();
+    for round in 0..3 {
+        let client = format!("192.0.2.{round}");
+        vanished.push(world.stream_from(&session_id, &client).await);
+        // Nobody reads it.
+        let missed = world.incident(contact, "missed").await;
+        let mut back = world.stream_from(&session_id, "198.51.100.7").await;
+        assert_eq!(back.event().await.incident(), missed.incident);
+        drop(back);
+        let site = Site::daemon(&world.daemon.address, AGENT);
+        let mut alice = User {
+            contact,
+            session_id: session_id.clone(),
+            tab: EventSource::resume(&site, &session_id, &missed.history[0].to_string()).await,
+        };
+        let fence = world.nothing_else(&mut [&mut alice]).await;
+        world.delivered_to(&session_id, fence.history[0]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_return_from_elsewhere_is_no_receipt_however_punctual() {
+    let world = World::new("elsewhere").await;
+    let (contact, session_id) = world.signed_in("alice").await;
+    let mut stream = world.stream_from(&session_id, "192.0.2.1").await;
+    let written = world.incident(contact, "o").await;
+    assert_eq!(stream.event().await.incident(), written.incident);
+    let mut end = stream.block().await.expect("an end");
+    while end.retry.is_none() {
+        end = stream.block().await.expect("an end");
+    }
+    let retry = end.retry.expect("a time to come back after");
+    assert!((100..=400).contains(&retry), "{end:?}");
+    assert!(stream.block().await.is_none(), "a clean end");
+    // At once, so that it cannot be too late for who knows the time.
+    let mut moved = world.stream_from(&session_id, "192.0.2.2").await;
+    assert_eq!(moved.event().await.incident(), written.incident);
+}
+
+#[tokio::test]
+async fn a_third_stream_takes_the_place_of_the_oldest_once_and_is_told_to_come_back_then() {
+    let (world, admin) = monitored(Cluster::shared(), "third").await;
+    let (contact, session_id) = world.signed_in("alice").await;
+    // Dead ones free their places, because each new one has them ended.
+    for _ in 0..5 {
+        world.stream(&session_id).await;
+    }
+    // These come back, and take turns.
+    let mut tabs = Vec::new();
+    for _ in 0..3 {
+        let site = Site::daemon(&world.daemon.address, AGENT);
+        tabs.push(EventSource::open_at_last(&site, &session_id).await);
+    }
+    let third = "icinga_desktop_postponed_total{reason=\"third_stream\"}";
+    crate::common::wait::eventually(async || match metrics(&admin).await[third] {
+        0.0 => Err("nobody was told to come back"),
+        _ => Ok(()),
+    })
+    .await;
+    wait_for_metrics(&admin, &[("streams", 2.0)]).await;
+    world.incident(contact, "o").await;
+    wait_for_metrics(&admin, &[("events_total{outcome=\"delivered\"}", 1.0)]).await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_not_told_again_after_a_kill() {
+    let mut world = World::new("acknowledged").await;
+    let mut alice = world.user("alice").await;
+    let fence = world.nothing_else(&mut [&mut alice]).await;
+    world
+        .delivered_to(&alice.session_id, fence.history[0])
+        .await;
+    world.daemon.signal("KILL");
+    world.daemon.wait();
+    world.daemon = Daemon::start(&resource(&world.database, &world.role));
+    alice.tab = world.open(&alice.session_id).await;
+    world.nothing_else(&mut [&mut alice]).await;
+}
+
+/// Whoever reads and never comes back as told is not shown the same for ever.
+#[tokio::test]
+async fn an_event_without_a_receipt_is_written_five_times() {
+    let (world, admin) = monitored(Cluster::shared(), "unacknowledged").await;
+    let (contact, session_id) = world.signed_in("alice").await;
+    let mut stream = world.stream_from(&session_id, "192.0.2.0").await;
+    let written = world.incident(contact, "o").await;
+    for number in 1..=5 {
+        assert_eq!(stream.event().await.incident(), written.incident);
+        while stream.block().await.is_some() {}
+        // From another place each time, which is never a receipt.
+        stream = world
+            .stream_from(&session_id, &format!("192.0.2.{number}"))
+            .await;
+    }
+    wait_for_metrics(&admin, &[("events_total{outcome=\"unacknowledged\"}", 1.0)]).await;
+}

@@ -1,0 +1,222 @@
+//! A real browser, headless, driven over WebDriver: what is the same whichever it is.
+
+use std::path::Path;
+
+use fantoccini::wd::WindowHandle;
+use fantoccini::{Client, ClientBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+
+use super::guarded::Guarded;
+use super::wait::eventually;
+
+/// A browser with a profile of its own. It and all its processes are gone when this is dropped or the test's process ends.
+pub(crate) struct Browser {
+    _driver: Guarded,
+    client: Client,
+    /// What it calls itself.
+    pub(crate) user_agent: String,
+}
+
+/// A tab.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tab(WindowHandle);
+
+/// A tab that is asked from another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+pub(crate) struct Seen {
+    /// Whether it is behind another one.
+    pub(crate) hidden: bool,
+    /// The state of its EventSource.
+    pub(crate) state: u64,
+    /// How often it was let in, by whomever.
+    pub(crate) answers: u64,
+}
+
+impl Seen {
+    pub(crate) fn is_hidden_and_alive(&self) -> bool {
+        self.hidden && self.state != 2
+    }
+}
+
+/// Says the titles of what the worker has shown.
+const SHOWN: &str = "const shown = await (await caches.open('shown')).matchAll();
+    done(await Promise.all(shown.map((answer) => answer.text())))";
+
+impl Browser {
+    /// Runs a browser's driver, which serves at `address`, and has it start the browser. The `directory` is for their files.
+    pub(crate) async fn start(
+        directory: &Path,
+        driver: &[&str],
+        address: &str,
+        capabilities: Value,
+    ) -> Self {
+        let Value::Object(capabilities) = capabilities else {
+            panic!("no object: {capabilities}")
+        };
+        // A process namespace ends as a whole, however the driver ends.
+        let mut command = vec!["unshare", "--pid", "--fork", "--mount-proc"];
+        command.extend(driver);
+        let driver = Guarded::run(directory, &command, address);
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&format!("http://{address}"))
+            .await
+            .expect("the browser starts");
+        let user_agent = client
+            .execute("return navigator.userAgent", vec![])
+            .await
+            .expect("a script runs");
+        Self {
+            _driver: driver,
+            client,
+            user_agent: user_agent.as_str().expect("a text").to_owned(),
+        }
+    }
+
+    /// Gives the first tab to a signed-in user: it has the session's cookie, and shows `url`.
+    pub(crate) async fn sign_in(&self, url: &str, session_id: &str) -> Tab {
+        // Cookies can be set for the page that is shown only. This one is none of Icinga Web's.
+        self.goto(&format!("{url}worker.js")).await;
+        let cookie = format!("Icingaweb2={session_id}; path=/icingaweb2/");
+        self.run(&format!("done(document.cookie = '{cookie}')"))
+            .await;
+        self.goto(url).await;
+        Tab(self.client.window().await.expect("a tab"))
+    }
+
+    /// Opens another tab at `url`.
+    pub(crate) async fn open(&self, url: &str) -> Tab {
+        let tab = self.client.new_window(true).await.expect("a tab");
+        let tab = Tab(tab.handle);
+        self.look_at(&tab).await;
+        self.goto(url).await;
+        tab
+    }
+
+    /// Closes a tab, and looks at another one.
+    pub(crate) async fn close(&self, tab: Tab, then: &Tab) {
+        self.look_at(&tab).await;
+        self.client.close_window().await.expect("it closes");
+        self.look_at(then).await;
+    }
+
+    pub(crate) async fn reload(&self, tab: &Tab) {
+        self.look_at(tab).await;
+        // As people do it: the driver of Firefox goes round the service worker, as if with the shift key held.
+        self.run("window.left = true; setTimeout(() => location.reload()); done()")
+            .await;
+        eventually(async || {
+            match self.client.execute("return !window.left", vec![]).await {
+                Ok(Value::Bool(true)) => Ok(()),
+                // Also that the page has gone meanwhile.
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the tab's EventSource is in that state: 0 connecting, 1 open, 2 closed.
+    pub(crate) async fn wait_for_state(&self, tab: &Tab, state: u64) {
+        self.look_at(tab).await;
+        self.run_until("done(stream && stream.readyState)", |seen| {
+            seen.as_u64() == Some(state)
+        })
+        .await;
+    }
+
+    /// The state of the tab's EventSource; 0 also without one.
+    pub(crate) async fn state(&self, tab: &Tab) -> u64 {
+        self.look_at(tab).await;
+        let state = self.run("done(stream && stream.readyState)").await;
+        state.as_u64().unwrap_or_default()
+    }
+
+    /// Waits until the tab has come back once more and was let in, by whomever.
+    pub(crate) async fn wait_for_answer(&self, tab: &Tab) {
+        self.look_at(tab).await;
+        let before = self.run("done(answers)").await.as_u64();
+        self.run_until("done(answers)", |answers| answers.as_u64() > before)
+            .await;
+    }
+
+    /// The titles of all notifications that were shown, in order.
+    pub(crate) async fn popups(&self) -> Vec<String> {
+        serde_json::from_value(self.run(SHOWN).await).expect("titles")
+    }
+
+    /// How often the worker was started.
+    pub(crate) async fn starts(&self) -> u64 {
+        let count = "done((await (await caches.open('starts')).keys()).length)";
+        self.run(count).await.as_u64().expect("a number")
+    }
+
+    /// Waits until as many notifications were shown as there are `titles`, and compares.
+    pub(crate) async fn wait_for_popups(&self, titles: &[String]) {
+        let enough = |shown: &Value| {
+            shown
+                .as_array()
+                .is_some_and(|shown| shown.len() >= titles.len())
+        };
+        let shown = self.run_until(SHOWN, enough).await;
+        assert_eq!(shown, json!(titles));
+    }
+
+    /// How many notifications are on the desktop. Only for when none is on its way there: Chromium would forget it.
+    pub(crate) async fn on_desktop(&self) -> u64 {
+        let count = "const worker = await navigator.serviceWorker.ready;
+            done((await worker.getNotifications()).length)";
+        self.run(count).await.as_u64().expect("a number")
+    }
+
+    /// Opens a tab at the same place that is none of Icinga Web's, and looks at it: all others are hidden from then on.
+    pub(crate) async fn look_away(&self, url: &str) {
+        // Out of the worker's scope.
+        self.open(url.trim_end_matches('/')).await;
+    }
+
+    /// What `count` tabs say of themselves that are not looked at.
+    pub(crate) async fn ask_others(&self, count: usize) -> Vec<Seen> {
+        let script = format!(
+            "const tabs = new BroadcastChannel('tabs');
+            const seen = [];
+            tabs.onmessage = (answer) => {{ if (seen.push(answer.data) === {count}) done(seen) }};
+            tabs.postMessage('tell')"
+        );
+        serde_json::from_value(self.run(&script).await).expect("tabs")
+    }
+
+    async fn goto(&self, url: &str) {
+        self.client.goto(url).await.expect("the page is there");
+    }
+
+    async fn look_at(&self, tab: &Tab) {
+        let handle = tab.0.clone();
+        self.client
+            .switch_to_window(handle)
+            .await
+            .expect("the tab is there");
+    }
+
+    /// Runs a script again and again, until what it says fits.
+    async fn run_until(&self, script: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        eventually(async || {
+            let said = self.run(script).await;
+            if fits(&said) {
+                Ok(said)
+            } else {
+                Err(format!("{script} says {said}"))
+            }
+        })
+        .await
+    }
+
+    /// Runs a script in the tab that is looked at, until it calls `done`.
+    async fn run(&self, script: &str) -> Value {
+        let script = format!("const done = arguments[0]; (async () => {{ {script} }})();");
+        self.client
+            .execute_async(&script, vec![])
+            .await
+            .expect("a script runs")
+    }
+}
