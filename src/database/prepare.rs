@@ -36,14 +36,16 @@ impl Session {
         // Generic plans: every statement looks up keys, which has one good plan, while PostgreSQL would
         // plan these joins anew for each event, and take longer for that than for the look-up. Made while a table was
         // small, such a plan would read all of it and go on doing so when it has grown: so it is by an index wherever there
-        // is one, and in the index's order.
+        // is one, and in the index's order. What that costs by estimate would make PostgreSQL compile each of them, for
+        // hundreds of milliseconds.
         client
             .execute(
                 "SELECT set_config('search_path', format('%I, %I, pg_temp', $1::text, $2::text), false),
                         set_config('statement_timeout', $3::text, false),
                         set_config('plan_cache_mode', 'force_generic_plan', false),
                         set_config('enable_seqscan', 'off', false),
-                        set_config('enable_bitmapscan', 'off', false)",
+                        set_config('enable_bitmapscan', 'off', false),
+                        set_config('jit', 'off', false)",
                 &[
                     &installation.schema,
                     &installation.citext_schema,

@@ -49,3 +49,47 @@ async fn what_an_open_transaction_holds_back_is_read_once() {
     assert!(read < 3 * ROWS, "{read}");
     holder.run("ROLLBACK").await;
 }
+
+/// Compiling a look takes PostgreSQL a hundred times as long as running it, and its cost, with statistics of a big table and
+/// without plans that read all of it, looks high enough.
+#[tokio::test]
+async fn looks_are_not_compiled_however_big_the_table_is() {
+    let cluster = Cluster::private();
+    let (database, role) = installed(&cluster, "compiled", Shape::V1_0);
+    let icinga = Icinga::new(database.connect().await, Shape::V1_0);
+    let incident = icinga.incident("db1!disk", "crit").await;
+    let nobody = icinga.contact("nobody").await;
+    for sql in [
+        // It defines its settings.
+        "LOAD 'auto_explain'",
+        "ALTER SYSTEM SET session_preload_libraries = 'auto_explain'",
+        "ALTER SYSTEM SET auto_explain.log_min_duration = 0",
+        "ALTER SYSTEM SET auto_explain.log_analyze = on",
+        "SELECT pg_reload_conf()",
+    ] {
+        icinga.by_hand(sql).await;
+    }
+    icinga
+        .by_hand(&format!(
+            "INSERT INTO incident_history (incident_id, contact_id, channel_id, time, type, notification_state)
+               SELECT {incident}, {nobody}, 1, 0, 'notified', 'pending' FROM generate_series(1, 40000);
+             ANALYZE"
+        ))
+        .await;
+    let daemon = Daemon::start(&resource(&database, &role));
+    let world = World {
+        daemon,
+        icinga,
+        database,
+        role,
+    };
+    let mut alice = world.user("alice").await;
+    world.nothing_else(&mut [&mut alice]).await;
+    let log = world.database.socket_directory().join("log");
+    let log = std::fs::read_to_string(log).expect("the server's log");
+    assert!(
+        log.contains("incident_history h WHERE h.id > $1"),
+        "no look"
+    );
+    assert!(!log.contains("JIT:"), "compiled");
+}
