@@ -321,6 +321,7 @@ impl Browser {
         if self.waiting.is_empty() {
             return;
         }
+        let tests = (self.waiting.iter()).any(|unread| self.test(&unread.event).is_some());
         let is_open = |stream: &&mut Stream| !stream.is_ending();
         let Some(stream) = self.streams.iter_mut().rev().find(is_open) else {
             return;
@@ -328,12 +329,8 @@ impl Browser {
         let now = Instant::now();
         let mut due = self.shared.pace.after_event(now);
         let much = stream.carried().bytes() + bytes(&self.waiting) > MUCH_UNREAD;
-        let asks = |unread: &Unread| {
-            let mut tests = self.tests.iter();
-            tests.any(|(test, _)| Arc::ptr_eq(test, &unread.event))
-        };
         // Whoever tests waits for it.
-        if !much && !self.waiting.iter().any(asks) {
+        if !much && !tests {
             due = due.max(self.last_end.map_or(now, |last| last + RETURN_INTERVAL));
         }
         for unread in self.waiting.drain(..) {
@@ -343,8 +340,11 @@ impl Browser {
         stream.end_by(due);
     }
 
-    /// Ends a stream so that its browser's return proves what was read.
+    /// Ends a stream, if it is not ending, so that its browser's return proves what was read.
     fn end_for_receipt(&mut self, index: usize) {
+        if self.streams[index].is_ending() {
+            return;
+        }
         let now = std::time::Instant::now();
         // Another one than for streams that are awaited: each return shall fit one of them.
         let mut retry = Duration::ZERO;
@@ -420,13 +420,9 @@ impl Browser {
         let now = Instant::now();
         let explained = self.receipt_at == Some(handed.returned.at);
         for index in 0..self.streams.len() {
-            let stream = &self.streams[index];
-            if stream.is_ending() {
-                continue;
-            }
             // Without a receipt it is a new tab, or comes in place of a stream that is dead and of which the proxy has told
             // nothing. One that lives comes back.
-            if !explained || !stream.carried().events.is_empty() {
+            if !explained || !self.streams[index].carried().events.is_empty() {
                 self.end_for_receipt(index);
             }
         }

@@ -24,6 +24,7 @@ use crate::config::Tuning;
 use crate::database::{Queries, QueryError, Session};
 use crate::deliver::{Pace, Replayer, browser};
 use crate::hub::{Doubted, Full, Hub, Place};
+use crate::model::browser::{AgentKey, BrowserKey};
 use crate::model::event;
 use crate::model::ids::HistoryId;
 use crate::model::position::Position;
@@ -233,12 +234,14 @@ fn returned(headers: &HeaderMap) -> Returned {
 async fn open(state: &State, headers: &HeaderMap, returned: &Returned) -> Result<Place, NoStream> {
     let credentials = Credentials::read(headers)?;
     let hub = &state.browsers.hub;
-    hub.returned(credentials.browser(), credentials.agent(), returned);
-    match enter(state, &credentials, returned).await {
+    // Digests, taken once.
+    let who @ (browser, agent) = (credentials.browser(), credentials.agent());
+    hub.returned(browser, agent, returned);
+    match enter(state, &credentials, who, returned).await {
         Err(NoStream::Third) => {
-            let room = hub.make_room(credentials.browser(), returned.at);
+            let room = hub.make_room(browser, returned.at);
             match timeout(ROOM, room).await {
-                Ok(Ok(())) => enter(state, &credentials, returned).await,
+                Ok(Ok(())) => enter(state, &credentials, who, returned).await,
                 _ => Err(NoStream::Third),
             }
         }
@@ -250,10 +253,10 @@ async fn open(state: &State, headers: &HeaderMap, returned: &Returned) -> Result
 async fn enter(
     state: &State,
     credentials: &Credentials,
+    (browser, agent): (BrowserKey, AgentKey),
     returned: &Returned,
 ) -> Result<Place, NoStream> {
     let hub = &state.browsers.hub;
-    let (browser, agent) = (credentials.browser(), credentials.agent());
     if state.rechecks.are_heard()
         && let Some(place) = hub.come_back(browser, agent)
     {

@@ -245,10 +245,7 @@ impl Hub {
     /// session id and user agent can only say what it has read.
     pub(crate) fn returned(&self, key: BrowserKey, agent: AgentKey, returned: &Returned) {
         let state = self.state();
-        let contact_id = state.contacts.get(&key);
-        let recipient = contact_id.and_then(|contact_id| state.recipients.get(contact_id));
-        let browser = recipient.and_then(|recipient| recipient.browsers.get(&key));
-        if let Some(browser) = browser.filter(|browser| browser.agent == agent) {
+        if let Some(browser) = (state.browser(key)).filter(|browser| browser.agent == agent) {
             // A task that is gone waits for no receipt.
             let _ = browser
                 .commands
@@ -260,10 +257,7 @@ impl Hub {
     /// with an error if none will be.
     pub(crate) fn make_room(&self, key: BrowserKey, at: Instant) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        let state = self.state();
-        let contact_id = state.contacts.get(&key);
-        let recipient = contact_id.and_then(|contact_id| state.recipients.get(contact_id));
-        if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get(&key)) {
+        if let Some(browser) = self.state().browser(key) {
             // If the task is gone, the sender is, too.
             let _ = browser
                 .commands
@@ -647,6 +641,14 @@ impl Hub {
             browser.places -= 1;
             browser.left_at = Instant::now();
         }
+    }
+}
+
+impl State {
+    /// A browser that is here.
+    fn browser(&self, key: BrowserKey) -> Option<&Browser> {
+        let recipient = self.recipients.get(self.contacts.get(&key)?)?;
+        recipient.browsers.get(&key)
     }
 }
 

@@ -55,8 +55,8 @@ async fn what_an_open_transaction_holds_back_is_read_once() {
 #[tokio::test]
 async fn looks_are_not_compiled_however_big_the_table_is() {
     let cluster = Cluster::private();
-    let (database, role) = installed(&cluster, "compiled", Shape::V1_0);
-    let icinga = Icinga::new(database.connect().await, Shape::V1_0);
+    let mut world = World::on(&cluster, "compiled", Shape::V1_0).await;
+    let icinga = &world.icinga;
     let incident = icinga.incident("db1!disk", "crit").await;
     let nobody = icinga.contact("nobody").await;
     for sql in [
@@ -76,13 +76,8 @@ async fn looks_are_not_compiled_however_big_the_table_is() {
              ANALYZE"
         ))
         .await;
-    let daemon = Daemon::start(&resource(&database, &role));
-    let world = World {
-        daemon,
-        icinga,
-        database,
-        role,
-    };
+    // Its sessions have what was set.
+    world.daemon = world.another_daemon("host = 127.0.0.1\nport = 0");
     let mut alice = world.user("alice").await;
     world.nothing_else(&mut [&mut alice]).await;
     let log = world.database.socket_directory().join("log");
