@@ -57,11 +57,17 @@ fn an_event_arrives_through_nginx(machine: &Machine) {
         "systemd-run --quiet --unit=nginx-of-test --property=Type=forking --property=PIDFile=/srv/nginx.pid \
          /usr/sbin/nginx -c /srv/nginx.conf",
     );
-    let through_proxy = "http://127.0.0.1/icingaweb2/notifications/v1/subscribe";
-    let mut curl = machine.command("curl");
-    curl.args(["-sN", "-A", AGENT, "-b"])
-        .args([&format!("Icingaweb2={SESSION_ID}"), through_proxy]);
-    let stream = machine.spawn(curl);
+    let watch = readme_commands("\n## Seeing that it works\n");
+    let (start, end) = (watch.find("url="), watch.find("done"));
+    let (start, end) = (start.expect("its loop"), end.expect("its end"));
+    let watch = watch[start..end]
+        .replace("https://monitoring.example.com", "http://127.0.0.1")
+        .replace("Mozilla/5.0 …", AGENT)
+        .replace("Icingaweb2=…", &format!("Icingaweb2={SESSION_ID}"));
+    assert!(!watch.contains('…'), "{watch}");
+    let mut sh = machine.command("sh");
+    sh.args(["-c", &format!("cd /srv; {watch}\ndone")]);
+    let stream = machine.spawn(sh);
     stream.wait_for("retry: 3000");
     let sent = machine.run("icinga-desktop-bridge send-test anna");
     assert!(

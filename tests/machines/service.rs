@@ -83,9 +83,9 @@ fn browsers_are_served_through_restarts_reloads_and_kills() {
 fn it_becomes_ready_and_says_how_it_is(machine: &Machine) {
     machine.run("icinga-desktop-bridge check");
     assert_eq!(machine.show(SERVICE, "ActiveState"), "active");
-    let stream = stream(machine);
+    let tab = tab(machine);
     wait_for_state(machine, SERVICE, "StatusText", "1 stream of 1 user");
-    drop(stream);
+    drop(tab);
     // Its user and group are what the unit says: not root's, and none that a file could belong to.
     let user = machine.run(&format!(
         "ps -o user:40= -o supgrp:40= -p {}",
@@ -134,11 +134,11 @@ fn who_connects_during_a_restart_is_served_after_it(machine: &Arc<Machine>) {
 fn a_reload_applies_a_changed_keep_alive(machine: &Machine) {
     configure(machine, "keep_alive_seconds = 3600", "/run/postgresql");
     machine.run(&format!("systemctl restart {SERVICE}"));
-    let (stream, pid) = (stream(machine), main_pid(machine));
+    let (tab, pid) = (tab(machine), main_pid(machine));
     configure(machine, "keep_alive_seconds = 1", "/run/postgresql");
     machine.run(&format!("systemctl reload {SERVICE}"));
     for _ in 0..3 {
-        stream.wait_for(":");
+        tab.wait_for(":");
     }
     assert_eq!(main_pid(machine), pid);
     assert_eq!(machine.show(SERVICE, "ActiveState"), "active");

@@ -131,7 +131,23 @@ pub(super) fn subscribe(machine: &Machine) -> Lines {
     machine.spawn(curl)
 }
 
-/// Opens a stream, which must be let in, and reads its first block.
+/// A browser that comes back whenever its stream ends, as browsers do, until it is dropped.
+pub(super) fn tab(machine: &Machine) -> Lines {
+    let mut sh = machine.command("sh");
+    sh.args([
+        "-c",
+        // Without a reader for what it prints, the echo ends it.
+        "while echo; do curl --silent --no-buffer --user-agent \"$0\" --cookie \"$1\" \"$2\"; sleep 0.3; done",
+        AGENT,
+        &format!("Icingaweb2={SESSION_ID}"),
+        URL,
+    ]);
+    let tab = machine.spawn(sh);
+    tab.wait_for("retry:");
+    tab
+}
+
+/// Opens a stream, which must be let in, and reads its first block. It ends within seconds.
 pub(super) fn stream(machine: &Machine) -> Lines {
     let stream = subscribe(machine);
     stream.wait_for("HTTP/1.1 200");
