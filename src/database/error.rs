@@ -31,6 +31,9 @@ pub enum QueryError {
     /// An answer that PostgreSQL does not give.
     #[error("an answer that was not expected: {0}")]
     Unexpected(&'static str),
+    /// Ids have started again: those that were asked about are other rows' by now.
+    #[error("ids have started again meanwhile")]
+    OtherIds,
 }
 
 impl QueryError {
@@ -38,7 +41,7 @@ impl QueryError {
     pub(super) fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Lost(error) | Self::Refused(error) => error.code(),
-            Self::Unexpected(_) => None,
+            Self::Unexpected(_) | Self::OtherIds => None,
         }
     }
 }

@@ -60,15 +60,15 @@ impl Session {
             statements,
             installation: installation.clone(),
         };
+        let epoch = session.tide().await?.epoch;
         future::try_join5(
-            session.history(i64::MAX, &[], Kinds::Severity),
+            session.history(&epoch, i64::MAX, &[], Kinds::Severity),
             session.new_incidents(i64::MAX, &[]),
             session.browser_session("", "", &BrowserKey::new("")),
             session.start(ContactId(0), None),
             session.valid_browsers(&[]),
         )
         .await?;
-        session.tide().await?;
         if let Err(problem) = session.recipients(&[]).await {
             session.statements.recipients = Err(problem);
             // What was found is about this statement alone.
@@ -76,15 +76,16 @@ impl Session {
         }
         session
             .missed(
+                &epoch,
                 ContactId(0),
                 &Position::default(),
                 &[],
                 Bounds {
                     since_ms: 0,
                     incidents: 0,
+                    limit: 0,
                 },
                 Kinds::Severity,
-                0,
             )
             .await?;
         Ok(session)

@@ -295,13 +295,22 @@ impl Browser {
         if !self.returning && !gap {
             return;
         }
+        let Some((named, epoch)) = self.shared.hub.epoch() else {
+            // The first look ends with a gap.
+            return;
+        };
         let missing = {
             let memory = self.memory.lock();
+            if memory.epoch != epoch {
+                // The gap is on its way.
+                return;
+            }
             let pending = self.pending().filter(|event| event.epoch == memory.epoch);
             Missing {
                 contact_id: self.contact_id,
                 position: memory.position.clone(),
-                epoch: memory.epoch,
+                epoch,
+                named,
                 known: (pending.flat_map(|event| event.history_ids.iter().copied())).collect(),
                 settled: self.shared.hub.settled(),
             }

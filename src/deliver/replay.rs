@@ -14,6 +14,7 @@ use crate::database::{Bounds, Missed, Queries, QueryError};
 use crate::model::event::{Content, Event, Rendered};
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
+use crate::model::timeline::Epoch;
 
 /// Replays that may be under way at a time: a gap concerns every browser at once, and live events
 /// share the query session with them.
@@ -46,6 +47,8 @@ pub(crate) struct Missing {
     pub(crate) position: Position,
     /// whose ids are of this one of the hub's epochs,
     pub(crate) epoch: u64,
+    /// as the database names it,
+    pub(crate) named: Epoch,
     /// nor of these, which wait for it.
     pub(crate) known: Vec<HistoryId>,
     /// Up to here everything is there that may come, if that is known.
@@ -97,6 +100,15 @@ impl Replayer {
                     Read::Refused if refused + 1 == ATTEMPTS => return unread(&missing),
                     Read::Refused => refused += 1,
                     Read::Away => {}
+                    Read::OtherIds => {
+                        // Until the next look has noticed it, too.
+                        tokio::time::sleep(RETRY_AFTER).await;
+                        return Replay {
+                            epoch: missing.epoch,
+                            events: Vec::new(),
+                            more: true,
+                        };
+                    }
                 }
                 tokio::time::sleep(RETRY_AFTER).await;
             }
@@ -111,30 +123,26 @@ impl Replayer {
             return Read::Away;
         };
         let (contact_id, kinds) = (missing.contact_id, self.tuning.borrow().notify);
-        let (bounds, limit) = match limits {
-            Some(limits) => (
-                Bounds {
-                    since_ms: milliseconds_ago(limits.age),
-                    incidents: limits.incidents.into(),
-                },
-                i64::MAX,
-            ),
-            None => (
-                Bounds {
-                    since_ms: i64::MIN,
-                    incidents: i64::MAX,
-                },
-                CHUNK as i64,
-            ),
+        let bounds = match limits {
+            Some(limits) => Bounds {
+                since_ms: milliseconds_ago(limits.age),
+                incidents: limits.incidents.into(),
+                limit: i64::MAX,
+            },
+            None => Bounds {
+                since_ms: i64::MIN,
+                incidents: i64::MAX,
+                limit: CHUNK as i64,
+            },
         };
         match session
             .missed(
+                &missing.named,
                 contact_id,
                 &missing.position,
                 &missing.known,
                 bounds,
                 kinds,
-                limit,
             )
             .await
         {
@@ -156,6 +164,7 @@ impl Replayer {
                 debug!("replay for contact {contact_id}: {error}");
                 Read::Away
             }
+            Err(QueryError::OtherIds) => Read::OtherIds,
             Err(error) => {
                 warn!(
                     "replay for contact {contact_id} failed; after {ATTEMPTS} attempts a summary is told instead: {error}"
@@ -173,6 +182,8 @@ enum Read {
     Refused,
     /// There is no server.
     Away,
+    /// What is missing is not known by these ids any more.
+    OtherIds,
 }
 
 /// What is told in place of what cannot be read. It is no incident's.

@@ -11,6 +11,14 @@ pub struct Timeline(pub(crate) String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch(pub(crate) String);
 
+impl Epoch {
+    /// Whether these are the files of its sequences, as its text ends with them.
+    pub(crate) fn has_files(&self, files: &str) -> bool {
+        let rest = self.0.strip_suffix(files);
+        rest.is_some_and(|rest| rest.ends_with('/'))
+    }
+}
+
 #[cfg(test)]
 impl From<&str> for Timeline {
     fn from(text: &str) -> Self {

@@ -158,17 +158,15 @@ impl Resolver {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => {
-                    if !matches!(error, QueryError::Lost(_)) {
-                        if let Some(more) = self.failed.take() {
-                            error!(
-                                "a look for new events failed, it is tried again: {error}{more}"
-                            );
-                        }
-                        sleep(RETRY_AFTER).await;
-                    } else {
-                        debug!("a look for new events waits for the database: {error}");
+                    if let QueryError::Lost(_) | QueryError::OtherIds = error {
+                        debug!("a look for new events is made anew: {error}");
                         cause = Cause::Gap;
+                        continue;
                     }
+                    if let Some(more) = self.failed.take() {
+                        error!("a look for new events failed, it is tried again: {error}{more}");
+                    }
+                    sleep(RETRY_AFTER).await;
                     continue;
                 }
             }
@@ -246,9 +244,24 @@ impl Resolver {
         session: &Session,
         now: std::time::Instant,
     ) -> Result<Option<Looked>, QueryError> {
+        let looked = match self.read_on(session, now).await {
+            Err(QueryError::OtherIds) => None,
+            looked => looked?,
+        };
+        if looked.is_none() {
+            self.begin(session, now).await?;
+        }
+        Ok(looked)
+    }
+
+    /// Reads what is new since the last look. `None` if there was none, or ids began anew.
+    async fn read_on(
+        &mut self,
+        session: &Session,
+        now: std::time::Instant,
+    ) -> Result<Option<Looked>, QueryError> {
         let kinds = self.tuning.borrow().notify;
         let Some(seen) = &mut self.seen else {
-            self.begin(session, now).await?;
             return Ok(None);
         };
         let (newest_row, newest_incident) = (seen.history.newest(), seen.incidents.newest());
@@ -258,17 +271,20 @@ impl Resolver {
         let (tide, mut incidents, mut rows) = futures::try_join!(
             session.tide(),
             session.new_incidents(newest_incident, &young_incidents),
-            session.history(newest_row, &young_rows, kinds),
+            session.history(&seen.epoch, newest_row, &young_rows, kinds),
         )?;
         if seen.epoch != tide.epoch || (tide.timeline.is_some() && seen.timeline != tide.timeline) {
-            self.begin(session, now).await?;
             return Ok(None);
         }
         let more_rows = is_page(&rows, |row| row.history_id.0 > newest_row);
         let more_incidents = is_page(&incidents, |id| id.0 > newest_incident);
         let filled = seen.history.filled(&tide.snapshot);
         if !filled.is_empty() {
-            rows.extend(session.history(i64::MAX, &filled, kinds).await?);
+            rows.extend(
+                session
+                    .history(&seen.epoch, i64::MAX, &filled, kinds)
+                    .await?,
+            );
             rows.sort_by_key(|row| row.history_id);
         }
         let filled = seen.incidents.filled(&tide.snapshot);
@@ -313,7 +329,7 @@ impl Resolver {
         let tide = session.tide().await?;
         loop {
             let (rows, new) = futures::try_join!(
-                session.history(history.newest(), &[], kinds),
+                session.history(&tide.epoch, history.newest(), &[], kinds),
                 session.new_incidents(incidents.newest(), &[]),
             )?;
             let read = std::time::Instant::now();

@@ -35,17 +35,15 @@ impl World {
 
     /// Notifies a contact of a new incident by a single row, the first one after ids have started again.
     async fn first_row(&self, contact: i64) -> Written {
+        let first = first_row(contact);
         self.icinga
-            .by_hand(&format!(
-                "BEGIN;
-                 INSERT INTO object (id, source_id, name) VALUES (sha256('first'), 1, 'first') ON CONFLICT DO NOTHING;
-                 INSERT INTO incident (object_id, started_at, severity) VALUES (sha256('first'), 0, 'crit');
-                 INSERT INTO incident_history (incident_id, contact_id, channel_id, time, type, notification_state)
-                   SELECT max(id), {contact}, 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, 'notified',
-                     'pending' FROM incident;
-                 COMMIT"
-            ))
+            .by_hand(&format!("BEGIN; {first}; COMMIT"))
             .await;
+        self.newest().await
+    }
+
+    /// The newest rows.
+    async fn newest(&self) -> Written {
         let session = self.database.connect().await;
         let newest = |table: &str| format!("SELECT max(id)::text FROM {table}");
         let id = async |table| session.text(&newest(table)).await.parse().expect("an id");
@@ -65,6 +63,16 @@ impl World {
     fn start(&mut self) {
         self.daemon = self.another_daemon(ANYWHERE);
     }
+}
+
+fn first_row(contact: i64) -> String {
+    format!(
+        "INSERT INTO object (id, source_id, name) VALUES (sha256('first'), 1, 'first') ON CONFLICT DO NOTHING;
+         INSERT INTO incident (object_id, started_at, severity) VALUES (sha256('first'), 0, 'crit');
+         INSERT INTO incident_history (incident_id, contact_id, channel_id, time, type, notification_state)
+           SELECT max(id), {contact}, 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, 'notified', 'pending'
+           FROM incident"
+    )
 }
 
 /// The next event on a stream is the one of these rows.
@@ -100,6 +108,28 @@ async fn connected_browsers_get_each_event_once_after_ids_have_started_again() {
         world.daemon.wait_for_log(NOTICED);
         one_missed(&world, alice).await;
     }
+}
+
+/// A look asks whose ids these are, then waits for TRUNCATE's locks, and then reads rows of other ids.
+#[tokio::test]
+async fn what_a_look_finds_behind_a_truncate_comes_once() {
+    let world = World::new("behind_truncate").await;
+    // As long as it runs, it may bring the ids below those that the user was told of, and when it has ended, they are read.
+    let holder = world.database.connect().await;
+    holder.run("BEGIN; SELECT pg_current_xact_id()").await;
+    let mut alice = world.user_far_above("alice").await;
+    let migration = world.database.connect().await;
+    migration.run(&format!("BEGIN; {}", AGAIN[0])).await;
+    holder.run("ROLLBACK").await;
+    world.icinga.by_hand("NOTIFY icinga_desktop_bell").await;
+    let waits = "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
+                 AND query LIKE '%FROM incident h %')";
+    world.database.eventually(waits).await;
+    let first = first_row(alice.contact);
+    migration.run(&format!("{first}; COMMIT")).await;
+    expect(&mut alice, &world.newest().await).await;
+    world.nothing_else(&mut [&mut alice]).await;
+    world.daemon.wait_for_log(NOTICED);
 }
 
 #[tokio::test]

@@ -44,8 +44,11 @@ async fn without_a_bell_events_come_late_and_it_is_said(take_away: &str) {
     expect(&mut alice, &opened).await;
 
     world.icinga.by_hand(take_away).await;
-    let escalated = world.escalate(alice.contact, opened.incident).await;
-    expect(&mut alice, &escalated).await;
+    // The bell of what was opened may be heard after the event was found, and stand for the first of these.
+    for _ in 0..2 {
+        let escalated = world.escalate(alice.contact, opened.incident).await;
+        expect(&mut alice, &escalated).await;
+    }
     let missing = format!("triggers missing or disabled: {BELL} on incident_history");
     let line = world.daemon.wait_for_log(&missing);
     assert!(line.contains("install.sql"), "{line}");

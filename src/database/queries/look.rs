@@ -1,5 +1,7 @@
 //! What was committed beyond what was seen: rows of `incident_history`, and new incidents.
 
+use tokio_postgres::Row;
+
 use super::{ANNOUNCES, OF_SEVERITY, TEXT_CHARACTERS};
 use crate::config::Kinds;
 use crate::database::installation::Installation;
@@ -35,6 +37,15 @@ pub(super) fn epoch_expression(installation: &Installation) -> String {
     } else {
         "'-'"
     };
+    let files = files_expression();
+    format!(
+        "concat_ws('/', {cluster}, (SELECT oid FROM pg_database WHERE datname = current_database()), {files})"
+    )
+}
+
+/// The expression whose value is the last part of the epoch: the files of the sequences. Beside rows, it tells whose ids
+/// theirs are: a statement may have waited until TRUNCATE was committed, since the epoch was asked for.
+pub(super) fn files_expression() -> String {
     // 0 for a sequence that is not the column's own.
     let file = |table: &str| {
         format!(
@@ -42,10 +53,7 @@ pub(super) fn epoch_expression(installation: &Installation) -> String {
         )
     };
     let (history, incidents) = (file("incident_history"), file("incident"));
-    format!(
-        "concat_ws('/', {cluster}, (SELECT oid FROM pg_database WHERE datname = current_database()),
-           {history}, {incidents})"
-    )
+    format!("concat_ws('/', {history}, {incidents})")
 }
 
 /// How far the database is.
@@ -159,9 +167,10 @@ pub(in crate::database) fn history_sql() -> String {
              h.channel_id, h.notification_state <> 'pending' AS answered"
         ),
     );
+    let files = files_expression();
     format!(
         "SELECT f.id, f.transaction, f.incident_id, f.type, f.old_severity, told.contact_id, f.time, told.severity,
-                told.title, f.message, f.channel_id, f.answered
+                told.title, f.message, f.channel_id, f.answered, (SELECT {files})
          FROM {fresh} AS f
          LEFT JOIN LATERAL (
            SELECT c.id AS contact_id, i.severity::text AS severity, left(o.name, {TEXT_CHARACTERS}) AS title
@@ -177,6 +186,14 @@ pub(in crate::database) fn history_sql() -> String {
 pub(in crate::database) fn new_incidents_sql() -> String {
     let fresh = fresh("incident", "h.id");
     format!("SELECT f.id FROM {fresh} AS f ORDER BY f.id")
+}
+
+/// Fails unless the ids of `rows` are of an epoch, by what column `index` has of [`files_expression`].
+pub(super) fn is_of(epoch: &Epoch, rows: &[Row], index: usize) -> Result<(), QueryError> {
+    match rows.first() {
+        Some(row) if !epoch.has_files(row.try_get(index)?) => Err(QueryError::OtherIds),
+        _ => Ok(()),
+    }
 }
 
 /// Ranges of ids, their ends included, as two arrays.
@@ -214,10 +231,11 @@ impl Session {
         })
     }
 
-    /// The rows of `incident_history` beyond an id, a [`PAGE`] of them, and those within `ranges`; ascending. A row of another
-    /// kind than `kinds` notifies nobody.
+    /// The rows of `incident_history` beyond an id of an `epoch`, a [`PAGE`] of them, and those within `ranges`; ascending. A
+    /// row of another kind than `kinds` notifies nobody.
     pub(crate) async fn history(
         &self,
+        epoch: &Epoch,
         beyond: i64,
         ranges: &[(i64, i64)],
         kinds: Kinds,
@@ -230,6 +248,7 @@ impl Session {
                 &[&beyond, &first, &last, &of_severity],
             )
             .await?;
+        is_of(epoch, &rows, 12)?;
         rows.iter()
             .map(|row| {
                 let kind = match row.try_get::<_, &str>(3)? {

@@ -1,11 +1,13 @@
 //! What a contact was notified about beyond a position.
 
+use super::look::{files_expression, is_of};
 use super::{ANNOUNCES, OF_SEVERITY, TEXT_CHARACTERS};
 use crate::config::Kinds;
 use crate::database::types::Text;
 use crate::database::{QueryError, Session};
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
+use crate::model::timeline::Epoch;
 
 /// An incident that a browser missed.
 #[derive(Debug)]
@@ -28,10 +30,13 @@ pub(crate) struct Bounds {
     pub(crate) since_ms: i64,
     /// As are all but this many of the newest incidents.
     pub(crate) incidents: i64,
+    /// No more than this many incidents are read, the oldest.
+    pub(crate) limit: i64,
 }
 
 /// The SQL of [`Session::missed`].
 pub(in crate::database) fn missed_sql() -> String {
+    let files = files_expression();
     format!(
         "SELECT w.ids, w.incident_id, w.time,
                 coalesce(CASE WHEN w.kept THEN (
@@ -39,7 +44,7 @@ pub(in crate::database) fn missed_sql() -> String {
                   WHERE s.incident_id = w.incident_id AND s.type = 'incident_severity_changed' AND s.id > w.id
                   ORDER BY s.id + 0 LIMIT 1) END, i.severity)::text,
                 CASE WHEN w.kept THEN left(o.name, {TEXT_CHARACTERS}) END,
-                CASE WHEN w.kept THEN left(w.message, {TEXT_CHARACTERS}) END
+                CASE WHEN w.kept THEN left(w.message, {TEXT_CHARACTERS}) END, (SELECT {files})
          FROM (SELECT m.ids, m.incident_id, n.time, n.message, m.id,
                  n.time >= $4 AND row_number() OVER (ORDER BY m.id DESC) <= $5 AS kept
                FROM (SELECT h.incident_id, max(h.id) AS id, array_agg(h.id ORDER BY h.id DESC) AS ids
@@ -55,16 +60,15 @@ pub(in crate::database) fn missed_sql() -> String {
 }
 
 impl Session {
-    /// The incidents that a contact was notified about beyond `position` and `known`, oldest first, at
-    /// most `limit` of them.
+    /// The incidents that a contact was notified about beyond `position` and `known`, of an `epoch`; oldest first.
     pub(crate) async fn missed(
         &self,
+        epoch: &Epoch,
         contact_id: ContactId,
         position: &Position,
         known: &[HistoryId],
         bounds: Bounds,
         kinds: Kinds,
-        limit: i64,
     ) -> Result<Vec<Missed>, QueryError> {
         let done: Vec<HistoryId> = position.above().chain(known.iter().copied()).collect();
         let rows = self
@@ -76,12 +80,13 @@ impl Session {
                     &done,
                     &bounds.since_ms,
                     &bounds.incidents,
-                    &limit,
+                    &bounds.limit,
                     &position.time_ms().unwrap_or(i64::MIN),
                     &(kinds == Kinds::Severity),
                 ],
             )
             .await?;
+        is_of(epoch, &rows, 6)?;
         rows.iter()
             .map(|row| {
                 let title: Option<Text> = row.try_get(4)?;
