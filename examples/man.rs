@@ -46,8 +46,9 @@ const SECTIONS: [Section; 4] = [
             ),
             (
                 "icinga-notifications-web.service, icinga-notifications-web.socket",
-                "The systemd units. The socket keeps the port open while the service restarts; if config.ini says where to \
-                 listen, it has to say the same (see the comment in it), or be disabled.",
+                "The systemd units. The socket keeps the ports open while the service restarts, by default [::]:9001 and \
+                 127.0.0.1:5664; if config.ini says where to listen, it has to say the same (see the comment in it), or be \
+                 disabled.",
             ),
         ],
     ),

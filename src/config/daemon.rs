@@ -1,7 +1,7 @@
 //! `[daemon]` of `config.ini`: where the daemon listens, and what its streams carry.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,8 +9,11 @@ use std::time::Duration;
 use super::Error;
 use super::setting::{Place, Section, is_host_name, port};
 
-/// The port the web module's documentation and proxy examples use.
+/// The port that the web module's manual and its proxy examples use.
 const DEFAULT_PORT: u16 = 9001;
+
+/// The port that those of its releases 0.1 to 0.3 use, at 127.0.0.1.
+const RELEASED_PORT: u16 = 5664;
 
 /// How far back a browser that comes back is told what it missed, in minutes: who was away for longer
 /// looks at Icinga Web anyway.
@@ -44,10 +47,56 @@ const KEYS: [&str; 8] = [
     "admin",
 ];
 
+/// A place to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listen {
+    pub(crate) host: Host,
+    /// With 0 the operating system picks one. A Unix socket has none.
+    pub(crate) port: u16,
+}
+
+impl Listen {
+    /// One of `host` and `port` is enough to mean that place only.
+    fn read(section: &Section<'_>) -> Result<Vec<Self>, Error> {
+        let host = match section.key("host") {
+            None => None,
+            Some(host) => Some(parse_host(&host.value).ok_or(Error::ListenHost(host.place))?),
+        };
+        let port = match section.key("port") {
+            None => None,
+            Some(text) => Some(port(&text.value).ok_or(Error::ListenPort(text.place))?),
+        };
+        let manual = Self {
+            host: Host::Any,
+            port: DEFAULT_PORT,
+        };
+        let released = Self {
+            host: Host::Address(Ipv4Addr::LOCALHOST.into()),
+            port: RELEASED_PORT,
+        };
+        Ok(match (host, port) {
+            (None, None) => vec![manual, released],
+            (host, port) => vec![Self {
+                host: host.unwrap_or(manual.host),
+                port: port.unwrap_or(manual.port),
+            }],
+        })
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Socket(path) => path.display().fmt(f),
+            host => write!(f, "{host}:{}", self.port),
+        }
+    }
+}
+
 /// What to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// Every address of the machine, IPv6 and IPv4; written `[::]`, and the default.
+    /// Every address of the machine, IPv6 and IPv4; written `[::]`.
     Any,
     /// One address; `0.0.0.0` is every IPv4 address.
     Address(IpAddr),
@@ -72,10 +121,9 @@ impl fmt::Display for Host {
 /// `[daemon]`. An absent section or key, or an empty value, means the default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Daemon {
-    /// Default: [`Host::Any`].
-    pub(crate) host: Host,
-    /// Default: 9001. With 0 the operating system picks one.
-    pub(crate) port: u16,
+    /// What `host` and `port` name. Default: `[::]:9001`, where the proxy asks that is set up as the web module's manual
+    /// says, and `127.0.0.1:5664`, where it asks with the web module's releases 0.1 to 0.3.
+    pub(crate) listen: Vec<Listen>,
     /// What a running daemon can be given anew.
     pub(crate) tuning: Tuning,
     /// Where monitoring asks: health and metrics, which nobody has to sign in for. Default: nowhere.
@@ -181,14 +229,6 @@ impl Daemon {
                 ));
             }
         }
-        let host = match section.key("host") {
-            None => Host::Any,
-            Some(host) => parse_host(&host.value).ok_or(Error::ListenHost(host.place))?,
-        };
-        let port = match section.key("port") {
-            None => DEFAULT_PORT,
-            Some(text) => port(&text.value).ok_or(Error::ListenPort(text.place))?,
-        };
         let admin = match section.key("admin") {
             None => None,
             Some(text) => {
@@ -208,25 +248,27 @@ impl Daemon {
             }
         };
         Ok(Self {
-            host,
-            port,
+            listen: Listen::read(section)?,
             tuning: Tuning::read(section)?,
             admin,
         })
     }
 
-    /// What `host` and `port` name together, for messages.
-    pub(crate) fn address(&self) -> String {
-        match &self.host {
-            Host::Socket(path) => path.display().to_string(),
-            host => format!("{host}:{}", self.port),
-        }
+    /// Where to listen, for messages.
+    pub(crate) fn addresses(&self) -> String {
+        list(&self.listen, " and ", Listen::to_string)
     }
 
     pub(super) fn settings(&self) -> Vec<(String, String)> {
         vec![
-            ("daemon.host".to_owned(), self.host.to_string()),
-            ("daemon.port".to_owned(), self.port.to_string()),
+            (
+                "daemon.host".to_owned(),
+                list(&self.listen, ",", |listen| listen.host.to_string()),
+            ),
+            (
+                "daemon.port".to_owned(),
+                list(&self.listen, ",", |listen| listen.port.to_string()),
+            ),
             (
                 "daemon.keep_alive_seconds".to_owned(),
                 self.tuning.keep_alive.as_secs().to_string(),
@@ -254,6 +296,11 @@ impl Daemon {
             ),
         ]
     }
+}
+
+fn list(listen: &[Listen], separator: &str, text: impl Fn(&Listen) -> String) -> String {
+    let texts: Vec<_> = listen.iter().map(text).collect();
+    texts.join(separator)
 }
 
 fn number(section: &Section<'_>, key: &'static str, default: u32) -> Result<u32, Error> {

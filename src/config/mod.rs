@@ -20,7 +20,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub use daemon::Daemon;
-pub(crate) use daemon::{Host, Kinds, Limits, Tuning};
+pub(crate) use daemon::{Host, Kinds, Limits, Listen, Tuning};
 pub use database::Database;
 pub(crate) use database::{DatabaseHost, Endpoint};
 pub use error::Error;

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
 use super::Socket;
-use crate::config::{Daemon, Host};
+use crate::config::{Daemon, Host, Listen};
 use crate::observe::Throttle;
 use crate::systemd::{self, Passed};
 
@@ -51,17 +51,13 @@ enum Accepting {
 /// There is nothing to listen on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
-    /// A socket could not be bound.
-    #[error(
-        "cannot listen on {address}: {source}; check [daemon] {keys}, and who else listens there"
-    )]
+    /// No socket could be bound.
+    #[error("cannot listen on {failed}; check [daemon] {keys}, and who else listens there")]
     Bind {
-        /// What was to be bound.
-        address: String,
+        /// What was to be bound, and why it was not.
+        failed: String,
         /// What names the address in `config.ini`.
         keys: &'static str,
-        /// Why not.
-        source: io::Error,
     },
     /// What systemd passed cannot be used.
     #[error("cannot use the socket that systemd passed: {0}; it has to be one of ListenStream=")]
@@ -69,6 +65,14 @@ pub(crate) enum BindError {
 }
 
 impl Listeners {
+    fn new(sockets: Vec<Accepting>) -> Self {
+        Self {
+            sockets,
+            path: None,
+            refused: Throttle::default(),
+        }
+    }
+
     /// Takes the sockets that systemd holds for us, if there are any; otherwise binds what `daemon` names.
     /// Logs each address.
     ///
@@ -88,49 +92,56 @@ impl Listeners {
             }
             .map_err(BindError::Passed)?;
             info!("listening on {accepting}, a socket of systemd's");
-            if !accepting.is(daemon) {
-                warn!(
-                    "[daemon] names {}: not used, because systemd's socket unit decides; make them the same, or \
-                     disable icinga-notifications-web.socket",
-                    daemon.address()
-                );
-            }
             sockets.push(accepting);
         }
-        Ok(Self {
-            sockets,
-            path: None,
-            refused: Throttle::default(),
-        })
+        let is_named = |socket: &Accepting| daemon.listen.iter().any(|listen| socket.is(listen));
+        let is_passed = |listen: &Listen| sockets.iter().any(|socket| socket.is(listen));
+        if !sockets.iter().all(is_named) || !daemon.listen.iter().all(is_passed) {
+            warn!(
+                "[daemon] says to listen on {}: not used, because systemd's socket unit decides; make them the same, or \
+                 disable icinga-notifications-web.socket",
+                daemon.addresses()
+            );
+        }
+        Ok(Self::new(sockets))
     }
 
+    /// Binds what it can of what `daemon` names, so that the proxies of one generation are served while something else holds
+    /// the port of the other.
     async fn bind(daemon: &Daemon) -> Result<Self, BindError> {
-        let port = daemon.port;
-        let failed = |source| BindError::Bind {
-            address: daemon.address(),
-            keys: "host and port",
-            source,
-        };
-        let (sockets, path) = match &daemon.host {
-            Host::Socket(path) => {
-                let socket = bind_unix(path).await.map_err(failed)?;
-                (vec![Accepting::Unix(socket)], Some(path.clone()))
+        let mut listeners = Self::new(Vec::new());
+        let mut failed = Vec::new();
+        for listen in &daemon.listen {
+            match bind(listen).await {
+                Ok(sockets) => {
+                    for socket in &sockets {
+                        info!("listening on {socket}");
+                    }
+                    listeners.sockets.extend(sockets);
+                    if let Host::Socket(path) = &listen.host {
+                        listeners.path = Some(path.clone());
+                    }
+                }
+                Err(error) => failed.push(format!("{listen}: {error}")),
             }
-            Host::Any => (vec![bind_any(port).map_err(failed)?], None),
-            Host::Address(ip) => (
-                vec![bind_tcp(SocketAddr::new(*ip, port)).map_err(failed)?],
-                None,
-            ),
-            Host::Name(name) => (bind_name(name, port).await.map_err(failed)?, None),
-        };
-        for socket in &sockets {
-            info!("listening on {socket}");
         }
-        Ok(Self {
-            sockets,
-            path,
-            refused: Throttle::default(),
-        })
+        let failed = failed.join(", nor on ");
+        if listeners.sockets.is_empty() {
+            return Err(BindError::Bind {
+                failed,
+                keys: "host and port",
+            });
+        }
+        if !failed.is_empty() {
+            let served: Vec<_> = listeners.sockets.iter().map(Accepting::to_string).collect();
+            warn!(
+                "cannot listen on {failed}; serving {} only. If the proxy's configuration names the address that is taken: stop \
+                 what listens there, the PHP daemon for example, and restart this service. If it does not: name the other \
+                 one in [daemon] host and port",
+                served.join(" and ")
+            );
+        }
+        Ok(listeners)
     }
 
     /// Binds the address where monitoring asks, and logs it.
@@ -139,17 +150,12 @@ impl Listeners {
     ///
     /// If it could not be bound.
     pub(crate) fn bind_admin(address: SocketAddr) -> Result<Self, BindError> {
-        let listener = bind_tcp(address).map_err(|source| BindError::Bind {
-            address: address.to_string(),
+        let listener = bind_tcp(address).map_err(|error| BindError::Bind {
+            failed: format!("{address}: {error}"),
             keys: "admin",
-            source,
         })?;
         info!("health and metrics on http://{listener}");
-        Ok(Self {
-            sockets: vec![listener],
-            path: None,
-            refused: Throttle::default(),
-        })
+        Ok(Self::new(vec![listener]))
     }
 
     /// The next connection. Failures are logged and survived.
@@ -209,9 +215,9 @@ impl Accepting {
         }
     }
 
-    /// Whether this is what `daemon` names, as far as that can be told without looking names up.
-    fn is(&self, daemon: &Daemon) -> bool {
-        match (self, &daemon.host) {
+    /// Whether this is what `listen` names, as far as that can be told without looking names up.
+    fn is(&self, listen: &Listen) -> bool {
+        match (self, &listen.host) {
             (Self::Unix(socket), Host::Socket(path)) => {
                 (socket.local_addr()).is_ok_and(|address| address.as_pathname() == Some(path))
             }
@@ -222,7 +228,7 @@ impl Accepting {
                     Host::Name(_) => true,
                     Host::Socket(_) => false,
                 };
-                same_host && address.port() == daemon.port
+                same_host && address.port() == listen.port
             }),
             _ => false,
         }
@@ -257,6 +263,17 @@ fn configure(socket: SockRef<'_>) -> io::Result<()> {
             .with_retries(3),
     )?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// What listens there: several sockets for a name with several addresses.
+async fn bind(listen: &Listen) -> io::Result<Vec<Accepting>> {
+    let port = listen.port;
+    Ok(match &listen.host {
+        Host::Socket(path) => vec![Accepting::Unix(bind_unix(path).await?)],
+        Host::Any => vec![bind_any(port)?],
+        Host::Address(ip) => vec![bind_tcp(SocketAddr::new(*ip, port))?],
+        Host::Name(name) => bind_name(name, port).await?,
+    })
 }
 
 /// IPv6 and IPv4 in one socket, or IPv4 where the machine has no IPv6.

@@ -11,6 +11,7 @@ mod health;
 mod hostile;
 mod http;
 mod kinds;
+mod listening;
 mod looks;
 mod metrics;
 mod monitoring;

@@ -11,6 +11,21 @@ use crate::common::sse::AGENT;
 use crate::common::world::World;
 use tokio::time::Instant;
 
+/// As administrators have it from the web module's releases 0.1 to 0.3, for nginx and for Apache.
+const RELEASED: [&str; 2] = [
+    "location ~ ^/icingaweb2/notifications/v(\\d+)/subscribe$ {
+        proxy_pass http://127.0.0.1:5664;
+        proxy_http_version 1.1;
+        proxy_set_header Connection \"\";
+        proxy_set_header X-Icinga-Notifications-Protocol-Version $1;
+        proxy_buffering off;
+    }\n",
+    "<LocationMatch \"^/icingaweb2/notifications/v(?<version>\\d+)/subscribe\">
+        ProxyPassMatch http://127.0.0.1:5664 timeout=30 flushpackets=on
+        RequestHeader set X-Icinga-Notifications-Protocol-Version %{MATCH_VERSION}e
+    </LocationMatch>\n",
+];
+
 /// A tab at each of `sites` goes through a restart, a kill, and ten seconds without a daemon.
 async fn trouble_loses_nothing(mut world: World, sites: &[Site]) {
     let mut browsers = Vec::new();
@@ -75,5 +90,20 @@ async fn who_leaves_again_and_again_is_let_in_each_time() {
         let mut tab = EventSource::open(site, &session_id).await;
         let written = world.incident(contact, "db1!disk").await;
         assert_eq!(tab.event().await.incident(), written.incident, "{site:?}");
+    }
+}
+
+#[tokio::test]
+async fn proxies_that_were_set_up_for_a_release_of_the_php_daemon_are_served() {
+    let world = World::behind_proxies("released").await;
+    let [nginx, apache] = RELEASED;
+    let (nginx, apache) = (Nginx::with("", nginx), Apache::with(apache));
+    let mut browsers = Vec::new();
+    for site in nginx.sites().iter().chain(&apache.sites()) {
+        browsers.push(world.browser(site).await);
+    }
+    // The second acknowledges the first.
+    for _ in 0..2 {
+        world.next_is_new(&mut browsers).await;
     }
 }

@@ -73,9 +73,11 @@ fn a_broken_configuration_stops_it(machine: &Machine) {
 fn browsers_are_served_through_restarts_reloads_and_kills() {
     let machine = running();
     it_becomes_ready_and_says_how_it_is(&machine);
+    both_generations_of_proxies_are_served(&machine);
     who_connects_during_a_restart_is_served_after_it(&machine);
     a_reload_applies_a_changed_keep_alive(&machine);
     a_killed_daemon_comes_back(&machine);
+    while_one_port_is_taken_the_other_is_served(&machine);
     it_listens_by_itself_without_the_socket(&machine);
     the_journal_says_what_happened(&machine);
 }
@@ -95,6 +97,18 @@ fn it_becomes_ready_and_says_how_it_is(machine: &Machine) {
         !user.contains("root") && user.contains("icingaweb2"),
         "{user}"
     );
+}
+
+/// Where the proxies of both generations ask.
+const PLACES: [&str; 3] = ["127.0.0.1:9001", "[::1]:9001", "127.0.0.1:5664"];
+
+fn both_generations_of_proxies_are_served(machine: &Machine) {
+    for place in PLACES {
+        let answer = machine.run(&format!(
+            "curl -s -o /dev/null -w '%{{http_code}}' http://{place}/icingaweb2/notifications/v1/subscribe"
+        ));
+        assert_eq!(answer, "204", "{place}");
+    }
 }
 
 fn who_connects_during_a_restart_is_served_after_it(machine: &Arc<Machine>) {
@@ -156,6 +170,25 @@ fn a_killed_daemon_comes_back(machine: &Machine) {
     wait_for_another(machine, &before);
 }
 
+/// systemd opens none of a unit's ports if it cannot open all of them; the service does not wait for that unit.
+fn while_one_port_is_taken_the_other_is_served(machine: &Machine) {
+    machine.run(&format!("systemctl stop {SOCKET} {SERVICE}"));
+    let holds_a_port = php_daemon("127.0.0.1:5664");
+    machine.run(&format!("systemd-run --quiet --unit=taker {holds_a_port}"));
+    wait_for_php_daemon(machine, 5664);
+    let start = format!("systemctl start {SOCKET} {SERVICE}");
+    assert!(!machine.attempt(&start).status.success());
+    assert_eq!(machine.show(SOCKET, "ActiveState"), "failed");
+    assert_eq!(machine.show(SERVICE, "ActiveState"), "active");
+    drop(stream(machine));
+    let journal = journal(machine);
+    let warning = "4 cannot listen on 127.0.0.1:5664: Address already in use (os error 98); serving [::]:9001 only.";
+    assert!(journal.contains(warning), "{journal}");
+
+    machine.run(&format!("systemctl stop taker {SERVICE}; {start}"));
+    both_generations_of_proxies_are_served(machine);
+}
+
 fn it_listens_by_itself_without_the_socket(machine: &Machine) {
     // By TCP and a name this time.
     configure(machine, "", "localhost");
@@ -163,6 +196,7 @@ fn it_listens_by_itself_without_the_socket(machine: &Machine) {
         "systemctl disable --quiet {SOCKET}; systemctl stop {SOCKET} {SERVICE}; systemctl start {SERVICE}"
     ));
     assert_eq!(machine.show(SOCKET, "ActiveState"), "inactive");
+    both_generations_of_proxies_are_served(machine);
     drop(stream(machine));
 
     let path = "/run/icinga-notifications-web/http.sock";
@@ -180,7 +214,9 @@ fn the_journal_says_what_happened(machine: &Machine) {
     for text in [
         "6 ready: listening for notifications",
         "6 listening on [::]:9001, a socket of systemd's",
+        "6 listening on 127.0.0.1:5664, a socket of systemd's",
         "6 listening on [::]:9001",
+        "6 listening on 127.0.0.1:5664",
         "6 stopped",
     ] {
         assert!(
@@ -188,6 +224,7 @@ fn the_journal_says_what_happened(machine: &Machine) {
             "{text}: {journal}"
         );
     }
+    assert!(!journal.contains("not used"), "{journal}");
 }
 
 #[test]

@@ -64,6 +64,20 @@ pub(super) fn configure(machine: &Machine, daemon: &str, database: &str) {
     );
 }
 
+/// What stands in for the PHP daemon: a command that holds its port, and answers nothing. Without a `$`, which systemd expands.
+pub(super) fn php_daemon(address: &str) -> String {
+    format!(
+        "/usr/bin/perl -MIO::Socket::IP -e \
+         '@held = IO::Socket::IP->new(LocalAddr => \"{address}\", Listen => 1, ReuseAddr => 1) or die; sleep'"
+    )
+}
+
+/// Waits until it listens at this port.
+pub(super) fn wait_for_php_daemon(machine: &Machine, port: u16) {
+    let listening = format!("ss -Hltnp '( sport = :{port} )'");
+    machine.wait_until(&listening, |by| by.contains("\"perl\""));
+}
+
 /// Starts PostgreSQL, with Icinga Notifications' tables and a signed-in user, but without the triggers.
 pub(super) fn start_database(machine: &Machine) {
     for schema in ["schema-0.1.sql", "schema-1.0.sql"] {

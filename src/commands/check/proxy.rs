@@ -22,8 +22,8 @@ use super::address::Address;
 use crate::commands::Problem;
 
 /// What to do when the proxy does not reach the daemon.
-pub(super) const NOT_REACHED: &str = "the proxy does not reach the daemon: see that it runs, and that the address in the proxy's \
-     configuration is that of [daemon] host and port";
+pub(super) const NOT_REACHED: &str = "the proxy does not reach the daemon: see that it runs, and that its log names the address in the \
+     proxy's configuration as one that it listens on; by default these are 127.0.0.1:9001 and 127.0.0.1:5664";
 
 /// What to do when bytes come late.
 pub(super) const UNBUFFER: &str = "if the proxy is nginx, it needs proxy_buffering off, and no proxy_ignore_headers with \

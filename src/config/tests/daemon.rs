@@ -2,18 +2,30 @@
 
 use super::*;
 
+/// Where to listen with these keys.
+fn listen(keys: &str) -> Vec<Listen> {
+    Setup::daemon(keys).config().daemon.listen
+}
+
 fn host(value: &str) -> Host {
-    Setup::daemon(&format!("host = {value}"))
-        .config()
-        .daemon
-        .host
+    let mut listen = listen(&format!("host = {value}"));
+    assert_eq!(listen.len(), 1, "{listen:?}");
+    listen.remove(0).host
 }
 
 #[test]
-fn absent_or_empty_settings_mean_all_addresses_and_port_9001() {
+fn absent_or_empty_settings_mean_where_both_generations_listen() {
     let default = Daemon {
-        host: Host::Any,
-        port: 9001,
+        listen: vec![
+            Listen {
+                host: Host::Any,
+                port: 9001,
+            },
+            Listen {
+                host: Host::Address("127.0.0.1".parse().unwrap()),
+                port: 5664,
+            },
+        ],
         tuning: Tuning {
             keep_alive: Duration::from_secs(15),
             replay: Limits {
@@ -31,6 +43,22 @@ fn absent_or_empty_settings_mean_all_addresses_and_port_9001() {
     );
     let none = Setup::new(RESOURCE, "[notifications]\ndb = pgsql\n");
     assert_eq!(none.config().daemon, default);
+}
+
+#[test]
+fn with_a_host_or_a_port_only_that_place_is_meant() {
+    for (keys, expected) in [
+        ("host = [::]", "[::]:9001"),
+        ("host = 127.0.0.1", "127.0.0.1:9001"),
+        ("port = 5664", "[::]:5664"),
+        ("host =\nport = 9001", "[::]:9001"),
+        ("host = 127.0.0.1\nport = 5664", "127.0.0.1:5664"),
+        ("host = /run/x.sock", "/run/x.sock"),
+    ] {
+        let listen = listen(keys);
+        let shown: Vec<_> = listen.iter().map(Listen::to_string).collect();
+        assert_eq!(shown, [expected], "{keys}");
+    }
 }
 
 #[test]
@@ -199,8 +227,7 @@ fn a_host_that_cannot_be_listened_on_is_refused_by_line() {
 #[test]
 fn ports_are_numbers_from_0_to_65535() {
     for (text, port) in [("0", 0), ("\"65535\"", 65535), ("05", 5)] {
-        let config = Setup::daemon(&format!("port = {text}")).config();
-        assert_eq!(config.daemon.port, port);
+        assert_eq!(listen(&format!("port = {text}"))[0].port, port);
     }
     for text in ["65536", "-1", "+1", "http", "90 01", "9001.0"] {
         let error = Setup::daemon(&format!("port = {text}")).error();

@@ -15,8 +15,8 @@ fn the_effective_settings_are_listed_without_the_password() {
     let keys = "host = \"db1,db2\"\nport = \"5433,5434\"\ndbname = n\nusername = u\npassword = hunter2\nuse_ssl = 1";
     let config = Setup::resource(keys).config();
     let expected = [
-        "daemon.host = [::]",
-        "daemon.port = 9001",
+        "daemon.host = [::],127.0.0.1",
+        "daemon.port = 9001,5664",
         "daemon.keep_alive_seconds = 15",
         "daemon.replay_minutes = 60",
         "daemon.replay_incidents = 5",
