@@ -41,14 +41,14 @@ const SECTIONS: [Section; 4] = [
             ),
             (
                 "/usr/share/doc/icinga-desktop-bridge/doc",
-                "The manual: installing, configuring, proxies, upgrading, monitoring, troubleshooting by symptom, scaling, \
+                "The manual: installing, migrating, configuring, proxies, upgrading, monitoring, troubleshooting by symptom, scaling, \
                  security.",
             ),
             (
                 "icinga-notifications-web.service, icinga-notifications-web.socket",
-                "The systemd units. The socket keeps the ports open while the service restarts, by default [::]:9001 and \
-                 127.0.0.1:5664; if config.ini says where to listen, it has to say the same (see the comment in it), or be \
-                 disabled.",
+                "The systemd units; when enabled, the service is icinga-desktop-notifications.service as well. The socket keeps \
+                 the ports open while the service restarts, by default [::]:9001 and 127.0.0.1:5664; if config.ini says where \
+                 to listen, it has to say the same (see the comment in it), or be disabled.",
             ),
         ],
     ),

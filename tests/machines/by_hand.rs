@@ -1,19 +1,13 @@
 //! Installing by hand: the commands of the README, as somebody who reads it types them.
 
-use std::fs;
-
 use super::steps::*;
 use crate::common::packages::Packages;
 use crate::common::sse::AGENT;
 use crate::common::systemd::Machine;
 
-/// The commands of a section of the README, its indented lines.
+/// The commands of a section of the README.
 fn readme_commands(heading: &str) -> String {
-    let readme = fs::read_to_string("README.md").expect("the README");
-    let (_, section) = readme.split_once(heading).expect("the section");
-    let section = section.split("\n## ").next().expect("its text");
-    let commands = section.lines().filter_map(|line| line.strip_prefix("    "));
-    commands.collect::<Vec<_>>().join("\n")
+    commands("README.md", heading)
 }
 
 #[test]
@@ -30,7 +24,7 @@ fn the_readme_leads_from_nothing_to_an_event() {
         "/srv/sources",
     );
 
-    let commands = readme_commands("\n## Installing by hand\n");
+    let commands = readme_commands("## Installing by hand");
     let (build, commands) = commands.split_once('\n').expect("several commands");
     assert_eq!(build, "cargo build --release --locked");
     let said = machine.run(&format!(
@@ -57,7 +51,7 @@ fn an_event_arrives_through_nginx(machine: &Machine) {
         "systemd-run --quiet --unit=nginx-of-test --property=Type=forking --property=PIDFile=/srv/nginx.pid \
          /usr/sbin/nginx -c /srv/nginx.conf",
     );
-    let watch = readme_commands("\n## Seeing that it works\n");
+    let watch = readme_commands("## Seeing that it works");
     let (start, end) = (watch.find("url="), watch.find("done"));
     let (start, end) = (start.expect("its loop"), end.expect("its end"));
     let watch = watch[start..end]

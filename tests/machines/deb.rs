@@ -11,16 +11,15 @@ use crate::common::packages::Packages;
 use crate::common::systemd::Machine;
 
 /// A package like the web module's: it has a unit of our name, for a daemon that holds our port.
-fn web_module(directory: &Path, version: &str) -> PathBuf {
+pub(super) fn web_module(directory: &Path, version: &str) -> PathBuf {
     let tree = directory.join(version);
     // Where Debian 12's own packages have them.
     let units = tree.join("lib/systemd/system");
     fs::create_dir_all(&units).expect("directories");
+    let exec = php_daemon("[::]:9001");
     fs::write(
         units.join(SERVICE),
-        "[Service]\nExecStart=/usr/bin/perl -MIO::Socket::INET -e \
-         'IO::Socket::INET->new(LocalPort => 9001, Listen => 1, ReuseAddr => 1) or die; sleep'\n\
-         [Install]\nWantedBy=multi-user.target\n",
+        format!("[Service]\nExecStart={exec}\n[Install]\nWantedBy=multi-user.target\n"),
     )
     .expect("a unit");
     repack(
@@ -34,7 +33,7 @@ fn web_module(directory: &Path, version: &str) -> PathBuf {
 }
 
 /// Packs a directory.
-fn repack(tree: &Path, control: &str, deb: PathBuf) -> PathBuf {
+pub(super) fn repack(tree: &Path, control: &str, deb: PathBuf) -> PathBuf {
     fs::create_dir_all(tree.join("DEBIAN")).expect("a directory");
     fs::write(tree.join("DEBIAN/control"), control).expect("control");
     let output = Command::new("dpkg-deb")
@@ -48,7 +47,7 @@ fn repack(tree: &Path, control: &str, deb: PathBuf) -> PathBuf {
 }
 
 /// The package with a higher version.
-fn next_version(directory: &Path, deb: &Path) -> PathBuf {
+pub(super) fn next_version(directory: &Path, deb: &Path) -> PathBuf {
     let tree = directory.join("next");
     let status = Command::new("dpkg-deb")
         .arg("-R")

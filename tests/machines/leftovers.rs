@@ -9,7 +9,7 @@ use crate::common::packages::Packages;
 use crate::common::systemd::Machine;
 
 /// Files of a host that is used: `PATH` and `TEXT`. What has to be written into a file of the host is in [`ADDED`].
-const LEFT: [(&str, &str); 24] = [
+const LEFT: [(&str, &str); 25] = [
     ("etc/icingaweb2/resources.ini", "[other]\n"),
     (
         "etc/icingaweb2/modules/notifications/config.ini",
@@ -77,6 +77,7 @@ const LEFT: [(&str, &str); 24] = [
     ),
     ("usr/lib/left-of-icinga", "left\n"),
     ("var/lib/rpm/rpmdb.sqlite", "left\n"),
+    ("var/lib/rpm-state/icinga-desktop-bridge", "disabled\n"),
     // Of people.
     ("root/.curlrc", "--fail\n"),
     ("srv/database/PG_VERSION", "left\n"),
@@ -101,7 +102,9 @@ const ADDED: [(&str, &str); 7] = [
         "var/lib/dpkg/status",
         "Package: icinga-desktop-bridge\nStatus: install ok installed\nMaintainer: left\nArchitecture: amd64\n\
          Version: 99.9-1\nDescription: left\n\nPackage: icinga-notifications-web\nStatus: deinstall ok config-files\n\
-         Maintainer: left\nArchitecture: all\nVersion: 99.9-1\nDescription: left\n\n",
+         Maintainer: left\nArchitecture: all\nVersion: 99.9-1\nDescription: left\n\n\
+         Package: icinga-desktop-notifications\nStatus: install ok installed\nMaintainer: left\nArchitecture: all\n\
+         Version: 99.9-1\nDescription: left\n\n",
     ),
     (
         "var/lib/dpkg/diversions",

@@ -12,6 +12,8 @@ use crate::common::sse::AGENT;
 use crate::common::systemd::{Lines, Machine};
 
 pub(super) const SERVICE: &str = "icinga-notifications-web.service";
+/// The service's other name, and the unit of the PHP daemon of the releases 0.1 to 0.3.
+pub(super) const ALIAS: &str = "icinga-desktop-notifications.service";
 pub(super) const SOCKET: &str = "icinga-notifications-web.socket";
 pub(super) const URL: &str = "http://127.0.0.1:9001/icingaweb2/notifications/v1/subscribe";
 pub(super) const CONFIG: &str = "/etc/icingaweb2/modules/notifications/config.ini";
@@ -72,10 +74,31 @@ pub(super) fn php_daemon(address: &str) -> String {
     )
 }
 
-/// Waits until it listens at this port.
+/// Whether it listens.
+pub(super) fn php_daemon_listens(machine: &Machine) -> bool {
+    !machine.run("ss -Hltnp | grep '\"perl\"' || :").is_empty()
+}
+
+/// Waits until it does, at this port.
 pub(super) fn wait_for_php_daemon(machine: &Machine, port: u16) {
     let listening = format!("ss -Hltnp '( sport = :{port} )'");
     machine.wait_until(&listening, |by| by.contains("\"perl\""));
+}
+
+/// What systemd says of a unit: enabled, disabled, alias, …
+pub(super) fn is_enabled(machine: &Machine, unit: &str) -> String {
+    machine.run(&format!("systemctl is-enabled {unit} 2>&1 || :"))
+}
+
+/// The commands of a section of the manual, up to the next heading: its indented lines.
+pub(super) fn commands(page: &str, heading: &str) -> String {
+    let text = format!("\n{}", fs::read_to_string(page).expect(page));
+    let (_, section) = text
+        .split_once(&format!("\n{heading}\n"))
+        .unwrap_or_else(|| panic!("{heading} in {page}"));
+    let section = section.split("\n#").next().expect("its text");
+    let commands = section.lines().filter_map(|line| line.strip_prefix("    "));
+    commands.collect::<Vec<_>>().join("\n")
 }
 
 /// Starts PostgreSQL, with Icinga Notifications' tables and a signed-in user, but without the triggers.
@@ -147,6 +170,11 @@ pub(super) fn subscribe(machine: &Machine) -> Lines {
 
 /// A browser that comes back whenever its stream ends, as browsers do, until it is dropped.
 pub(super) fn tab(machine: &Machine) -> Lines {
+    tab_at(machine, URL)
+}
+
+/// The same behind a proxy that asks there.
+pub(super) fn tab_at(machine: &Machine, url: &str) -> Lines {
     let mut sh = machine.command("sh");
     sh.args([
         "-c",
@@ -154,7 +182,7 @@ pub(super) fn tab(machine: &Machine) -> Lines {
         "while echo; do curl --silent --no-buffer --user-agent \"$0\" --cookie \"$1\" \"$2\"; sleep 0.3; done",
         AGENT,
         &format!("Icingaweb2={SESSION_ID}"),
-        URL,
+        url,
     ]);
     let tab = machine.spawn(sh);
     tab.wait_for("retry:");
@@ -174,6 +202,13 @@ pub(super) fn request(machine: &Machine) -> String {
     machine.run(&format!(
         "curl -s -o /dev/null -w '%{{http_code}}' --max-time 30 {URL} || echo \" curl: $?\""
     ))
+}
+
+/// Symbolic links of systemd's and its helpers' that lead nowhere, and all that is called like our units.
+pub(super) fn links(machine: &Machine) -> Vec<String> {
+    let found =
+        machine.run("find /etc/systemd /var/lib/systemd -xtype l -o -path '*icinga*' | sort");
+    found.lines().map(str::to_owned).collect()
 }
 
 /// Keeps asking without a cookie, which is answered 204, and notes every other answer.

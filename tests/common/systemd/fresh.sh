@@ -50,7 +50,7 @@ done
 
 # --- Packages ---
 # Their files, then dpkg's books, by hand: dpkg itself would run their scripts, which are what is tested.
-packages='icinga-desktop-bridge icinga-notifications-web'
+packages='icinga-desktop-bridge icinga-notifications-web icinga-desktop-notifications'
 for package in $packages; do
     for list in "/var/lib/dpkg/info/$package.list" "/var/lib/dpkg/info/$package":*.list; do
         [ -e "$list" ] || continue
@@ -72,7 +72,7 @@ edit "NR % 3 == 1 { from = \$0 } NR % 3 == 2 { to = \$0 } NR % 3 == 0 && !/^($ex
 : >/var/lib/dpkg/statoverride
 # For example not to unpack documentation.
 rm -rf /etc/dpkg/dpkg.cfg.d
-rm -rf /var/lib/rpm /usr/lib/sysimage/rpm /.rpmdb
+rm -rf /var/lib/rpm /var/lib/rpm-state/icinga-desktop-bridge /usr/lib/sysimage/rpm /.rpmdb
 # What the README's commands made.
 rm -rf /usr/bin/icinga-desktop-bridge /usr/local/bin/icinga-desktop-bridge /usr/share/icinga-desktop-bridge \
     /usr/share/doc/icinga-desktop-bridge /usr/share/licenses/icinga-desktop-bridge /usr/share/man/man8/icinga-desktop-bridge.*
