@@ -8,6 +8,7 @@ mod deb;
 mod displaced;
 mod leftovers;
 mod man_page;
+mod migration;
 mod rpm;
 mod sandbox;
 mod service;
