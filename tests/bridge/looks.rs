@@ -1,6 +1,6 @@
 //! What a look costs, whatever else goes on in the database.
 
-use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::daemon::Daemon;
 use crate::common::icinga::{Icinga, Shape};
 use crate::common::postgres::Cluster;
 use crate::common::world::{World, installed, resource};
@@ -17,8 +17,7 @@ async fn what_an_open_transaction_holds_back_is_read_once() {
     let holder = database.connect().await;
     holder.run("BEGIN; SELECT pg_current_xact_id()").await;
 
-    let daemon = Daemon::launch(ConfigDir::new("", &resource(&database, &role)));
-    daemon.wait_for_log("ready: ");
+    let daemon = Daemon::start(&resource(&database, &role));
     let world = World {
         daemon,
         icinga,

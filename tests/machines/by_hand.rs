@@ -1,5 +1,6 @@
 //! Installing by hand: the commands of the README, as somebody who reads it types them.
 
+use super::displaced::released_deb;
 use super::steps::*;
 use crate::common::packages::Packages;
 use crate::common::sse::AGENT;
@@ -70,4 +71,42 @@ fn an_event_arrives_through_nginx(machine: &Machine) {
     );
     stream.wait_for("event: icinga2.notification");
     stream.wait_for("data: {");
+}
+
+/// The package of the PHP daemon stays, with the unit of the service's other name.
+#[test]
+fn the_unit_of_a_release_is_covered_while_ours_is_enabled() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let machine = Machine::boot();
+    let released = machine.put(&released_deb(directory.path()));
+    install(&machine, &released);
+    wait_for_php_daemon(&machine, 5664);
+
+    // As the README's step 6 says.
+    machine.run(&format!("systemctl disable --quiet --now {ALIAS}"));
+    machine.put_tree(&["packaging/systemd"], "/srv/sources");
+    let description = |unit| machine.show(unit, "Description");
+    machine.run(&format!(
+        "install -m 644 /srv/sources/packaging/systemd/* /etc/systemd/system/; systemctl daemon-reload
+         systemctl enable --quiet {SOCKET} {SERVICE}"
+    ));
+    assert_eq!(machine.show(ALIAS, "Id"), SERVICE);
+    assert_eq!(description(ALIAS), description(SERVICE));
+    // What was said about the PHP daemon's unit holds for ours.
+    let drop_in = format!("/etc/systemd/system/{ALIAS}.d/left.conf");
+    machine.write(&drop_in, "[Service]\nUMask=0022\n");
+    machine.run("systemctl daemon-reload");
+    assert_eq!(machine.show(SERVICE, "DropInPaths"), drop_in);
+
+    machine.run(&format!("systemctl disable --quiet {SOCKET} {SERVICE}"));
+    assert_eq!(machine.show(ALIAS, "Id"), ALIAS);
+    machine.run(&format!("systemctl enable --quiet --now {ALIAS}"));
+    wait_for_php_daemon(&machine, 5664);
+
+    // Enabled while it runs: it counts as the service's process, and is stopped as such.
+    machine.run(&format!(
+        "systemctl enable --quiet {SOCKET} {SERVICE}; systemctl stop {SERVICE}"
+    ));
+    assert!(!php_daemon_listens(&machine));
+    assert_eq!(machine.show(SERVICE, "Result"), "success");
 }
