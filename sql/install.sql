@@ -18,8 +18,9 @@
 --
 -- How it works: history rows are the queue, and NOTIFY is only the doorbell. At most one of the transactions that are being
 --              committed rings (an advisory lock decides which); the others do nothing, and the daemon finds their rows as
---              well. The daemon also looks at the table every few seconds, so a bell that is not heard delays an event,
---              but does not lose it.
+--              well. While many commits follow each other the daemon holds the lock itself, between two looks that it makes in
+--              any case, so that nobody rings. It also looks at the table every few seconds, so a bell that is not heard
+--              delays an event, but does not lose it.
 --
 -- What it costs a writer:
 -- - A transaction that rings, or announces a severity, a contact or a sign-out, takes PostgreSQL's lock for committing a

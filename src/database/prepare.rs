@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::QueryError;
 use super::installation::Installation;
-use super::queries::{Bounds, look, positions, pulse, recipients, replay, sign_ins};
+use super::queries::{Bounds, bell, look, positions, pulse, recipients, replay, sign_ins};
 use super::session::{Session, Statements};
 use crate::config::Kinds;
 use crate::model::browser::BrowserKey;
@@ -111,6 +111,9 @@ impl Statements {
             valid: client.prepare(&sign_ins::valid_browsers_sql()).await?,
             refresh: client.prepare(&sign_ins::refresh_sql()).await?,
             timeline: client.prepare(&pulse::timeline_sql(installation)).await?,
+            hold_bell: client.prepare(&bell::hold_bell_sql()).await?,
+            release_bell: client.prepare(&bell::release_bell_sql()).await?,
+            ring_bell: client.prepare(&bell::ring_bell_sql()).await?,
         })
     }
 }

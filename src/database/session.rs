@@ -51,6 +51,9 @@ pub(super) struct Statements {
     pub(super) valid: Statement,
     pub(super) refresh: Statement,
     pub(super) timeline: Statement,
+    pub(super) hold_bell: Statement,
+    pub(super) release_bell: Statement,
+    pub(super) ring_bell: Statement,
 }
 
 impl Session {

@@ -64,6 +64,11 @@ impl Bell {
         self.0.wake.notified().await;
     }
 
+    /// Whether something was heard that was not taken yet.
+    pub(super) fn is_rung(&self) -> bool {
+        self.0.rung.lock().since.is_some()
+    }
+
     /// Takes what was heard.
     pub(super) fn take(&self) -> Rung {
         std::mem::take(&mut self.0.rung.lock())
@@ -87,7 +92,9 @@ mod tests {
         bell.gap();
         assert!(bell.heard().now_or_never().is_some());
         assert!(bell.heard().now_or_never().is_none());
+        assert!(bell.is_rung());
         let rung = bell.take();
+        assert!(!bell.is_rung());
         assert!(rung.since.is_some() && rung.gap && rung.incidents.len() == 1);
         let rung = bell.take();
         assert!(rung.since.is_none() && !rung.gap && rung.incidents.is_empty());

@@ -77,6 +77,15 @@ struct Looked {
     full: bool,
 }
 
+/// What a look came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Rows,
+    /// And there may be more at once.
+    Page,
+}
+
 /// What may have committed without ringing.
 #[derive(Debug)]
 struct Awaited {
@@ -148,15 +157,16 @@ impl Resolver {
     pub(crate) async fn run(mut self) {
         let mut cause = Cause::Gap;
         let mut rung = Rung::default();
+        let mut held = None;
+        let mut silenced = false;
         loop {
             let Some(session) = self.queries.session().await else {
                 return;
             };
             self.changed.append(&mut rung.incidents);
             let begun = Instant::now();
-            match self.look(&session, cause, &rung).await {
-                Ok(true) => continue,
-                Ok(false) => {}
+            let found = match self.look(&session, cause, &rung).await {
+                Ok(found) => found,
                 Err(error) => {
                     if let QueryError::Lost(_) | QueryError::OtherIds = error {
                         debug!("a look for new events is made anew: {error}");
@@ -169,25 +179,56 @@ impl Resolver {
                     sleep(RETRY_AFTER).await;
                     continue;
                 }
+            };
+            let was_held = held.take().is_some();
+            silenced |= was_held;
+            if silenced && found != Found::Nothing {
+                // Other daemons were not told either. If that fails, they look by themselves.
+                let _ = session.ring_bell().await;
             }
-            sleep(self.pause(begun.elapsed())).await;
-            cause = self.wait().await;
+            // What ran while the bell was held has ended.
+            silenced &= self.awaited.is_some();
+            if found == Found::Page {
+                continue;
+            }
+            let busy = found == Found::Rows && (was_held || self.bell.is_rung());
+            held = self.leave_alone(&session, begun.elapsed(), busy).await;
+            cause = match held {
+                Some(_) => Cause::Bell,
+                None => self.wait().await,
+            };
             rung = self.bell.take();
+            rung.since = rung.since.or(held);
             if rung.gap {
                 cause = Cause::Gap;
             }
         }
     }
 
-    /// How long to leave the server alone after a look that took so long. Where several write, a bell rings with each of their
-    /// commits: they are heard together.
-    fn pause(&self, looked: Duration) -> Duration {
-        let pause = (looked * PAUSE_FACTOR).min(PAUSE_CAP);
+    /// Leaves the server alone after a look that took so long. Where several write, a bell would ring with each of their
+    /// commits, and each ring costs them and us more than its part of a look: while they are `busy` the bell is held. Returns
+    /// since when it was.
+    async fn leave_alone(
+        &self,
+        session: &Session,
+        looked: Duration,
+        busy: bool,
+    ) -> Option<std::time::Instant> {
+        let mut pause = (looked * PAUSE_FACTOR).min(PAUSE_CAP);
         if self.awaited.is_some() {
-            pause.max(FIRST_FOLLOW_UP)
-        } else {
-            pause
+            pause = pause.max(FIRST_FOLLOW_UP);
         }
+        let since = std::time::Instant::now();
+        // If not, they ring.
+        let holds = busy && session.hold_bell().await.unwrap_or(false);
+        sleep(pause).await;
+        if !holds {
+            return None;
+        }
+        if let Err(error) = session.release_bell().await {
+            debug!("the bell was not released, the session ends: {error}");
+        }
+        Some(since)
     }
 
     /// Waits for the next look. Returns why it is due.
@@ -203,18 +244,19 @@ impl Resolver {
         }
     }
 
-    /// Looks once. Returns whether there may be more at once.
+    /// Looks once.
     async fn look(
         &mut self,
         session: &Session,
         cause: Cause,
         rung: &Rung,
-    ) -> Result<bool, QueryError> {
+    ) -> Result<Found, QueryError> {
         self.metrics.look(cause);
         let now = std::time::Instant::now();
         let Some(looked) = self.read(session, now).await? else {
-            return Ok(true);
+            return Ok(Found::Page);
         };
+        let nothing = looked.rows.is_empty() && looked.incidents.is_empty();
         self.recent.saw(&looked.snapshot, now);
         self.count_unannounced(cause, &looked.rows);
         self.await_running(cause, &looked.snapshot);
@@ -235,7 +277,13 @@ impl Resolver {
             self.look_for_triggers(session).await;
         }
         self.tell_changed(session, heard).await?;
-        Ok(looked.full || !self.changed.is_empty())
+        Ok(if looked.full || !self.changed.is_empty() {
+            Found::Page
+        } else if nothing {
+            Found::Nothing
+        } else {
+            Found::Rows
+        })
     }
 
     /// Reads what is new. `None` if ids began anew, so that all has to be looked at again.

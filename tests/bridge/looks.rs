@@ -1,7 +1,11 @@
 //! What a look costs, whatever else goes on in the database.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::common::admin::{MONITORED, admin_address, metrics, monitored};
 use crate::common::daemon::Daemon;
-use crate::common::icinga::{Icinga, Shape};
+use crate::common::icinga::{Event, Icinga, Shape};
 use crate::common::postgres::Cluster;
 use crate::common::world::{World, installed, resource};
 
@@ -49,6 +53,41 @@ async fn what_an_open_transaction_holds_back_is_read_once() {
     holder.run("ROLLBACK").await;
 }
 
+/// What was planned while there were few incidents is still used when there are many.
+#[tokio::test]
+async fn a_look_finds_an_incident_among_many_by_its_id() {
+    const INCIDENTS: i64 = 20_000;
+    const EVENTS: i64 = 20;
+    let world = World::new("many").await;
+    let mut alice = world.user("alice").await;
+    world.nothing_else(&mut [&mut alice]).await;
+    // Statistics of two incidents, and a plan that goes by them. Nobody makes another.
+    world
+        .icinga
+        .by_hand("ANALYZE; ALTER TABLE incident SET (autovacuum_enabled = off)")
+        .await;
+    world.nothing_else(&mut [&mut alice]).await;
+    world
+        .icinga
+        .by_hand(&format!(
+            "SET session_replication_role = replica;
+             INSERT INTO incident (object_id, started_at, severity)
+               SELECT id, 0, 'ok' FROM (SELECT id FROM object LIMIT 1) o, generate_series(1, {INCIDENTS});
+             RESET session_replication_role"
+        ))
+        .await;
+    for _ in 0..EVENTS {
+        let written = world.incident(alice.contact, "db1!disk").await;
+        assert_eq!(alice.tab.event().await.incident(), written.incident);
+    }
+    let World {
+        daemon, database, ..
+    } = world;
+    drop(daemon);
+    let read = database.rows_read("incident", INCIDENTS).await;
+    assert!(read < EVENTS / 2 * INCIDENTS, "{read}");
+}
+
 /// Compiling a look takes PostgreSQL a hundred times as long as running it, and its cost, with statistics of a big table and
 /// without plans that read all of it, looks high enough.
 #[tokio::test]
@@ -86,4 +125,57 @@ async fn looks_are_not_compiled_however_big_the_table_is() {
         "no look"
     );
     assert!(!log.contains("JIT:"), "compiled");
+}
+
+/// Where many commits follow each other, each bell would cost its writer more than it tells: a daemon that is about to look holds
+/// the bell, and rings once for the others.
+#[tokio::test]
+async fn while_many_write_the_bell_is_held_and_no_daemon_misses_anything() {
+    // Other databases' transactions would be waited for, and what was missed be found with them.
+    let cluster = Cluster::private();
+    let (mut world, admin) = monitored(&cluster, "held").await;
+    let mut alice = world.user("alice").await;
+    let mut other = world.another_daemon(MONITORED);
+    let other_admin = admin_address(&other);
+    std::mem::swap(&mut world.daemon, &mut other);
+    let mut bob = world.user("bob").await;
+
+    let (alices, bobs) = (alice.contact, bob.contact);
+    let held = AtomicBool::new(false);
+    let write = async || {
+        let icinga = Icinga::new(world.database.connect().await, Shape::V1_0);
+        let mut incidents = BTreeSet::new();
+        while !held.load(Ordering::Relaxed) || incidents.is_empty() {
+            let event = Event {
+                object: "db1!disk",
+                severity: Some("crit"),
+                notified: &[(alices, 1, "pending"), (bobs, 1, "pending")],
+                ..Event::default()
+            };
+            incidents.insert(icinga.event(event).await.incident);
+        }
+        incidents
+    };
+    const HELD: &str = "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted)";
+    let watch = async {
+        world.database.eventually(HELD).await;
+        held.store(true, Ordering::Relaxed);
+    };
+    let ((), one, two, three) = tokio::join!(watch, write(), write(), write());
+    let written: BTreeSet<_> = one.into_iter().chain(two).chain(three).collect();
+
+    for user in [&mut alice, &mut bob] {
+        let mut told = BTreeSet::new();
+        while told.len() < written.len() {
+            let event = user.tab.event().await;
+            assert!(told.insert(event.incident()), "twice: {event:?}");
+        }
+        assert_eq!(told, written);
+    }
+    world.database.eventually(&format!("NOT {HELD}")).await;
+    world.nothing_else(&mut [&mut alice, &mut bob]).await;
+    for admin in [admin, other_admin] {
+        let late = metrics(&admin).await["icinga_desktop_rows_without_bell_total"];
+        assert_eq!(late, 0.0, "found by an interval's look only");
+    }
 }

@@ -3,6 +3,7 @@
 //! Those that are sent again and again are prepared with the session, from the functions `…_sql`. Each method fails with a
 //! [`QueryError`](super::QueryError).
 
+pub(super) mod bell;
 pub(super) mod look;
 pub(super) mod positions;
 pub(super) mod pulse;

@@ -49,7 +49,7 @@ pub(in crate::database) fn missed_sql() -> String {
                  n.time >= $4 AND row_number() OVER (ORDER BY m.id DESC) <= $5 AS kept
                FROM (SELECT h.incident_id, max(h.id) AS id, array_agg(h.id ORDER BY h.id DESC) AS ids
                      FROM incident_history h
-                     WHERE h.contact_id = $1 AND h.id > $2 AND h.id <> ALL($3)
+                     WHERE h.contact_id = $1 AND h.id > $2 AND h.id NOT IN (SELECT unnest($3::int8[]))
                        AND h.time > $7 AND h.type = 'notified' AND {ANNOUNCES} AND (NOT $8 OR {OF_SEVERITY})
                      GROUP BY h.incident_id) m
                JOIN incident_history n ON n.id = m.id) w
