@@ -37,7 +37,7 @@ const SECTIONS: [Section; 4] = [
             ),
             (
                 "/usr/share/icinga-desktop-bridge/icinga",
-                "A check of the daemon for Icinga itself.",
+                "A check of the daemon for Icinga itself, and for Icinga Director.",
             ),
             (
                 "/usr/share/doc/icinga-desktop-bridge/doc",
@@ -67,6 +67,10 @@ const SECTIONS: [Section; 4] = [
             (
                 "78",
                 "Configuration or database installation has to be changed first. systemd does not start it again.",
+            ),
+            (
+                "0, 1, 2, 3",
+                "check-health: OK, WARNING, CRITICAL, UNKNOWN, as of any plugin for Icinga.",
             ),
         ],
     ),

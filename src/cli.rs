@@ -29,7 +29,8 @@ Exit codes:
   0   asked to stop, all checks hold, or somebody got the test notification
   1   failed while running; starting again may help
   2   wrong command line
-  78  configuration or database installation has to be changed first";
+  78  configuration or database installation has to be changed first
+check-health ends as plugins for Icinga do: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN";
 
 /// Flags of every command.
 #[derive(Debug, Args)]
@@ -59,11 +60,45 @@ pub enum Command {
         #[command(flatten)]
         stream: StreamArgs,
     },
+    /// Ask the running daemon how it is, as a plugin for Icinga
+    ///
+    /// CRITICAL: the daemon does not answer or is not ready, or events are late (--critical). WARNING: events are late (--warning),
+    /// events of the last 5 minutes got no receipt, or 90 % of the places for streams are taken. UNKNOWN: that could not be found
+    /// out. It waits at most 10 seconds.
+    CheckHealth(HealthArgs),
     /// Show a user's open browsers a test notification, and say who got it
     SendTest {
         /// The Icinga Web user
         user: String,
     },
+}
+
+/// The flags of `check-health`. They are read by the command itself: what is wrong with them is UNKNOWN, and 2, with which clap
+/// ends, is CRITICAL.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Where the daemon is asked: an IP address and a port, or the path of a Unix socket [default: admin of [daemon]]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<String>,
+    /// WARNING if the latency is outside of this range, in seconds
+    ///
+    /// The latency is what 95 of 100 events of the last 5 minutes did not exceed, from hearing of an event to writing it to a
+    /// browser. The range is one of the Monitoring Plugins: 1 alerts above 1, 1: below it, @1:2 inside.
+    #[arg(
+        long,
+        value_name = "RANGE",
+        default_value = "1",
+        allow_hyphen_values = true
+    )]
+    pub warning: String,
+    /// CRITICAL if it is outside of this one
+    #[arg(
+        long,
+        value_name = "RANGE",
+        default_value = "5",
+        allow_hyphen_values = true
+    )]
+    pub critical: String,
 }
 
 /// The flags of `check` that follow a stream.

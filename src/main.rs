@@ -4,19 +4,23 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use icinga_desktop_bridge::cli::{Cli, Command, Common, StreamArgs};
 use icinga_desktop_bridge::commands::check::{self, Visit};
+use icinga_desktop_bridge::commands::check_health::{self, State};
 use icinga_desktop_bridge::commands::send_test;
 use icinga_desktop_bridge::config::{self, Config, Loaded, Secret};
 use icinga_desktop_bridge::lifecycle::{self, Exit};
 use icinga_desktop_bridge::observe::logging;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     logging::start(log_filter(&cli.common));
     match execute(&cli) {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit,
         Err(error) => {
             // To the log and not with `{:?}`: one line, wherever logs go.
             log::error!("{error:#}");
@@ -30,6 +34,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// A wrong command line, or a question for help.
+fn misused(error: &clap::Error) -> ExitCode {
+    let given = Cli::command().ignore_errors(true).try_get_matches();
+    let plugin = given.is_ok_and(|given| given.subcommand_name() == Some("check-health"));
+    if plugin && error.use_stderr() {
+        // 2, with which clap ends, is CRITICAL to Icinga.
+        let _ = error.print();
+        return State::Unknown.into();
+    }
+    error.exit()
+}
+
 /// What is logged by default.
 fn log_filter(common: &Common) -> &'static str {
     match (common.verbose, common.debug) {
@@ -39,14 +55,17 @@ fn log_filter(common: &Common) -> &'static str {
     }
 }
 
-fn execute(cli: &Cli) -> anyhow::Result<Exit> {
+fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
     let env = |name: &str| std::env::var(name).ok();
     let directory = config::directory(cli.common.config_dir.clone(), &env);
     let load = move || Config::load(&directory, &env);
-    let Loaded { config, warnings } = load()?;
-    for warning in warnings {
-        log::warn!("{warning}");
-    }
+    let configured = || -> anyhow::Result<Config> {
+        let Loaded { config, warnings } = load()?;
+        for warning in warnings {
+            log::warn!("{warning}");
+        }
+        Ok(config)
+    };
     // One thread: an event passes through half a dozen tasks, and waking another thread for each of them takes
     // longer than all their work (benches/README.md).
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -54,31 +73,42 @@ fn execute(cli: &Cli) -> anyhow::Result<Exit> {
         .build()
         .context("cannot start the runtime")?;
     let mut out = std::io::stdout().lock();
+    let verdict = |good: bool| if good { Exit::Stopped } else { Exit::Failed };
     let exit = match &cli.command {
-        Command::Run => runtime.block_on(lifecycle::run(config, load)),
+        Command::Run => runtime
+            .block_on(lifecycle::run(configured()?, load.clone()))
+            .into(),
         Command::Check {
             config_only: true, ..
         } => {
-            for (name, value) in config.settings() {
+            for (name, value) in configured()?.settings() {
                 writeln!(out, "{name} = {value}").context("cannot write to standard output")?;
             }
-            Exit::Stopped
+            Exit::Stopped.into()
         }
         Command::Check {
             config_only: false,
             stream,
         } => {
+            let config = configured()?;
             let visit = visit(stream)?;
             let good = runtime
                 .block_on(check::run(&config, visit.as_ref(), &mut out))
                 .context("cannot write to standard output")?;
-            if good { Exit::Stopped } else { Exit::Failed }
+            verdict(good).into()
+        }
+        Command::CheckHealth(args) => {
+            // Without a log: Icinga shows both outputs.
+            let admin = || load().map(|loaded| loaded.config.daemon.admin().cloned());
+            let thresholds = [args.warning.as_str(), &args.critical];
+            let asked = check_health::run(args.admin.as_deref(), admin, thresholds, &mut out);
+            runtime.block_on(asked).unwrap_or(State::Unknown).into()
         }
         Command::SendTest { user } => {
             let sent = runtime
-                .block_on(send_test::run(&config, user, &mut out))
+                .block_on(send_test::run(&configured()?, user, &mut out))
                 .context("cannot write to standard output")?;
-            if sent { Exit::Stopped } else { Exit::Failed }
+            verdict(sent).into()
         }
     };
     // Not waiting for a name look-up that may hang in the resolver library.

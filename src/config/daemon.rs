@@ -1,13 +1,13 @@
 //! `[daemon]` of `config.ini`: where the daemon listens, and what its streams carry.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Error;
 use super::setting::{Place, Section, is_host_name, port};
+use super::{AdminAddress, Error};
 
 /// The port that the web module's manual and its proxy examples use.
 const DEFAULT_PORT: u16 = 9001;
@@ -127,7 +127,7 @@ pub struct Daemon {
     /// What a running daemon can be given anew.
     pub(crate) tuning: Tuning,
     /// Where monitoring asks: health and metrics, which nobody has to sign in for. Default: nowhere.
-    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) admin: Option<AdminAddress>,
 }
 
 /// The settings of `[daemon]` that a reload applies to open streams.
@@ -232,11 +232,11 @@ impl Daemon {
         let admin = match section.key("admin") {
             None => None,
             Some(text) => {
-                let address: SocketAddr = text
-                    .value
-                    .parse()
-                    .map_err(|_| Error::AdminAddress(text.place.clone()))?;
-                if !address.ip().to_canonical().is_loopback() {
+                let admin =
+                    (text.value.parse()).map_err(|_| Error::AdminAddress(text.place.clone()))?;
+                if let AdminAddress::Tcp(address) = &admin
+                    && !address.ip().to_canonical().is_loopback()
+                {
                     warnings.push(format!(
                         "{}: {address} can be reached from other machines, and whoever reaches it reads health and \
                          metrics: give an address of this machine alone, e.g. 127.0.0.1:{}, or let a firewall decide",
@@ -244,7 +244,7 @@ impl Daemon {
                         address.port()
                     ));
                 }
-                Some(address)
+                Some(admin)
             }
         };
         Ok(Self {
@@ -257,6 +257,11 @@ impl Daemon {
     /// Where to listen, for messages.
     pub(crate) fn addresses(&self) -> String {
         list(&self.listen, " and ", Listen::to_string)
+    }
+
+    /// Where monitoring asks; `None` if nowhere.
+    pub fn admin(&self) -> Option<&AdminAddress> {
+        self.admin.as_ref()
     }
 
     pub(super) fn settings(&self) -> Vec<(String, String)> {
@@ -291,8 +296,7 @@ impl Daemon {
             ),
             (
                 "daemon.admin".to_owned(),
-                self.admin
-                    .map_or(String::new(), |address| address.to_string()),
+                (self.admin.as_ref()).map_or(String::new(), ToString::to_string),
             ),
         ]
     }

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::NoAdminAddress;
 use super::ini;
 use super::setting::Place;
 
@@ -79,10 +80,8 @@ pub enum Error {
     /// `[daemon] session_days` is no number of days.
     #[error("{0}: give a whole number of days from 1 to 365")]
     SessionDays(Place),
-    /// `[daemon] admin` is not an address with a port.
-    #[error(
-        "{0}: give an IP address and a port, e.g. 127.0.0.1:9002 or [::1]:9002; remove the key if nobody asks there"
-    )]
+    /// `[daemon] admin` is no address of a listener.
+    #[error("{0}: {NoAdminAddress}; remove the key if nobody asks there")]
     AdminAddress(Place),
     /// Not a number where one is required.
     #[error("{0}: give a whole number, 0 or more")]

@@ -4,6 +4,7 @@
 //! belong to Icinga Web and are only read. [`Config::load`] turns them into one value that the rest of the daemon takes
 //! as settled: everything that can be checked without connecting has been.
 
+mod admin;
 mod daemon;
 mod database;
 mod error;
@@ -19,6 +20,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+pub use admin::AdminAddress;
+pub(crate) use admin::NoAdminAddress;
 pub use daemon::Daemon;
 pub(crate) use daemon::{Host, Kinds, Limits, Listen, Tuning};
 pub use database::Database;

@@ -589,10 +589,7 @@ impl Browser {
                 self.key,
                 over.len()
             );
-            self.shared
-                .metrics
-                .events_unacknowledged
-                .inc_by(over.len() as u64);
+            self.shared.metrics.give_up(over.len());
             self.read(over);
         }
     }
@@ -683,7 +680,7 @@ impl Browser {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         for (index, stream) in self.streams.iter_mut().enumerate() {
             let had_to_write = !stream.is_written();
-            if let Poll::Ready(result) = stream.poll(cx, &self.shared.metrics.latency) {
+            if let Poll::Ready(result) = stream.poll(cx, &self.shared.metrics) {
                 return Poll::Ready(Step::Ended(index, result));
             }
             if had_to_write && stream.is_written() {

@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use prometheus_client::metrics::histogram::Histogram;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -19,6 +18,7 @@ use crate::hub::{Handed, Place};
 use crate::model::event::{self, Event};
 use crate::model::returned::{ClientKey, LastEventId, Mark};
 use crate::net::Socket;
+use crate::observe::metrics::Metrics;
 
 /// How long a client may take nothing of what waits for it. The kernel gives up a peer that does not
 /// acknowledge (`TCP_USER_TIMEOUT`); this is for one that acknowledges but never reads.
@@ -209,12 +209,8 @@ impl Stream {
     /// Writes what the socket takes, and notices when the client is gone. Ready once the stream is
     /// over: closed by us (`Ok`), by the client (`UnexpectedEof`), stuck (`TimedOut`) or broken.
     ///
-    /// What the kernel has taken of an event counts into `latency`.
-    pub(super) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        latency: &Histogram,
-    ) -> Poll<io::Result<()>> {
+    /// What the kernel has taken of an event counts into the latency of `metrics`.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, metrics: &Metrics) -> Poll<io::Result<()>> {
         self.poll_client(cx)?;
         while let Some((block, heard)) = self.queue.front_mut() {
             // Not behind it: on a busy machine the client may have read it before this goes on.
@@ -233,7 +229,7 @@ impl Stream {
             self.begun = !block.is_empty();
             if block.is_empty() {
                 if let Some(heard) = heard {
-                    latency.observe(heard.elapsed().as_secs_f64());
+                    metrics.latency_since(*heard);
                 }
                 self.queue.pop_front();
             }
@@ -345,14 +341,14 @@ mod tests {
             place,
         };
         let mut stream = Stream::new(handed, Instant::now());
-        let latency = Histogram::new([1.0]);
+        let metrics = Metrics::default();
         for number in 1..=1000 {
             let event = event_of(number);
             stream.write(Unread { event, writes: 0 });
         }
         // As much as the socket takes while nobody reads, until a block is cut.
         poll_fn(|cx| {
-            assert!(stream.poll(cx, &latency).is_pending() && stream.queue.len() > 2);
+            assert!(stream.poll(cx, &metrics).is_pending() && stream.queue.len() > 2);
             if stream.begun {
                 return Poll::Ready(());
             }
@@ -366,7 +362,7 @@ mod tests {
         let mut text = String::new();
         let (ended, read) = tokio::join!(
             async {
-                let ended = poll_fn(|cx| stream.poll(cx, &latency)).await;
+                let ended = poll_fn(|cx| stream.poll(cx, &metrics)).await;
                 drop(stream);
                 ended
             },

@@ -9,13 +9,13 @@ use warp::Filter;
 use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use warp::http::{HeaderValue, Method, StatusCode};
 use warp::path::FullPath;
-use warp::reply::Response;
+use warp::reply::{Reply as _, Response};
 
 use super::answers::{plain, use_get};
 use crate::database::Queries;
 use crate::hub::Hub;
-use crate::observe::Health;
 use crate::observe::metrics::{self, Gauges, Metrics};
+use crate::observe::{Health, Report};
 
 /// Connections at a time; who monitors needs one or two.
 pub(crate) const PENDING: u32 = 16;
@@ -82,9 +82,11 @@ impl Admin {
                 None => plain(StatusCode::OK, "ready"),
                 Some(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, reason),
             },
+            "/health" => self.report(),
             "/metrics" => self.metrics(),
             _ => {
-                let there = "Not found; there are /health/live, /health/ready and /metrics";
+                let there =
+                    "Not found; there are /health, /health/live, /health/ready and /metrics";
                 return plain(StatusCode::NOT_FOUND, there);
             }
         };
@@ -93,6 +95,23 @@ impl Admin {
         } else {
             use_get()
         }
+    }
+
+    fn report(&self) -> Response {
+        let database = self.database();
+        let report = Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            impediment: self.impediment().map(str::to_owned),
+            streams: self.hub.streams(),
+            streams_limit: self.hub.max_streams(),
+            users: self.hub.users(),
+            sessions: database.len(),
+            sessions_up: database.iter().filter(|up| **up).count(),
+            round_age_seconds: self.metrics.round_age(),
+            latency_p95_seconds: self.metrics.latency_p95(),
+            events_without_receipt: self.metrics.given_up(),
+        };
+        warp::reply::json(&report).into_response()
     }
 
     fn metrics(&self) -> Response {

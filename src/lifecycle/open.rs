@@ -68,7 +68,10 @@ impl Opened {
             hangup: signal(SignalKind::hangup())?,
             capacity: capacity(),
             listeners: Listeners::open(&config.daemon).await?,
-            admin: config.daemon.admin.map(Listeners::bind_admin).transpose()?,
+            admin: match &config.daemon.admin {
+                Some(address) => Some(Listeners::bind_admin(address).await?),
+                None => None,
+            },
         })
     }
 }

@@ -179,6 +179,7 @@ impl Listener {
             _ => notification::parse(payload).map(|beat: Marked| {
                 // Others' beats say nothing about our ears.
                 if let Some(number) = self.expected.take(&beat.token) {
+                    self.metrics.whole_round();
                     self.outlets.beats.send_replace(number);
                 }
             }),

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
 use super::Socket;
-use crate::config::{Daemon, Host, Listen};
+use crate::config::{AdminAddress, Daemon, Host, Listen};
 use crate::observe::Throttle;
 use crate::systemd::{self, Passed};
 
@@ -149,13 +149,22 @@ impl Listeners {
     /// # Errors
     ///
     /// If it could not be bound.
-    pub(crate) fn bind_admin(address: SocketAddr) -> Result<Self, BindError> {
-        let listener = bind_tcp(address).map_err(|error| BindError::Bind {
+    pub(crate) async fn bind_admin(address: &AdminAddress) -> Result<Self, BindError> {
+        let bound = match address {
+            AdminAddress::Tcp(address) => bind_tcp(*address).map(|socket| (socket, None)),
+            AdminAddress::Socket(path) => {
+                (bind_unix(path).await).map(|socket| (Accepting::Unix(socket), Some(path.clone())))
+            }
+        };
+        let (listener, path) = bound.map_err(|error| BindError::Bind {
             failed: format!("{address}: {error}"),
             keys: "admin",
         })?;
-        info!("health and metrics on http://{listener}");
-        Ok(Self::new(vec![listener]))
+        let scheme = if path.is_some() { "unix:" } else { "http://" };
+        info!("health and metrics on {scheme}{listener}");
+        let mut listeners = Self::new(vec![listener]);
+        listeners.path = path;
+        Ok(listeners)
     }
 
     /// The next connection. Failures are logged and survived.

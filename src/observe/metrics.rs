@@ -20,6 +20,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use strum::VariantArray;
 
+use super::recent::Recent;
 use crate::model::database_session::DatabaseSession;
 use crate::model::sign_in::Refusal;
 
@@ -28,7 +29,7 @@ const PREFIX: &str = "icinga_desktop";
 
 /// Upper bounds of the latency's buckets, in seconds: an event takes about a millisecond
 /// (`benches/README.md`), a storm of them or a slow client more.
-const LATENCY_BUCKETS: [f64; 14] = [
+pub(super) const LATENCY_BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
@@ -74,11 +75,15 @@ pub(crate) struct Inner {
     /// Those of them that were not read, and wait for another stream.
     pub(crate) events_returned: Counter,
     /// Those of them that were written again and again, and never proven to have been read.
-    pub(crate) events_unacknowledged: Counter,
+    events_unacknowledged: Counter,
     /// Events that found no room and that no replay finds either.
     pub(crate) events_dropped: Counter,
     /// From hearing the bell to the socket of a stream, in seconds.
-    pub(crate) latency: Histogram,
+    latency: Histogram,
+    /// The last minutes of latencies, and of events without a receipt.
+    recent: Mutex<Recent>,
+    /// When a pulse last went all the way through the database and back.
+    last_round: Mutex<Option<Instant>>,
     /// Times a browser fell behind its broadcast channel or its own queue.
     pub(crate) lags: Counter,
     /// Complete replays that were started for browsers with open streams.
@@ -182,6 +187,8 @@ impl Default for Inner {
             events_unacknowledged: outcome("unacknowledged"),
             events_dropped: outcome("dropped"),
             latency: Histogram::new(LATENCY_BUCKETS),
+            recent: Mutex::new(Recent::new(Instant::now())),
+            last_round: Mutex::default(),
             lags: Counter::default(),
             replays: Counter::default(),
             revoked: Counter::default(),
@@ -203,6 +210,42 @@ impl Inner {
     /// Says since when the floor is held back; `None` if it is not.
     pub(crate) fn floor_held_since(&self, since: Option<Instant>) {
         *self.floor_held_since.lock() = since;
+    }
+
+    /// Notes that a pulse went all the way: a statement, the server, the listener.
+    pub(crate) fn whole_round(&self) {
+        *self.last_round.lock() = Some(Instant::now());
+    }
+
+    /// How long ago that was, in seconds; `None` if it never was.
+    pub(crate) fn round_age(&self) -> Option<f64> {
+        self.last_round
+            .lock()
+            .map(|round| round.elapsed().as_secs_f64())
+    }
+
+    /// Counts the latency of an event whose bell was `heard` then.
+    pub(crate) fn latency_since(&self, heard: Instant) {
+        let now = Instant::now();
+        let seconds = now.duration_since(heard).as_secs_f64();
+        self.latency.observe(seconds);
+        self.recent.lock().latency(now, seconds);
+    }
+
+    /// What 95 of 100 events of the last five minutes did not take longer than, in seconds; `None` without any.
+    pub(crate) fn latency_p95(&self) -> Option<f64> {
+        self.recent.lock().latency_p95(Instant::now())
+    }
+
+    /// Counts events that are not written again although they were never proven to have been read.
+    pub(crate) fn give_up(&self, events: usize) {
+        self.events_unacknowledged.inc_by(events as u64);
+        self.recent.lock().unacknowledged(Instant::now(), events);
+    }
+
+    /// How many those were in the last five minutes.
+    pub(crate) fn given_up(&self) -> usize {
+        self.recent.lock().events_unacknowledged(Instant::now())
     }
 
     /// Counts a request that was not let in.

@@ -3,7 +3,10 @@
 mod health;
 pub mod logging;
 pub(crate) mod metrics;
+mod recent;
+mod report;
 mod throttle;
 
 pub(crate) use health::Health;
+pub(crate) use report::Report;
 pub(crate) use throttle::Throttle;

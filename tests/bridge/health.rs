@@ -58,9 +58,15 @@ async fn what_the_admin_listener_answers() {
         get(&admin, "/health/ready").await,
         (200, text, "ready\n".to_owned())
     );
+    let (status, content_type, report) = get(&admin, "/health").await;
+    assert_eq!((status, content_type.as_str()), (200, "application/json"));
+    assert!(
+        report.contains("\"impediment\":null,\"streams\":0,"),
+        "{report}"
+    );
     for path in [
         "/",
-        "/health",
+        "/health/",
         "/health/ready/",
         "/metrics/x",
         "/notifications/v1/subscribe",
@@ -69,7 +75,7 @@ async fn what_the_admin_listener_answers() {
         assert_eq!(status, 404, "{path}");
         assert!(body.contains("/metrics"), "{body}");
     }
-    for path in ["/health/live", "/health/ready", "/metrics"] {
+    for path in ["/health", "/health/live", "/health/ready", "/metrics"] {
         let answer = send(&admin, "POST", path).await;
         assert_eq!(
             (answer.status, answer.header("allow")),
@@ -78,7 +84,7 @@ async fn what_the_admin_listener_answers() {
         );
     }
     // And the other way round: browsers' side knows nothing of it.
-    for path in ["/health/live", "/health/ready", "/metrics"] {
+    for path in ["/health", "/health/live", "/health/ready", "/metrics"] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
         let answer = Answer::to(&world.daemon.address, request.as_bytes()).await;
         assert_eq!(answer.status, 404, "{path}");

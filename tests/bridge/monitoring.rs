@@ -9,9 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::admin::{get, monitored, wait_for_readiness};
+use crate::common::admin::{get, monitored, wait_for_metrics};
 use crate::common::command::Said;
+use crate::common::guardian::Guardian;
+use crate::common::perfdata::figures;
 use crate::common::postgres::Cluster;
+use crate::common::wait::eventually;
 
 /// The metrics that a text about monitoring names: everything that begins with the prefix, but for channels.
 fn named(text: &str) -> BTreeSet<String> {
@@ -59,7 +62,7 @@ async fn the_manual_lists_exactly_the_metrics_that_there_are() {
 
     // Wherever else one is named, in queries and examples, it exists.
     let histogram = "icinga_desktop_event_latency_seconds";
-    for path in ["doc/monitoring.md", "packaging/icinga/desktop-bridge.conf"] {
+    for path in ["doc/monitoring.md", SHIPPED] {
         for name in named(&file(path)) {
             let base = name
                 .trim_end_matches("_bucket")
@@ -84,11 +87,14 @@ async fn the_manual_lists_exactly_the_metrics_that_there_are() {
     }
 }
 
-/// A program of the packages that `tests/run.sh` installs.
-fn installed_program(path: &str, package: &str) -> Command {
-    assert!(Path::new(path).exists(), "no {path}: install {package}");
-    Command::new(path)
-}
+/// The shipped configuration for Icinga.
+const SHIPPED: &str = "packaging/icinga/desktop-bridge.conf";
+
+/// The shipped basket for Icinga Director.
+const BASKET: &str = "packaging/icinga/director-basket.json";
+
+/// Where the shipped configuration expects the plugin.
+const INSTALLED: &str = "/usr/bin/icinga-desktop-bridge";
 
 /// Who runs this, or their group.
 fn id(what: &str) -> String {
@@ -96,63 +102,216 @@ fn id(what: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The shipped example for Icinga.
-const EXAMPLE: &str = "packaging/icinga/desktop-bridge.conf";
-
-#[test]
-fn icinga_itself_takes_the_example() {
-    // With the host that it is for and Icinga's own definitions.
-    let dir = tempfile::tempdir().unwrap();
-    let configuration = dir.path().join("icinga2.conf");
+/// Icinga itself with the shipped configuration, a host that it is for, and what else is `configured`; it writes only into
+/// that directory.
+fn icinga(directory: &Path, bridge: &str, vars: &str, configured: &str) -> Command {
+    let program = "/usr/sbin/icinga2";
+    assert!(
+        Path::new(program).exists(),
+        "no {program}: install icinga2-bin"
+    );
+    std::fs::write(directory.join("bridge.conf"), bridge).unwrap();
+    let configuration = directory.join("icinga2.conf");
     let host = format!(
-        "include <itl>\ninclude <plugins>\nconst PluginDir = \"/usr/lib/nagios/plugins\"\nconst NodeName = \"test\"\n\
-         object Host \"bridge1\" {{\n  check_command = \"dummy\"\n  vars.desktop_bridge = true\n  vars.desktop_bridge_port = 9002\n}}\n\
+        "include <itl>\nconst NodeName = \"test\"\n{configured}\n\
+         object Host \"bridge1\" {{\n  check_command = \"dummy\"\n  vars.desktop_bridge = true\n{vars}\n}}\n\
          include \"{}\"\n",
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join(EXAMPLE)
-            .display()
+        directory.join("bridge.conf").display()
     );
     std::fs::write(&configuration, host).unwrap();
-    let mut icinga = installed_program("/usr/sbin/icinga2", "icinga2-bin");
-    // As the user who runs this, with everything that it writes in that directory.
-    icinga
+    let mut command = Command::new(program);
+    // As the user who runs this.
+    command
         .env("ICINGA2_USER", id("-un"))
         .env("ICINGA2_GROUP", id("-gn"))
-        .args(["daemon", "--validate", "--config"])
+        .args(["daemon", "--config"])
         .arg(&configuration);
     for setting in ["DataDir", "CacheDir", "InitRunDir", "LogDir"] {
-        icinga.args(["-D", &format!("{setting}={}", dir.path().display())]);
+        command.args(["-D", &format!("{setting}={}", directory.display())]);
     }
-    let said = Said::by(&mut icinga);
+    command
+}
+
+#[test]
+fn icinga_itself_takes_the_shipped_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let vars = "vars.desktop_bridge_warning = 0.5";
+    let mut icinga = icinga(directory.path(), &file(SHIPPED), vars, "");
+    let said = Said::by(icinga.arg("--validate"));
     assert_eq!(said.code, Some(0), "{said}");
     let text = said.to_string();
     assert!(text.contains("Instantiated 1 Service."), "{text}");
+    assert!(!text.contains("warning/"), "{text}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_plugin_that_the_example_runs_sees_the_daemon_and_that_its_database_is_gone() {
-    let cluster = Cluster::private();
-    let (_world, admin) = monitored(&cluster, "plugin").await;
-    let port = admin.rsplit(':').next().unwrap();
-    // What the example makes Icinga run.
-    let (path, expected) = ("/health/ready", "200 OK");
-    let shipped = file(EXAMPLE);
-    for part in [
-        format!("\"-u\" = \"{path}\""),
-        format!("value = \"{expected}\""),
-    ] {
-        assert!(shipped.contains(&part), "{part}");
+/// Runs Icinga until standard input closes, which only the test process holds open.
+const UNTIL_THE_END: &str = r#"
+    trap : HUP INT TERM
+    "$@" &
+    cat > /dev/null
+    kill -TERM $!
+    wait $!
+"#;
+
+/// The check results that Icinga has processed so far, a line each.
+fn results(directory: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with("results.") {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            lines.extend(text.lines().map(str::to_owned));
+        }
     }
-    let plugin = "/usr/lib/nagios/plugins/check_http";
-    let check = || {
-        let mut command = installed_program(plugin, "monitoring-plugins-basic");
-        command.args(["-I", "127.0.0.1", "-p", port, "-u", path]);
-        Said::by(command.args(["-e", expected, "-t", "10"]))
+    lines
+}
+
+#[tokio::test]
+async fn icinga_runs_the_plugin_and_reads_its_figures() {
+    let cluster = Cluster::private();
+    let (world, admin) = monitored(&cluster, "plugin").await;
+    let mut alice = world.user("alice").await;
+    world.incident(alice.contact, "db1!disk").await;
+    alice.tab.event().await;
+    wait_for_metrics(&admin, &[("event_latency_seconds_count", 1.0)]).await;
+    let directory = tempfile::tempdir().unwrap();
+    // As shipped, but for where the plugin is and how often it runs.
+    let mut bridge = file(SHIPPED);
+    for (shipped, here) in [
+        (INSTALLED, env!("CARGO_BIN_EXE_icinga-desktop-bridge")),
+        ("check_interval = 1m", "check_interval = 1s"),
+        ("retry_interval = 20s", "retry_interval = 1s"),
+    ] {
+        assert_eq!(bridge.matches(shipped).count(), 1, "{shipped}");
+        bridge = bridge.replace(shipped, here);
+    }
+    let path = directory.path().display();
+    let configured = format!(
+        "object CheckerComponent \"checker\" {{ }}\n\
+         object PerfdataWriter \"perfdata\" {{\n\
+         host_perfdata_path = \"{path}/hosts\"\nhost_temp_path = \"{path}/hosts.now\"\n\
+         service_perfdata_path = \"{path}/results\"\nservice_temp_path = \"{path}/now\"\nrotation_interval = 1s\n\
+         service_format_template = \"$service.state$ $service.output$|$service.perfdata$\"\n}}"
+    );
+    let vars =
+        format!("vars.desktop_bridge_admin = \"{admin}\"\nvars.desktop_bridge_warning = \"30\"");
+    let icinga = icinga(directory.path(), &bridge, &vars, &configured);
+    let _running = Guardian::start(UNTIL_THE_END, |shell| {
+        shell.arg(icinga.get_program()).args(icinga.get_args());
+        for (name, value) in icinga.get_envs() {
+            shell.env(name, value.unwrap());
+        }
+    });
+    let found = async |what: &str| {
+        eventually(async || {
+            let results = results(directory.path());
+            let line = results.iter().find(|line| line.contains(what));
+            line.cloned()
+                .ok_or_else(|| format!("no {what}: {results:?}"))
+        })
+        .await
     };
-    let said = check();
-    assert_eq!(said.code, Some(0), "{said}");
+    let line = found("OK DESKTOP-BRIDGE OK: 1 streams of 1 users").await;
+    // As Icinga has read them, and writes them again.
+    let read = figures(&line);
+    let labels: Vec<&str> = read.iter().map(|figure| figure.label.as_str()).collect();
+    let expected = [
+        "streams",
+        "users",
+        "sessions_up",
+        "round_age",
+        "latency_p95",
+        "events_without_receipt",
+    ];
+    assert_eq!(labels, expected, "{line}");
+    let latency = &read[4];
+    assert!(latency.value > 0.0 && latency.value < 30.0, "{line}");
+    assert_eq!(
+        (
+            latency.unit.as_str(),
+            latency.warning.as_str(),
+            latency.critical.as_str()
+        ),
+        ("s", "30", "5")
+    );
     cluster.stop();
-    wait_for_readiness(&admin, 503).await;
-    let said = check();
-    assert_eq!(said.code, Some(2), "{said}");
+    found("CRITICAL DESKTOP-BRIDGE CRITICAL: not ready: ").await;
+}
+
+/// What stands between double quotes in a line.
+fn quoted(line: &str) -> Vec<&str> {
+    line.split('"').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_basket_for_the_director_says_what_the_configuration_says() {
+    let basket: serde_json::Value = serde_json::from_str(&file(BASKET)).unwrap();
+    let keys: Vec<&String> = basket.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["Command", "Datafield", "ServiceTemplate"]);
+    let (command, service) = (
+        &basket["Command"]["desktop-bridge"],
+        &basket["ServiceTemplate"]["desktop-bridge"],
+    );
+    for (object, kind) in [(command, "object"), (service, "template")] {
+        assert_eq!(
+            (&object["object_name"], &object["object_type"]),
+            (&"desktop-bridge".into(), &kind.into())
+        );
+    }
+    assert_eq!(service["check_command"], "desktop-bridge");
+    assert_eq!(
+        (&service["check_interval"], &service["retry_interval"]),
+        (&"60".into(), &"20".into())
+    );
+    assert_eq!(
+        (&service["max_check_attempts"], &command["timeout"]),
+        (&"4".into(), &"30".into())
+    );
+
+    // The command: the Director splits it at spaces.
+    let shipped = file(SHIPPED);
+    let line = shipped
+        .lines()
+        .find(|line| line.contains("command = ["))
+        .unwrap();
+    let words: Vec<&str> = command["command"].as_str().unwrap().split(' ').collect();
+    assert_eq!(words, quoted(line));
+    let arguments = command["arguments"].as_object().unwrap();
+    let in_file: Vec<&str> = (shipped.lines())
+        .filter(|line| line.trim().starts_with("\"--"))
+        .map(|line| quoted(line)[0])
+        .collect();
+    assert_eq!(arguments.len(), in_file.len());
+    for option in in_file {
+        let (_, rest) = shipped.split_once(&format!("\"{option}\" = {{")).unwrap();
+        let mut lines = rest.lines().skip(1);
+        for key in ["value", "description"] {
+            let line = lines.next().unwrap();
+            assert!(line.trim().starts_with(&format!("{key} = ")), "{line}");
+            assert_eq!(arguments[option][key], quoted(line)[0], "{option}");
+        }
+    }
+    let address = &command["vars"]["desktop_bridge_admin"];
+    assert!(shipped.contains(&format!("vars.desktop_bridge_admin = {address}")));
+
+    // Each variable has a field, and each field is the command's.
+    let fields = basket["Datafield"].as_object().unwrap();
+    let linked: BTreeSet<String> = (command["fields"].as_array().unwrap().iter())
+        .map(|field| field["datafield_id"].to_string())
+        .collect();
+    assert_eq!(linked, fields.keys().cloned().collect());
+    let of_fields: BTreeSet<String> = (fields.values())
+        .map(|field| format!("${}$", field["varname"].as_str().unwrap()))
+        .collect();
+    let used: BTreeSet<String> = (arguments.values())
+        .map(|argument| argument["value"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(of_fields, used);
+    for field in fields.values() {
+        assert_eq!(
+            field["datatype"],
+            r"Icinga\Module\Director\DataType\DataTypeString"
+        );
+    }
 }

@@ -6,7 +6,7 @@ use crate::common::admin::{metrics, monitored, wait_for_metrics};
 use crate::common::daemon::Daemon;
 use crate::common::eventsource::{EventSource, Site};
 use crate::common::postgres::Cluster;
-use crate::common::sse::{AGENT, Answer, request};
+use crate::common::sse::AGENT;
 use crate::common::world::{User, World, resource};
 
 const RETURNED: &str = "icinga_desktop_events_total{outcome=\"returned\"}";
@@ -17,15 +17,6 @@ impl World {
     async fn signed_in(&self, name: &str) -> (i64, String) {
         let contact = self.icinga.contact(name).await;
         (contact, self.icinga.sign_in(name, AGENT).await)
-    }
-
-    /// A stream of a client at that address, as the proxy says.
-    async fn stream_from(&self, session_id: &str, client: &str) -> Answer {
-        let header = format!("\r\nX-Forwarded-For: {client}\r\n\r\n");
-        let request = request(session_id, AGENT).replace("\r\n\r\n", &header);
-        let stream = Answer::to(&self.daemon.address, request.as_bytes()).await;
-        assert_eq!(stream.status, 200);
-        stream
     }
 }
 

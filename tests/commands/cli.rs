@@ -27,6 +27,7 @@ fn help_and_version_are_there_and_wrong_usage_is_2() {
     for word in [
         "run",
         "check",
+        "check-health",
         "send-test",
         "--config-dir",
         "--verbose",

@@ -1,6 +1,7 @@
 //! The commands that end by themselves, and what the manual says of them.
 
 mod check;
+mod check_health;
 mod check_stream;
 mod cli;
 #[path = "../common/mod.rs"]

@@ -17,6 +17,7 @@ pub(crate) mod icinga;
 pub(crate) mod network;
 pub(crate) mod nginx;
 pub(crate) mod packages;
+pub(crate) mod perfdata;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod sse;

@@ -7,7 +7,7 @@ use super::eventsource::{EventSource, Site};
 use super::icinga::{Event, Icinga, Shape, Written};
 use super::network::enter_private_network;
 use super::postgres::{Cluster, Database};
-use super::sse::{AGENT, Answer};
+use super::sse::{AGENT, Answer, request};
 
 /// A database, Icinga writing to it, and the daemon.
 pub(crate) struct World {
@@ -95,6 +95,15 @@ impl World {
     /// Opens a stream of a browser, which must be let in, that does not come back when it ends.
     pub(crate) async fn stream(&self, session_id: &str) -> Answer {
         Answer::open(&self.daemon.address, session_id, AGENT).await
+    }
+
+    /// A stream of a client at that address, as the proxy says.
+    pub(crate) async fn stream_from(&self, session_id: &str, client: &str) -> Answer {
+        let header = format!("\r\nX-Forwarded-For: {client}\r\n\r\n");
+        let request = request(session_id, AGENT).replace("\r\n\r\n", &header);
+        let stream = Answer::to(&self.daemon.address, request.as_bytes()).await;
+        assert_eq!(stream.status, 200);
+        stream
     }
 
     /// Runs a command of the binary on this database: its exit code, and what it wrote. In a thread of its own: the test's

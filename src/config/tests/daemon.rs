@@ -135,6 +135,7 @@ fn monitoring_asks_nowhere_unless_an_address_and_a_port_are_given() {
         "127.8.9.1:1",
         "[::1]:0",
         "[::ffff:127.0.0.1]:9002",
+        "/run/icinga-notifications-web/admin.sock",
     ] {
         let Loaded { config, warnings } =
             Setup::daemon(&format!("admin = {address}")).load().unwrap();
@@ -147,7 +148,7 @@ fn monitoring_asks_nowhere_unless_an_address_and_a_port_are_given() {
         "localhost:9002",
         "127.0.0.1:70000",
         "::1:9002",
-        "/run/admin",
+        "run/admin",
         "yes please",
     ] {
         let error = Setup::daemon(&format!("admin = {value}")).error();

@@ -1,0 +1,89 @@
+//! The way to the daemon, and its answer.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use crate::config::AdminAddress;
+use crate::net::Socket;
+use crate::observe::Report;
+
+/// How long all of it may take: milliseconds as a rule. Icinga gives a check up after a minute.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long an answer may be; the daemon's has some 300 bytes.
+const LONGEST: usize = 65_536;
+
+/// There is no report.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoReport {
+    /// Nobody answers in time.
+    #[error("no answer within {} seconds", PATIENCE.as_secs())]
+    Silent,
+    /// There is no connection.
+    #[error("no connection: {0}")]
+    Unreachable(io::Error),
+    /// There was one.
+    #[error("the connection failed: {0}")]
+    Broken(hyper::Error),
+    /// Somebody else answers.
+    #[error("the answer is not the daemon's: {0}")]
+    Foreign(String),
+}
+
+impl From<hyper::Error> for NoReport {
+    fn from(error: hyper::Error) -> Self {
+        if error.is_parse() {
+            Self::Foreign(error.to_string())
+        } else {
+            Self::Broken(error)
+        }
+    }
+}
+
+/// Asks the daemon for its report.
+pub(super) async fn ask(address: &AdminAddress) -> Result<Report, NoReport> {
+    timeout(PATIENCE, report(address))
+        .await
+        .unwrap_or(Err(NoReport::Silent))
+}
+
+async fn report(address: &AdminAddress) -> Result<Report, NoReport> {
+    let socket = connect(address).await.map_err(NoReport::Unreachable)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    // It ends with the answer's body.
+    tokio::spawn(connection);
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = hyper::Uri::from_static("/health");
+    let host = hyper::header::HeaderValue::from_static("localhost");
+    request.headers_mut().insert(HOST, host);
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    if status != StatusCode::OK {
+        return Err(NoReport::Foreign(format!("status {}", status.as_u16())));
+    }
+    let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+    let bytes = match body {
+        Ok(body) => body.to_bytes(),
+        Err(error) => match error.downcast::<hyper::Error>() {
+            Ok(error) => return Err((*error).into()),
+            Err(error) => return Err(NoReport::Foreign(error.to_string())),
+        },
+    };
+    serde_json::from_slice(&bytes).map_err(|error| NoReport::Foreign(error.to_string()))
+}
+
+async fn connect(address: &AdminAddress) -> io::Result<Socket> {
+    Ok(match address {
+        AdminAddress::Tcp(address) => Socket::Left(TcpStream::connect(address).await?),
+        AdminAddress::Socket(path) => Socket::Right(UnixStream::connect(path).await?),
+    })
+}

@@ -1,0 +1,297 @@
+//! `check-health`: a plugin for Icinga, with the exit codes and the output of the Monitoring Plugins.
+
+mod ask;
+mod range;
+
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use self::ask::{NoReport, ask};
+use self::range::{NoRange, Range};
+use crate::config::{self, AdminAddress, NoAdminAddress};
+use crate::observe::Report;
+
+/// What the first line begins with.
+const SERVICE: &str = "DESKTOP-BRIDGE";
+
+/// The share of the places for streams, in percent, from which on there are too few: the alert for Prometheus in
+/// `doc/monitoring.md` has the same.
+const NEARLY_FULL: usize = 90;
+
+/// The state of the service, and the plugin's exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
+#[strum(serialize_all = "UPPERCASE")]
+pub enum State {
+    /// 0: everything works.
+    Ok,
+    /// 1: somebody should look at it.
+    Warning,
+    /// 2: the daemon is not there, or not ready.
+    Critical,
+    /// 3: that could not be found out.
+    Unknown,
+}
+
+impl From<State> for ExitCode {
+    fn from(state: State) -> Self {
+        Self::from(match state {
+            State::Ok => 0,
+            State::Warning => 1,
+            State::Critical => 2,
+            State::Unknown => 3,
+        })
+    }
+}
+
+/// What is wrong, and what to do about it.
+struct Finding {
+    state: State,
+    what: String,
+    advice: String,
+}
+
+impl Finding {
+    fn new(state: State, what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            state,
+            what: what.into(),
+            advice: advice.into(),
+        }
+    }
+}
+
+/// The thresholds for the latency.
+struct Thresholds {
+    warning: Range,
+    critical: Range,
+}
+
+/// Asks the daemon at `address` how it is, else where `configured` says, and writes that to `out`: one line, with performance
+/// data behind `|`, and below it what to do. `thresholds` are the ranges of a good latency: WARNING outside of the first,
+/// CRITICAL outside of the second.
+///
+/// # Errors
+///
+/// If `out` cannot be written to.
+pub async fn run(
+    address: Option<&str>,
+    configured: impl FnOnce() -> Result<Option<AdminAddress>, config::Error>,
+    thresholds: [&str; 2],
+    out: &mut impl Write,
+) -> io::Result<State> {
+    match examine(address, configured, thresholds).await {
+        Err(finding) => write(out, &[finding], None),
+        Ok((report, thresholds)) => {
+            let findings = judge(&report, &thresholds);
+            write(out, &findings, Some(&summary(&report, &thresholds)))
+        }
+    }
+}
+
+async fn examine(
+    address: Option<&str>,
+    configured: impl FnOnce() -> Result<Option<AdminAddress>, config::Error>,
+    [warning, critical]: [&str; 2],
+) -> Result<(Report, Thresholds), Finding> {
+    let range = |option: &str, text: &str| {
+        text.parse()
+            .map_err(|error: NoRange| unknown(format!("--{option} {text}: no range"), error))
+    };
+    let thresholds = Thresholds {
+        warning: range("warning", warning)?,
+        critical: range("critical", critical)?,
+    };
+    let address = find(address, configured)?;
+    let report = ask(&address).await;
+    report
+        .map(|report| (report, thresholds))
+        .map_err(|error| unreported(&address, &error))
+}
+
+/// Where to ask.
+fn find(
+    address: Option<&str>,
+    configured: impl FnOnce() -> Result<Option<AdminAddress>, config::Error>,
+) -> Result<AdminAddress, Finding> {
+    if let Some(text) = address {
+        let no_address =
+            |error: NoAdminAddress| unknown(format!("--admin {text}: no address"), error);
+        return text.parse().map_err(no_address);
+    }
+    match configured() {
+        Ok(Some(address)) => Ok(address),
+        Ok(None) => Err(unknown(
+            "the daemon has no address for monitoring",
+            "set [daemon] admin = 127.0.0.1:9002 in Icinga Web's modules/notifications/config.ini, and restart the daemon",
+        )),
+        Err(error) => Err(unknown(
+            format!("cannot look for [daemon] admin: {error}"),
+            "a user who may not read Icinga Web's configuration gives the address with --admin",
+        )),
+    }
+}
+
+fn unknown(what: impl Into<String>, advice: impl ToString) -> Finding {
+    Finding::new(State::Unknown, what, advice.to_string())
+}
+
+/// Why the daemon at `address` did not say how it is.
+fn unreported(address: &AdminAddress, error: &NoReport) -> Finding {
+    let running = format!(
+        "see that the daemon runs (systemctl status icinga-notifications-web), and that {address} is [daemon] admin of its \
+         configuration"
+    );
+    let (state, advice) = match error {
+        NoReport::Unreachable(error) if error.kind() == ErrorKind::PermissionDenied => (
+            State::Unknown,
+            "let the user who runs the plugin reach that socket".to_owned(),
+        ),
+        NoReport::Unreachable(_) | NoReport::Broken(_) => (State::Critical, running),
+        NoReport::Silent => (
+            State::Critical,
+            format!("the daemon or its machine is overloaded or stopped; {running}"),
+        ),
+        NoReport::Foreign(_) => (
+            State::Unknown,
+            format!(
+                "give the address that [daemon] admin names, and not that of streams; {address} is another service's"
+            ),
+        ),
+    };
+    Finding::new(state, format!("{address}: {error}"), advice)
+}
+
+/// Everything that is wrong.
+fn judge(report: &Report, thresholds: &Thresholds) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(impediment) = &report.impediment {
+        findings.push(Finding::new(
+            State::Critical,
+            format!("not ready: {impediment}"),
+            "journalctl -u icinga-notifications-web says why, and icinga-desktop-bridge check what to do; do not restart the \
+             daemon, which connects by itself",
+        ));
+    }
+    if let Some(latency) = report.latency_p95_seconds {
+        let state = if thresholds.critical.alerts(latency) {
+            State::Critical
+        } else if thresholds.warning.alerts(latency) {
+            State::Warning
+        } else {
+            State::Ok
+        };
+        if state != State::Ok {
+            findings.push(Finding::new(
+                state,
+                format!("events took {}", milliseconds(latency)),
+                "a slow database, a busy machine, or a client that does not read: see doc/troubleshoot.md",
+            ));
+        }
+    }
+    if report.events_without_receipt > 0 {
+        findings.push(Finding::new(
+            State::Warning,
+            format!("{} events without receipt in 5 minutes", report.events_without_receipt),
+            "they were written 5 times, and no browser acknowledged them: look for a client that is no browser, or a proxy \
+             that keeps ended streams open",
+        ));
+    }
+    if report.streams >= nearly_full(report) {
+        findings.push(Finding::new(
+            State::Warning,
+            format!("{} of {} places for streams are taken", report.streams, report.streams_limit),
+            "raise LimitNOFILE= of the unit (systemctl edit icinga-notifications-web), or add a bridge: doc/scale.md",
+        ));
+    }
+    findings
+}
+
+fn nearly_full(report: &Report) -> usize {
+    report.streams_limit * NEARLY_FULL / 100
+}
+
+fn milliseconds(seconds: f64) -> String {
+    format!("{:.1} ms", seconds * 1000.0)
+}
+
+/// What is shown in any case.
+struct Summary {
+    text: String,
+    performance: String,
+}
+
+fn summary(report: &Report, thresholds: &Thresholds) -> Summary {
+    let Report {
+        streams,
+        streams_limit,
+        users,
+        sessions,
+        sessions_up,
+        ..
+    } = report;
+    let mut text = format!(
+        "{streams} streams of {users} users, {sessions_up} of {sessions} database sessions up"
+    );
+    let mut performance = format!(
+        "streams={streams};{};;0;{streams_limit} users={users};;;0 sessions_up={sessions_up};;{sessions}:;0;{sessions}",
+        nearly_full(report).saturating_sub(1),
+    );
+    // What is not known is left out: Icinga 2 refuses the U that the guidelines have for it.
+    if let Some(age) = report.round_age_seconds {
+        let _ = write!(text, ", last round {age:.0} s ago");
+        let _ = write!(performance, " round_age={age:.1}s;;;0");
+    }
+    match report.latency_p95_seconds {
+        Some(latency) => {
+            let _ = write!(text, ", p95 latency {}", milliseconds(latency));
+            let _ = write!(
+                performance,
+                " latency_p95={latency:.6}s;{};{};0",
+                thresholds.warning, thresholds.critical
+            );
+        }
+        None => text.push_str(", no event in 5 minutes"),
+    }
+    let _ = write!(
+        performance,
+        " events_without_receipt={};0;;0",
+        report.events_without_receipt
+    );
+    Summary { text, performance }
+}
+
+/// Writes the worst state, what is wrong, the summary, and what to do.
+fn write(
+    out: &mut impl Write,
+    findings: &[Finding],
+    summary: Option<&Summary>,
+) -> io::Result<State> {
+    let state = (findings.iter().map(|finding| finding.state).max()).unwrap_or(State::Ok);
+    let name: &str = state.into();
+    let mut parts: Vec<&str> = findings
+        .iter()
+        .map(|finding| finding.what.as_str())
+        .collect();
+    parts.extend(summary.map(|summary| summary.text.as_str()));
+    write!(out, "{SERVICE} {name}: {}", plain(&parts.join("; ")))?;
+    if let Some(summary) = summary {
+        write!(out, " | {}", summary.performance)?;
+    }
+    writeln!(out)?;
+    for finding in findings {
+        writeln!(out, "{}", plain(&finding.advice))?;
+    }
+    Ok(state)
+}
+
+/// What foreign text may not hold: a `|` begins performance data, and a line break ends the line. It is cut, too.
+fn plain(text: &str) -> String {
+    const LONGEST: usize = 1000;
+    let replace = |c: char| match c {
+        '|' => '/',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    text.chars().take(LONGEST).map(replace).collect()
+}
