@@ -5,10 +5,11 @@
 --              by CREATE ROLE icinga_desktop_bridge LOGIN PASSWORD '...'.
 -- Privileges:  owner of Icinga Notifications' tables and of the schema icinga_desktop, as for install.sql.
 -- What it does: USAGE on the two schemas, EXECUTE on icinga_desktop.version(), SELECT on the seven tables that are read, of
---              contact only on the columns that tell who is signed in. To write: its own table of positions; and
---              browser_session: UPDATE of authenticated_at, to keep live sessions, and DELETE of forgotten ones, as the
---              daemon before it did. The default right to CONNECT is assumed. The functions that tell which sequence ids
---              come from (pg_control_system, pg_relation_filenode and others) are open to every role.
+--              contact only on the columns that tell who is signed in; and, where there is table event (schema 0.x), on its
+--              messages. To write: its own table of positions; and browser_session: UPDATE of authenticated_at, to keep live
+--              sessions, and DELETE of forgotten ones, as the daemon before it did. The default right to CONNECT is assumed.
+--              The functions that tell which sequence ids come from (pg_control_system, pg_relation_filenode and others) are
+--              open to every role.
 -- Repeatable:  yes.
 -- Undo:        DROP OWNED BY NAME (in this database; it also drops what the role owns).
 
@@ -36,6 +37,7 @@ DO $$
 DECLARE
   grantee CONSTANT text := current_setting('icinga_desktop.role');
   tables_schema regnamespace;
+  has_events boolean;
   refused text;
 BEGIN
   IF grantee = '' THEN
@@ -67,6 +69,13 @@ BEGIN
   EXECUTE format('GRANT SELECT ON browser_session, contactgroup_member, incident, incident_contact, incident_history, object '
     'TO %I', grantee);
 
+  -- Schema 0.x: where the message of a notification is that has none itself.
+  has_events := 2 = (SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('event')
+    AND attname IN ('id', 'message') AND NOT attisdropped);
+  IF has_events THEN
+    EXECUTE format('GRANT SELECT (id, message) ON event TO %I', grantee);
+  END IF;
+
   EXECUTE format('GRANT UPDATE (authenticated_at), DELETE ON browser_session TO %I', grantee);
   EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON icinga_desktop.browser_position TO %I', grantee);
 
@@ -82,6 +91,10 @@ BEGIN
     UNION ALL
     SELECT format('SELECT (%s) on contact', c) FROM unnest(ARRAY['id', 'username', 'deleted']) AS c
     WHERE NOT has_column_privilege(grantee, 'contact', c, 'SELECT')
+    UNION ALL
+    SELECT format('SELECT (%s) on event', attname) FROM pg_attribute
+    WHERE has_events AND attrelid = to_regclass('event') AND attname IN ('id', 'message')
+      AND NOT has_column_privilege(grantee, attrelid, attnum, 'SELECT')
     UNION ALL
     SELECT 'DELETE on browser_session' WHERE NOT has_table_privilege(grantee, 'browser_session', 'DELETE')
     UNION ALL

@@ -41,11 +41,27 @@ pub struct Installation {
     pub(crate) mute_on_incident: bool,
     /// Whether an incident carries the latest `message` (1.0).
     pub(crate) message_on_incident: bool,
+    /// Whether a history row names its event, whose message is in table `event` (0.x).
+    pub(crate) events: Events,
     /// Whether the role may write what browsers were told.
     pub(crate) stores_positions: bool,
     /// Whether the role may ask for the server's timeline; everybody may, unless an administrator has revoked that.
     pub(crate) knows_timeline: bool,
 }
+
+/// Table `event`, where the message of a history row is that has none itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Events {
+    /// Schema 1.0 has no such table.
+    Absent,
+    /// The role may not read it, so these messages are missing.
+    Forbidden,
+    /// It may.
+    Readable,
+}
+
+/// What is said of [`Events::Forbidden`].
+pub(crate) const EVENTS_FORBIDDEN: &str = "no right to read table event: notifications of which only that has the message are shown without one; run";
 
 /// Why the installation cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -167,14 +183,28 @@ pub async fn inspect(client: &Client, known: Option<&Installation>) -> Result<In
                      FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege),
                     (SELECT bool_and(has_function_privilege(signature, 'EXECUTE'))
                      FROM unnest(ARRAY['pg_control_system()', 'pg_current_wal_insert_lsn()',
-                       'pg_walfile_name(pg_lsn)']) AS signature)",
+                       'pg_walfile_name(pg_lsn)']) AS signature),
+                    EXISTS (SELECT FROM pg_attribute a
+                     WHERE a.attrelid = format('%I.incident_history', $1::text)::regclass
+                       AND a.attname = 'event_id' AND NOT a.attisdropped)
+                    AND (SELECT count(*) = 2 FROM pg_attribute a WHERE a.attrelid = e.oid
+                         AND a.attname IN ('id', 'message') AND NOT a.attisdropped),
+                    (SELECT bool_and(has_column_privilege(a.attrelid, a.attnum, 'SELECT')) FROM pg_attribute a
+                     WHERE a.attrelid = e.oid AND a.attname IN ('id', 'message') AND NOT a.attisdropped)
+             FROM (SELECT to_regclass(format('%I.event', $1::text)) AS oid) e",
             &[&schema],
         )
         .await?;
+    let events = match (row.get(5), row.get(6)) {
+        (false, _) => Events::Absent,
+        (true, Some(true)) => Events::Readable,
+        (true, _) => Events::Forbidden,
+    };
     Ok(Installation {
         citext_schema: row.get(0),
         mute_on_incident: row.get(1),
         message_on_incident: row.get(2),
+        events,
         stores_positions: row.get(3),
         knows_timeline: row.get(4),
         schema,

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use super::backoff::Backoff;
 use super::connect::Connector;
-use super::installation::{self, GRANT, Installation};
+use super::installation::{self, EVENTS_FORBIDDEN, Events, GRANT, Installation};
 use super::session::{OpenError, Session};
 use crate::model::database_session::DatabaseSession;
 use crate::observe::metrics::Metrics;
@@ -103,6 +103,9 @@ impl Keeper {
                     }
                     if self.purpose == DatabaseSession::Query {
                         say_whom_incidents_concern(session.recipients_problem(), &mut problem);
+                        if session.installation.events == Events::Forbidden {
+                            warn!("database: {EVENTS_FORBIDDEN}: {GRANT}, and restart this daemon");
+                        }
                     }
                     let (outdated, since) = (session.outdated.clone(), Instant::now());
                     known = Some(session.installation.clone());

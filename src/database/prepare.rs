@@ -97,7 +97,7 @@ impl Statements {
         Ok(Self {
             tide: client.prepare(&look::tide_sql(installation)).await?,
             newest: client.prepare(&look::newest_sql()).await?,
-            history: client.prepare(&look::history_sql()).await?,
+            history: client.prepare(&look::history_sql(installation)).await?,
             new_incidents: client.prepare(&look::new_incidents_sql()).await?,
             recipients: client
                 .prepare(&recipients::recipients_sql(installation))
@@ -107,7 +107,7 @@ impl Statements {
                 .prepare(&sign_ins::browser_session_sql(installation))
                 .await?,
             start: client.prepare(&positions::start_sql()).await?,
-            missed: client.prepare(&replay::missed_sql()).await?,
+            missed: client.prepare(&replay::missed_sql(installation)).await?,
             valid: client.prepare(&sign_ins::valid_browsers_sql()).await?,
             refresh: client.prepare(&sign_ins::refresh_sql()).await?,
             timeline: client.prepare(&pulse::timeline_sql(installation)).await?,

@@ -135,6 +135,82 @@ async fn rows_that_a_restore_brings_back_while_the_daemon_looks_are_not_told_aga
     world.nothing_else(&mut [&mut alice]).await;
 }
 
+/// Notifies a contact of a new incident with that message.
+async fn said(world: &World, contact: i64, message: &str) {
+    let event = Event {
+        object: message,
+        severity: Some("crit"),
+        message: Some(message),
+        notified: &[(contact, 1, PENDING)],
+        ..Event::default()
+    };
+    world.icinga.event(event).await;
+}
+
+/// The message of the next event.
+async fn heard(user: &mut User) -> String {
+    let message = &user.tab.event().await.json()["payload"]["message"];
+    message.as_str().expect("a text").to_owned()
+}
+
+#[tokio::test]
+async fn where_a_row_has_no_message_that_of_its_event_is_shown() {
+    for shape in [Shape::V0_1, Shape::V0_2] {
+        let world = World::on(Cluster::shared(), "events", shape).await;
+        let mut alice = world.user("alice").await;
+        said(&world, alice.contact, "DISK CRITICAL").await;
+        assert_eq!(heard(&mut alice).await, "DISK CRITICAL");
+        let (contact, session_id) = world.leave(alice).await;
+        said(&world, contact, "DISK WARNING").await;
+        let mut alice = world.come_back(contact, session_id).await;
+        assert_eq!(heard(&mut alice).await, "DISK WARNING");
+        // What the row says comes first.
+        world
+            .icinga
+            .by_hand(
+                "INSERT INTO incident_history (incident_id, event_id, contact_id, time, message, type, notification_state)
+                 SELECT incident_id, event_id, contact_id, time, 'of the row', type, 'pending' FROM incident_history
+                 WHERE type = 'notified' AND event_id IS NOT NULL ORDER BY id DESC LIMIT 1",
+            )
+            .await;
+        assert_eq!(heard(&mut alice).await, "of the row");
+    }
+}
+
+#[tokio::test]
+async fn without_the_right_to_read_events_their_messages_are_missing_until_it_is_granted() {
+    let mut world = World::on(Cluster::shared(), "no_events", Shape::V0_1).await;
+    let role = world.role.clone();
+    let psql = |sql: String| world.database.psql().command(&sql).success();
+    psql(format!(
+        "REVOKE SELECT (id, message) ON event FROM \"{role}\""
+    ));
+    let daemon = world.another_daemon("host = 127.0.0.1\nport = 0");
+    let line = daemon.wait_for_log("no right to read table event");
+    assert!(line.contains("sql/grants.sql"), "{line}");
+    world.daemon = daemon;
+    let mut alice = world.user("alice").await;
+    said(&world, alice.contact, "DISK CRITICAL").await;
+    assert_eq!(heard(&mut alice).await, "");
+    let (contact, session_id) = world.leave(alice).await;
+    said(&world, contact, "DISK WARNING").await;
+    let _alice = world.come_back(contact, session_id).await;
+    let (exit, text) = world.run(&["check"]).await;
+    assert_eq!(exit, Some(1), "{text}");
+    for part in [
+        "FAIL  messages: no right to read table event",
+        "sql/grants.sql",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    (world.database.psql().variable("role", &role))
+        .file("sql/grants.sql")
+        .success();
+    let (exit, text) = world.run(&["check"]).await;
+    assert_eq!(exit, Some(0), "{text}");
+    assert!(text.contains("ok    messages: "), "{text}");
+}
+
 #[tokio::test]
 async fn icingas_upgrade_that_moves_a_column_is_followed() {
     let mut world = World::on(Cluster::shared(), "moved", Shape::V0_2).await;
@@ -155,10 +231,14 @@ async fn icingas_upgrade_that_moves_a_column_is_followed() {
              ALTER TABLE incident ADD COLUMN mute_reason text, ADD COLUMN message text;
              UPDATE incident SET mute_reason = (SELECT mute_reason FROM object WHERE object.id = object_id);
              ALTER TABLE object DROP COLUMN mute_reason;
+             ALTER TABLE incident_history DROP COLUMN event_id;
+             DROP TABLE event;
              COMMIT",
         )
         .await;
     world.icinga = Icinga::new(world.database.connect().await, Shape::V1_0);
+    said(&world, alice.contact, "DISK CRITICAL").await;
+    assert_eq!(heard(&mut alice).await, "DISK CRITICAL");
     change_by_hand(&world, incident, "crit").await;
     expect_by_hand(&mut alice, incident, "crit").await;
     world.daemon.wait_for_log(LOOKED_AT_AGAIN);

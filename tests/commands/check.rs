@@ -23,12 +23,13 @@ fn check_is_content_with_a_complete_installation() {
         "ok    LISTEN/NOTIFY: ",
         "ok    triggers: all 8 present and on, version 3, on schema \"public\"",
         "ok    rights: ",
+        "ok    messages: in each notification",
         "ok    ids: epoch ",
         "ok    bridges: none is running on this database",
     ]) {
         assert!(line.starts_with(begin), "{line}");
     }
-    assert_eq!(lines.len(), 8, "{said}");
+    assert_eq!(lines.len(), 9, "{said}");
 }
 
 /// An installed database, and the configuration of a daemon on it.

@@ -25,6 +25,11 @@ impl Shape {
         }
     }
 
+    /// Whether each message is in table `event` as well.
+    fn has_events(self) -> bool {
+        self != Self::V1_0
+    }
+
     /// Whether `incident` has the columns `message` and `mute_reason`.
     fn incident_has_texts(self) -> bool {
         self == Self::V1_0
@@ -199,16 +204,25 @@ impl Icinga {
             .await;
         }
 
+        // 0.1 keeps the message there alone: its first versions wrote none into the row.
+        let of_row = event.message.filter(|_| self.shape != Shape::V0_1);
+        let (column, value) = match event.message.filter(|_| self.shape.has_events()) {
+            Some(message) => {
+                let id = self.stored_event(incident, severity, message).await;
+                (", event_id", format!(", {id}"))
+            }
+            None => ("", String::new()),
+        };
         let mut history = Vec::new();
         for (contact, channel, state) in event.notified {
             let row = self
                 .id(
                     &format!(
                         "INSERT INTO incident_history \
-                         (incident_id, contact_id, channel_id, time, message, type, notification_state) \
-                         VALUES ($1, $2, $3, {NOW}, $4, 'notified', $5::text::notification_state) RETURNING id"
+                         (incident_id, contact_id, channel_id, time, message, type, notification_state{column}) \
+                         VALUES ($1, $2, $3, {NOW}, $4, 'notified', $5::text::notification_state{value}) RETURNING id"
                     ),
-                    &[&incident, contact, channel, &event.message, state],
+                    &[&incident, contact, channel, &of_row, state],
                 )
                 .await;
             history.push(row);
@@ -291,6 +305,18 @@ impl Icinga {
             )
             .await;
         (incident, severity.to_owned())
+    }
+
+    /// The row of table `event` for an event with a message.
+    async fn stored_event(&self, incident: i64, severity: &str, message: &str) -> i64 {
+        self.id(
+            &format!(
+                "INSERT INTO event (time, object_id, type, severity, message) \
+                 SELECT {NOW}, object_id, 'state', $2::text::severity, $3 FROM incident WHERE id = $1 RETURNING id"
+            ),
+            &[&incident, &severity, &message],
+        )
+        .await
     }
 
     async fn history(&self, incident: i64, what: &str, change: Option<(&str, &str)>) {

@@ -107,6 +107,17 @@ async fn a_role_can_read_what_the_daemon_reads_and_do_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_role_can_read_the_messages_of_events_where_there_are_any_and_no_more_of_them() {
+    let database = installed(Shape::V0_2, "events");
+    let role = database.role("Its own role");
+    grant(&database, &role);
+    let daemon = database.connect_as(&role).await;
+    daemon.run("SELECT id, message FROM event").await;
+    let message = daemon.refusal("SELECT username FROM event").await;
+    assert!(message.starts_with("permission denied"), "{message}");
+}
+
+#[tokio::test]
 async fn a_role_can_tell_the_epoch_of_ids_and_sees_that_it_changes() {
     let epoch = "SELECT concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),
            left(pg_walfile_name(pg_current_wal_lsn()), 8), (SELECT timeline_id FROM pg_control_checkpoint()),

@@ -18,7 +18,9 @@ use self::server::{connect_twice, hear, not_in_recovery, round_trip, server};
 use super::Problem;
 use crate::ask::{self, PATIENCE, Question};
 use crate::config::Config;
-use crate::database::installation::{self, Installation, TRIGGERS, VERSION};
+use crate::database::installation::{
+    self, EVENTS_FORBIDDEN, Events, GRANT, Installation, TRIGGERS, VERSION,
+};
 use crate::database::{Connector, Session};
 
 pub use self::address::Address;
@@ -59,6 +61,7 @@ impl<W: Write> Checks<'_, W> {
         let came_back = round_trip(&client, &sender, &mut heard).await;
         self.report("LISTEN/NOTIFY", came_back)?;
         if let Some(session) = self.set_up(client).await? {
+            self.report("messages", messages(&session.installation))?;
             self.report("ids", epoch(&session).await)?;
             self.report("bridges", bridges(&session).await)?;
             if let Some(visit) = visit {
@@ -96,6 +99,18 @@ impl<W: Write> Checks<'_, W> {
                 self.report(what, Err(error.into()))?;
                 Ok(None)
             }
+        }
+    }
+}
+
+/// Where the messages of notifications are.
+fn messages(installation: &Installation) -> Result<String, Problem> {
+    match installation.events {
+        Events::Absent => Ok("in each notification".to_owned()),
+        Events::Readable => Ok("in each notification, or its event".to_owned()),
+        Events::Forbidden => {
+            let restart = "systemctl restart icinga-notifications-web";
+            Err(format!("{EVENTS_FORBIDDEN}: {GRANT}; then: {restart}").into())
         }
     }
 }

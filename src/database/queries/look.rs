@@ -2,7 +2,7 @@
 
 use tokio_postgres::Row;
 
-use super::{ANNOUNCES, OF_SEVERITY, TEXT_CHARACTERS};
+use super::{ANNOUNCES, OF_SEVERITY, TEXT_CHARACTERS, message};
 use crate::config::Kinds;
 use crate::database::installation::Installation;
 use crate::database::types::Text;
@@ -115,7 +115,7 @@ pub(crate) struct Notified {
     pub(crate) severity: String,
     /// The object's name, cut to what an event can hold.
     pub(crate) title: String,
-    /// The row's message, cut likewise.
+    /// The row's message, or that of its event, cut likewise.
     pub(crate) message: Option<String>,
 }
 
@@ -160,13 +160,14 @@ fn fresh(table: &str, columns: &str) -> String {
 ///
 /// Incidents are looked up in the order of their ids, of which there is one. While they fill one page, another index would do as
 /// well by PostgreSQL's reckoning, and the plan, kept while the table grows, would read all of it for each row.
-pub(in crate::database) fn history_sql() -> String {
+pub(in crate::database) fn history_sql(installation: &Installation) -> String {
+    let message = message(installation, "h");
     let fresh = fresh(
         "incident_history",
         &format!(
             "h.id, h.xmin::text::int8 AS transaction, h.incident_id, h.type::text AS type, h.old_severity::text AS old_severity,
              CASE WHEN h.type = 'notified' AND {ANNOUNCES} AND (NOT $4 OR {OF_SEVERITY}) THEN h.contact_id END AS contact_id,
-             h.time, CASE WHEN h.type = 'notified' THEN left(h.message, {TEXT_CHARACTERS}) END AS message,
+             h.time, CASE WHEN h.type = 'notified' THEN {message} END AS message,
              h.channel_id, h.notification_state <> 'pending' AS answered"
         ),
     );

@@ -17,6 +17,7 @@ pub(crate) use positions::{RowIdentity, StoredPosition, ToStore};
 pub(crate) use recipients::Recipient;
 pub(crate) use replay::{Bounds, Missed};
 
+use crate::database::installation::{Events, Installation};
 use crate::model::event::TEXT_LIMIT;
 
 /// Texts are cut in the database, so that megabytes of plugin output never travel: as many characters
@@ -43,3 +44,23 @@ const OF_SEVERITY: &str = "((SELECT count(*) FROM incident_history s WHERE s.inc
         ORDER BY p.id + 0 DESC LIMIT 1) END) > 0
     OR (SELECT count(*) FROM incident_history e WHERE e.incident_id = h.incident_id AND e.contact_id = h.contact_id
       AND e.type = 'notified' AND e.id < h.id AND e.xmin <> h.xmin) = 0)";
+
+/// The columns of `incident_history h` that [`message`] needs.
+fn message_columns(installation: &Installation, h: &str) -> String {
+    match installation.events {
+        Events::Readable => format!("{h}.message, {h}.event_id"),
+        Events::Absent | Events::Forbidden => format!("{h}.message"),
+    }
+}
+
+/// The expression whose value is the message of a row `h` with those columns, cut: its own, else that of its event, which is only
+/// looked up then.
+fn message(installation: &Installation, h: &str) -> String {
+    let whole = match installation.events {
+        Events::Readable => format!(
+            "coalesce({h}.message, (SELECT e.message FROM event e WHERE e.id = {h}.event_id))"
+        ),
+        Events::Absent | Events::Forbidden => format!("{h}.message"),
+    };
+    format!("left({whole}, {TEXT_CHARACTERS})")
+}

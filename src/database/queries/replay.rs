@@ -1,8 +1,9 @@
 //! What a contact was notified about beyond a position.
 
 use super::look::{files_expression, is_of};
-use super::{ANNOUNCES, OF_SEVERITY, TEXT_CHARACTERS};
+use super::{ANNOUNCES, OF_SEVERITY, TEXT_CHARACTERS, message, message_columns};
 use crate::config::Kinds;
+use crate::database::installation::Installation;
 use crate::database::types::Text;
 use crate::database::{QueryError, Session};
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
@@ -35,8 +36,12 @@ pub(crate) struct Bounds {
 }
 
 /// The SQL of [`Session::missed`].
-pub(in crate::database) fn missed_sql() -> String {
-    let files = files_expression();
+pub(in crate::database) fn missed_sql(installation: &Installation) -> String {
+    let (columns, message, files) = (
+        message_columns(installation, "n"),
+        message(installation, "w"),
+        files_expression(),
+    );
     format!(
         "SELECT w.ids, w.incident_id, w.time,
                 coalesce(CASE WHEN w.kept THEN (
@@ -44,8 +49,8 @@ pub(in crate::database) fn missed_sql() -> String {
                   WHERE s.incident_id = w.incident_id AND s.type = 'incident_severity_changed' AND s.id > w.id
                   ORDER BY s.id + 0 LIMIT 1) END, i.severity)::text,
                 CASE WHEN w.kept THEN left(o.name, {TEXT_CHARACTERS}) END,
-                CASE WHEN w.kept THEN left(w.message, {TEXT_CHARACTERS}) END, (SELECT {files})
-         FROM (SELECT m.ids, m.incident_id, n.time, n.message, m.id,
+                CASE WHEN w.kept THEN {message} END, (SELECT {files})
+         FROM (SELECT m.ids, m.incident_id, n.time, {columns}, m.id,
                  n.time >= $4 AND row_number() OVER (ORDER BY m.id DESC) <= $5 AS kept
                FROM (SELECT h.incident_id, max(h.id) AS id, array_agg(h.id ORDER BY h.id DESC) AS ids
                      FROM incident_history h
