@@ -85,7 +85,7 @@ impl Answerer {
 
     async fn answer(&self, session: &Session, token: &Token, question: Question) {
         let answer = match question {
-            Question::Test { contact_id } => self.test(contact_id).await,
+            Question::Test { contact_id } => self.test(session, contact_id).await,
             Question::RollCall => self.roll_call(),
         };
         if let Err(error) = session.answer(token, &answer.encode()).await {
@@ -93,8 +93,13 @@ impl Answerer {
         }
     }
 
-    async fn test(&self, contact_id: ContactId) -> Answer {
-        let tests = self.hub.test(contact_id, &Arc::new(test_event()));
+    async fn test(&self, session: &Session, contact_id: ContactId) -> Answer {
+        let opens = session.newest_incident(contact_id).await;
+        let opens = opens.unwrap_or_else(|error| {
+            warn!("no incident is known that the test notification could open: {error}");
+            None
+        });
+        let tests = self.hub.test(contact_id, &Arc::new(test_event(opens)));
         let browsers = tests.len();
         let outcomes =
             future::join_all(tests.into_iter().map(|test| timeout(DELIVERY, test))).await;
@@ -137,14 +142,23 @@ impl Answerer {
     }
 }
 
-/// The event that a test shows. It is no incident's: id 0 is none, and no history row stands for it.
-fn test_event() -> Event {
+/// The event that a test shows. No history row stands for it. The client opens the incident that an event names, and has no
+/// other link: that is one of the contact's, or 0, which is none.
+fn test_event(opens: Option<IncidentId>) -> Event {
+    let message = match opens {
+        Some(_) => {
+            "Desktop notifications of Icinga Notifications reach this browser. Its button opens your newest incident."
+        }
+        None => {
+            "Desktop notifications of Icinga Notifications reach this browser. There is no incident of yours to open."
+        }
+    };
     let rendered = Rendered::new(&Content {
         time_ms: jiff::Timestamp::now().as_millisecond(),
-        incident_id: IncidentId(0),
+        incident_id: opens.unwrap_or(IncidentId(0)),
         severity: "ok",
         title: "Test notification from icinga-desktop-bridge",
-        message: Some("Desktop notifications of Icinga Notifications reach this browser."),
+        message: Some(message),
     });
     rendered.event(Vec::new(), 0)
 }

@@ -97,7 +97,10 @@ impl Replayer {
             loop {
                 match replayer.read(&missing, limits).await {
                     Read::Done(replay) => return replay,
-                    Read::Refused if refused + 1 == ATTEMPTS => return unread(&missing),
+                    Read::Refused if refused + 1 == ATTEMPTS => {
+                        let opens = replayer.newest_incident(missing.contact_id).await;
+                        return unread(&missing, opens);
+                    }
                     Read::Refused => refused += 1,
                     Read::Away => {}
                     Read::OtherIds => {
@@ -113,6 +116,12 @@ impl Replayer {
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         })
+    }
+
+    /// An incident of a contact that a summary can lead to; `None` if there is none, or it cannot be read either.
+    async fn newest_incident(&mut self, contact_id: ContactId) -> Option<IncidentId> {
+        let session = self.queries.session().await?;
+        session.newest_incident(contact_id).await.ok().flatten()
     }
 
     async fn read(&mut self, missing: &Missing, limits: Option<Limits>) -> Read {
@@ -186,11 +195,11 @@ enum Read {
     OtherIds,
 }
 
-/// What is told in place of what cannot be read. It is no incident's.
-fn unread(missing: &Missing) -> Replay {
+/// What is told in place of what cannot be read. It leads to an incident of the contact if there is one; 0 is none.
+fn unread(missing: &Missing, opens: Option<IncidentId>) -> Replay {
     let rendered = Rendered::new(&Content {
         time_ms: jiff::Timestamp::now().as_millisecond(),
-        incident_id: IncidentId(0),
+        incident_id: opens.unwrap_or(IncidentId(0)),
         severity: "notice",
         title: "Incidents changed while you were away",
         message: Some("Which ones could not be read: look at the list of incidents in Icinga Web."),

@@ -17,16 +17,23 @@ use crate::common::world::{User, World, resource};
 /// The title that a test notification has.
 const TEST_TITLE: &str = "Test notification from icinga-desktop-bridge";
 
-/// The next event is the test notification.
-async fn expect_test(tab: &mut EventSource) {
-    assert_test(&tab.event().await);
+/// The next event is the test notification, which opens that incident; 0 is none.
+async fn expect_test(tab: &mut EventSource, incident: i64) {
+    assert_test(&tab.event().await, incident);
 }
 
-fn assert_test(event: &Block) {
+fn assert_test(event: &Block, incident: i64) {
     let data = event.json();
     assert_eq!(data["payload"]["title"], TEST_TITLE, "{event:?}");
     assert_eq!(data["payload"]["severity"], "ok");
-    assert_eq!(data["payload"]["incident_id"], 0);
+    assert_eq!(data["payload"]["incident_id"], incident);
+    let opens = if incident == 0 {
+        "There is no incident of yours to open."
+    } else {
+        "Its button opens your newest incident."
+    };
+    let message = data["payload"]["message"].as_str().unwrap();
+    assert!(message.ends_with(opens), "{message}");
     assert!(
         event.id.is_none(),
         "it would move the client's position: {event:?}"
@@ -101,7 +108,7 @@ async fn a_test_notification_reaches_one_stream_of_each_open_browser() {
         text.contains("1 stream got the test notification"),
         "{text}"
     );
-    expect_test(&mut alice.tab).await;
+    expect_test(&mut alice.tab, 0).await;
 
     // Two streams of one browser, and another browser.
     let mut second = world.open(&alice.session_id).await;
@@ -123,8 +130,8 @@ async fn a_test_notification_reaches_one_stream_of_each_open_browser() {
         event = second.event() => event,
         event = alice.tab.event() => event,
     };
-    assert_test(&event);
-    expect_test(&mut other).await;
+    assert_test(&event, 0);
+    expect_test(&mut other, 0).await;
 
     // Nobody else got any of it: their next event is a real one.
     drop(second);
@@ -142,6 +149,23 @@ async fn a_test_notification_reaches_one_stream_of_each_open_browser() {
         assert_eq!(tab.event().await.incident(), written.incident);
     }
     assert_no_question_is_left(&world.database).await;
+}
+
+#[tokio::test]
+async fn a_test_notification_opens_the_newest_incident_of_its_user() {
+    let world = World::new("opens").await;
+    let mut alice = world.user("alice").await;
+    let bob = world.icinga.contact("bob").await;
+    for object in ["db1!disk", "db1!load"] {
+        let written = world.incident(alice.contact, object).await;
+        assert_eq!(alice.tab.event().await.incident(), written.incident);
+        // Another's, and one that nobody is notified about.
+        world.incident(bob, object).await;
+        world.icinga.incident(object, "crit").await;
+        let (exit, text) = world.run(&["send-test", "alice"]).await;
+        assert_eq!(exit, Some(0), "{text}");
+        expect_test(&mut alice.tab, written.incident).await;
+    }
 }
 
 #[tokio::test]
@@ -245,8 +269,8 @@ async fn every_bridge_is_asked_and_shows_the_test_in_its_own_browsers() {
     assert_eq!(of_each, 2, "{text}");
     let both = "2 streams got the test notification";
     assert!(text.contains(both), "{text}");
-    expect_test(&mut alice.tab).await;
-    expect_test(&mut other).await;
+    expect_test(&mut alice.tab, 0).await;
+    expect_test(&mut other, 0).await;
 
     let (exit, text) = world.run(&["send-test", "bob"]).await;
     assert_eq!(exit, Some(0), "{text}");
@@ -254,7 +278,7 @@ async fn every_bridge_is_asked_and_shows_the_test_in_its_own_browsers() {
     assert_eq!(without, 1, "{text}");
     let one = "1 stream got the test notification";
     assert!(text.contains(one), "{text}");
-    expect_test(&mut bob).await;
+    expect_test(&mut bob, 0).await;
     assert_no_question_is_left(&world.database).await;
 }
 
@@ -323,7 +347,7 @@ async fn what_is_asked_over_the_channel_alone_is_ignored() {
         .refusal("INSERT INTO icinga_desktop.browser_position VALUES ('\\x00', -1, '{1}', now())")
         .await;
     assert!(refusal.contains("permission denied"), "{refusal}");
-    world.nothing_else(&mut [&mut alice]).await;
+    let fence = world.nothing_else(&mut [&mut alice]).await;
 
     // What comes behind all that is answered, so all of it was dealt with; and nothing was shown meanwhile. Few questions can
     // wait, and the others are dropped: notified of again until there is room.
@@ -336,7 +360,7 @@ async fn what_is_asked_over_the_channel_alone_is_ignored() {
         first_answer(&asking, &token).await
     })
     .await;
-    expect_test(&mut alice.tab).await;
+    expect_test(&mut alice.tab, fence.incident).await;
     assert_eq!(answer[1..], [1, 1, 0, 0], "{answer:?}");
     remove_question(&world.database, &token).await;
     world.nothing_else(&mut [&mut alice]).await;
@@ -363,7 +387,7 @@ async fn the_position_of_a_browser_is_not_taken_for_a_question() {
     // One by one: once the next is answered, the other was dealt with. Its row still holds nothing but ids of history rows.
     let token = "5".repeat(64);
     ask_by_hand(&world.database, &token, alice.contact).await;
-    expect_test(&mut alice.tab).await;
+    expect_test(&mut alice.tab, 0).await;
     wait_for_answer(&world.database, &token).await;
     let untouched = format!(
         "SELECT (floor >= 0 AND NOT EXISTS (SELECT FROM unnest(above) AS id \
@@ -383,7 +407,7 @@ async fn a_question_that_somebody_overheard_and_repeats_is_answered_once() {
     let (database, contact) = (&world.database, alice.contact);
     let token = "5".repeat(64);
     ask_by_hand(database, &token, contact).await;
-    expect_test(&mut alice.tab).await;
+    expect_test(&mut alice.tab, 0).await;
     let answer = wait_for_answer(database, &token).await;
     assert_eq!(answer[1..], [1, 1, 0, 0], "{answer:?}");
     let stranger = database.role("stranger");
@@ -392,12 +416,12 @@ async fn a_question_that_somebody_overheard_and_repeats_is_answered_once() {
     for _ in 0..3 {
         stranger.run(&repeat).await;
     }
-    world.nothing_else(&mut [&mut alice]).await;
+    let fence = world.nothing_else(&mut [&mut alice]).await;
 
     // The one that comes behind is answered, so those were dealt with.
     let next = "6".repeat(64);
     ask_by_hand(database, &next, contact).await;
-    expect_test(&mut alice.tab).await;
+    expect_test(&mut alice.tab, fence.incident).await;
     assert_eq!(wait_for_answer(database, &next).await[1..], [1, 1, 0, 0]);
     assert_eq!(wait_for_answer(database, &token).await, answer);
     remove_question(database, &token).await;

@@ -65,6 +65,25 @@ pub(in crate::database) fn missed_sql(installation: &Installation) -> String {
 }
 
 impl Session {
+    /// The newest incident that a contact was notified about, if there is one. Asked seldom, and so not prepared.
+    pub(crate) async fn newest_incident(
+        &self,
+        contact_id: ContactId,
+    ) -> Result<Option<IncidentId>, QueryError> {
+        // In the order of the index on contacts, which `contact_id = $1` in there would hide: PostgreSQL would read all newer rows
+        // of others instead, and of a contact that has none the whole table.
+        let row = self
+            .query_opt(
+                "SELECT incident_id FROM (
+                   SELECT contact_id, incident_id FROM incident_history
+                   WHERE contact_id <= $1 AND type = 'notified' ORDER BY contact_id DESC, id DESC LIMIT 1
+                 ) AS newest WHERE contact_id = $1",
+                &[&contact_id],
+            )
+            .await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
     /// The incidents that a contact was notified about beyond `position` and `known`, of an `epoch`; oldest first.
     pub(crate) async fn missed(
         &self,
