@@ -63,8 +63,8 @@ pub enum Command {
     /// Ask the running daemon how it is, as a plugin for Icinga
     ///
     /// CRITICAL: the daemon does not answer or is not ready, or events are late (--critical). WARNING: events are late (--warning),
-    /// events of the last 5 minutes got no receipt, or 90 % of the places for streams are taken. UNKNOWN: that could not be found
-    /// out. It waits at most 10 seconds.
+    /// events of the last 5 minutes got no receipt, or more than 90 % of the places for streams are taken. UNKNOWN: that could not
+    /// be found out. It waits at most 10 seconds.
     CheckHealth(HealthArgs),
     /// Show a user's open browsers a test notification, and say who got it
     SendTest {

@@ -121,7 +121,11 @@ async fn thresholds_judge_the_latency() {
     expect(
         &said,
         2,
-        &["events took ", " ms; 1 streams", "\na slow database"],
+        &[
+            "events take ",
+            " ms (--critical ~:-1); ",
+            "\na slow database",
+        ],
     );
     let seen = figures(&said.stdout);
     let latency = seen
@@ -133,9 +137,9 @@ async fn thresholds_judge_the_latency() {
         ("~:-1", "~:-1")
     );
     let said = plugin(&["--admin", &admin, "--warning", "@0:60"]).await;
-    expect(&said, 1, &["events took "]);
+    expect(&said, 1, &["events take "]);
     let said = plugin(&["--admin", &admin, "--warning", "60:", "--critical", "@0:60"]).await;
-    expect(&said, 2, &["events took "]);
+    expect(&said, 2, &["events take "]);
 }
 
 #[tokio::test]

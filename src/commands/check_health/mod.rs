@@ -15,7 +15,7 @@ use crate::observe::Report;
 /// What the first line begins with.
 const SERVICE: &str = "DESKTOP-BRIDGE";
 
-/// The share of the places for streams, in percent, from which on there are too few: the alert for Prometheus in
+/// The share of the places for streams, in percent, beyond which there are too few: the alert for Prometheus in
 /// `doc/monitoring.md` has the same.
 const NEARLY_FULL: usize = 90;
 
@@ -174,18 +174,18 @@ fn judge(report: &Report, thresholds: &Thresholds) -> Vec<Finding> {
         ));
     }
     if let Some(latency) = report.latency_p95_seconds {
-        let state = if thresholds.critical.alerts(latency) {
-            State::Critical
-        } else if thresholds.warning.alerts(latency) {
-            State::Warning
-        } else {
-            State::Ok
-        };
-        if state != State::Ok {
+        let crossed = [
+            (State::Critical, "critical", &thresholds.critical),
+            (State::Warning, "warning", &thresholds.warning),
+        ]
+        .into_iter()
+        .find(|(.., range)| range.alerts(latency));
+        if let Some((state, option, range)) = crossed {
             findings.push(Finding::new(
                 state,
-                format!("events took {}", milliseconds(latency)),
-                "a slow database, a busy machine, or a client that does not read: see doc/troubleshoot.md",
+                format!("events take {} (--{option} {range})", milliseconds(latency)),
+                "a slow database, a busy machine, or a client that does not read: \
+                 /usr/share/doc/icinga-desktop-bridge/doc/troubleshoot.md",
             ));
         }
     }
@@ -197,11 +197,15 @@ fn judge(report: &Report, thresholds: &Thresholds) -> Vec<Finding> {
              that keeps ended streams open",
         ));
     }
-    if report.streams >= nearly_full(report) {
+    if report.streams > nearly_full(report) {
         findings.push(Finding::new(
             State::Warning,
-            format!("{} of {} places for streams are taken", report.streams, report.streams_limit),
-            "raise LimitNOFILE= of the unit (systemctl edit icinga-notifications-web), or add a bridge: doc/scale.md",
+            format!(
+                "{} of {} places for streams are taken",
+                report.streams, report.streams_limit
+            ),
+            "raise LimitNOFILE= of the unit (systemctl edit icinga-notifications-web), or add a \
+             bridge: /usr/share/doc/icinga-desktop-bridge/doc/scale.md",
         ));
     }
     findings
@@ -235,7 +239,7 @@ fn summary(report: &Report, thresholds: &Thresholds) -> Summary {
     );
     let mut performance = format!(
         "streams={streams};{};;0;{streams_limit} users={users};;;0 sessions_up={sessions_up};;{sessions}:;0;{sessions}",
-        nearly_full(report).saturating_sub(1),
+        nearly_full(report),
     );
     // What is not known is left out: Icinga 2 refuses the U that the guidelines have for it.
     if let Some(age) = report.round_age_seconds {
@@ -294,4 +298,37 @@ fn plain(text: &str) -> String {
         c => c,
     };
     text.chars().take(LONGEST).map(replace).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_may_not_be_reached_says_nothing_of_the_daemon() {
+        let address: AdminAddress = "/run/admin.sock".parse().unwrap();
+        for (kind, state) in [
+            (ErrorKind::PermissionDenied, State::Unknown),
+            (ErrorKind::ConnectionRefused, State::Critical),
+            (ErrorKind::NotFound, State::Critical),
+        ] {
+            let finding = unreported(&address, &NoReport::Unreachable(kind.into()));
+            assert_eq!(finding.state, state, "{kind}");
+            assert!(finding.what.starts_with("/run/admin.sock: no connection: "));
+        }
+    }
+
+    #[test]
+    fn what_others_say_stays_in_its_line_and_is_no_performance_data() {
+        let finding = Finding::new(State::Unknown, "a|b\r\nc", "d\0e".repeat(1000));
+        let mut out = Vec::new();
+        assert_eq!(write(&mut out, &[finding], None).unwrap(), State::Unknown);
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.starts_with("DESKTOP-BRIDGE UNKNOWN: a/b  c\nd ed e"),
+            "{text}"
+        );
+        assert_eq!((text.lines().count(), text.matches('|').count()), (2, 0));
+        assert!(text.len() < 1100, "{}", text.len());
+    }
 }
