@@ -77,7 +77,7 @@ pub enum Command {
 /// ends, is CRITICAL.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// Where the daemon is asked: an IP address and a port, or the path of a Unix socket [default: admin of [daemon]]
+    /// Where the daemon is asked: an IP address and a port, or the path of a Unix socket [default: admin in config.ini]
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<String>,
     /// WARNING if the latency is outside of this range, in seconds
