@@ -200,12 +200,24 @@ fn it_listens_by_itself_without_the_socket(machine: &Machine) {
     drop(stream(machine));
 
     let path = "/run/icinga-notifications-web/http.sock";
-    configure(machine, &format!("host = {path}"), "127.0.0.1");
+    let admin = "/run/icinga-notifications-web/admin.sock";
+    let keys = format!("host = {path}\nadmin = {admin}");
+    configure(machine, &keys, "127.0.0.1");
     machine.run(&format!("systemctl restart {SERVICE}"));
     let answer = machine.run(&format!(
         "runuser -u nobody -- curl -s -o /dev/null -w '%{{http_code}}' --unix-socket {path} {URL}"
     ));
     assert_eq!(answer, "204");
+    // Icinga's user, too, may not read the configuration.
+    let plugin = "runuser -u nobody -- icinga-desktop-bridge check-health";
+    let health = machine.run(&format!("{plugin} --admin {admin}"));
+    assert!(health.starts_with("DESKTOP-BRIDGE OK: "), "{health}");
+    let unread = machine.run(&format!("{plugin} || [ $? -eq 3 ]"));
+    let begin = "DESKTOP-BRIDGE UNKNOWN: cannot look for [daemon] admin: ";
+    assert!(
+        unread.starts_with(begin) && unread.contains("--admin"),
+        "{unread}"
+    );
     machine.run(&format!("systemctl stop {SERVICE}"));
 }
 
