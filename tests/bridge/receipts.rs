@@ -12,14 +12,6 @@ use crate::common::world::{User, World, resource};
 const RETURNED: &str = "icinga_desktop_events_total{outcome=\"returned\"}";
 const BY_TIME: &str = "icinga_desktop_returns_total{proof=\"time\"}";
 
-impl World {
-    /// A contact that is signed in, with no stream.
-    async fn signed_in(&self, name: &str) -> (i64, String) {
-        let contact = self.icinga.contact(name).await;
-        (contact, self.icinga.sign_in(name, AGENT).await)
-    }
-}
-
 /// Chromium says nothing of what it has read. When this machine is too busy for it to be punctual an event comes again, and
 /// the daemon counts that.
 #[tokio::test]

@@ -12,7 +12,6 @@ use crate::common::daemon::{ConfigDir, Daemon};
 use crate::common::icinga::{Icinga, Shape};
 use crate::common::perfdata::{Figure, figures};
 use crate::common::postgres::Cluster;
-use crate::common::sse::AGENT;
 use crate::common::wait::eventually;
 use crate::common::world::{World, installed, resource};
 
@@ -177,8 +176,7 @@ async fn without_a_database_it_is_critical_and_says_so() {
 #[tokio::test]
 async fn events_without_receipt_are_a_warning() {
     let (world, admin) = monitored(Cluster::shared(), "unread").await;
-    let contact = world.icinga.contact("alice").await;
-    let session_id = world.icinga.sign_in("alice", AGENT).await;
+    let (contact, session_id) = world.signed_in("alice").await;
     let mut stream = world.stream_from(&session_id, "192.0.2.0").await;
     world.incident(contact, "db1!load").await;
     // A client that reads, and opens each stream at another address, which is never a receipt.

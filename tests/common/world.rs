@@ -87,6 +87,12 @@ impl World {
         }
     }
 
+    /// Creates a contact and signs it in, with no stream.
+    pub(crate) async fn signed_in(&self, name: &str) -> (i64, String) {
+        let contact = self.icinga.contact(name).await;
+        (contact, self.icinga.sign_in(name, AGENT).await)
+    }
+
     /// Opens a tab, which must be let in.
     pub(crate) async fn open(&self, session_id: &str) -> EventSource {
         EventSource::open(&Site::daemon(&self.daemon.address, AGENT), session_id).await
@@ -97,7 +103,7 @@ impl World {
         Answer::open(&self.daemon.address, session_id, AGENT).await
     }
 
-    /// A stream of a client at that address, as the proxy says.
+    /// Opens a stream of a client at that address, as the proxy says, that does not come back when it ends.
     pub(crate) async fn stream_from(&self, session_id: &str, client: &str) -> Answer {
         let header = format!("\r\nX-Forwarded-For: {client}\r\n\r\n");
         let request = request(session_id, AGENT).replace("\r\n\r\n", &header);
