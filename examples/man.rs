@@ -57,11 +57,12 @@ const SECTIONS: [Section; 4] = [
         &[
             (
                 "0",
-                "Asked to stop; check: all is well; send-test: somebody got it.",
+                "Asked to stop; check: all is well; send-test: somebody got it; explain: nothing is wrong, as far as it can be seen.",
             ),
             (
                 "1",
-                "Failed while running, starting again may help; check: something is amiss; send-test: nobody got it.",
+                "Failed while running, starting again may help; check: something is amiss; send-test: nobody got it; explain: \
+                 something is wrong for the user.",
             ),
             ("2", "Wrong command line."),
             (

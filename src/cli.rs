@@ -26,7 +26,7 @@ Files:
   DIR/resources.ini                      how to reach the database
 
 Exit codes:
-  0   asked to stop, all checks hold, or somebody got the test notification
+  0   asked to stop, all checks hold, somebody got the test notification, or nothing is wrong for the user
   1   failed while running; starting again may help
   2   wrong command line
   78  configuration or database installation has to be changed first
@@ -70,6 +70,17 @@ pub enum Command {
     SendTest {
         /// The Icinga Web user
         user: String,
+    },
+    /// Say why a user gets popups, or not
+    ///
+    /// Looks at the contact, asks every bridge on the database about the user's browsers and their streams, and says what became of
+    /// the last ten notifications. A line each: ok, or what to do. No session id and no text of a notification is written
+    Explain {
+        /// The Icinga Web user
+        user: String,
+        /// Write one document of JSON, for tools
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -8,7 +8,7 @@ use clap::{CommandFactory as _, Parser as _};
 use icinga_desktop_bridge::cli::{Cli, Command, Common, StreamArgs};
 use icinga_desktop_bridge::commands::check::{self, Visit};
 use icinga_desktop_bridge::commands::check_health::{self, State};
-use icinga_desktop_bridge::commands::send_test;
+use icinga_desktop_bridge::commands::{explain, send_test};
 use icinga_desktop_bridge::config::{self, Config, Loaded, Secret};
 use icinga_desktop_bridge::lifecycle::{self, Exit};
 use icinga_desktop_bridge::observe::logging;
@@ -109,6 +109,12 @@ fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
                 .block_on(send_test::run(&configured()?, user, &mut out))
                 .context("cannot write to standard output")?;
             verdict(sent).into()
+        }
+        Command::Explain { user, json } => {
+            let good = runtime
+                .block_on(explain::run(&configured()?, user, *json, &mut out))
+                .context("cannot write to standard output")?;
+            verdict(good).into()
         }
     };
     // Not waiting for a name look-up that may hang in the resolver library.

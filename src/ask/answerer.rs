@@ -1,5 +1,6 @@
 //! The bridge's side of a question: the task that answers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use log::{debug, info, warn};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use super::question::{Answer, Question, decode};
+use super::question::{Answer, Question, decode, pack};
 use crate::database::{Queries, Session};
-use crate::hub::Hub;
+use crate::hub::{Hub, Seen};
 use crate::model::event::{Content, Event, Rendered};
+use crate::model::explanation::{BrowserState, Explanation};
 use crate::model::ids::{ContactId, IncidentId};
 use crate::model::notification::{ASK_CHANNEL, Token};
 use crate::observe::{Health, Throttle};
@@ -30,6 +32,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How many browsers an answer names. All bridges name those with the lowest numbers, so that a browser that several of
 /// them have is found in several answers, or only others are.
 const SAMPLE: usize = 1000;
+
+/// How many browsers of a contact are explained, those that are here first.
+const BROWSERS: usize = 32;
+
+/// How long a browser's task may take to say how its streams are: it never waits for anything.
+const TASK: Duration = Duration::from_secs(1);
 
 /// The bridge's side: the task that answers.
 #[derive(Debug)]
@@ -87,6 +95,7 @@ impl Answerer {
         let answer = match question {
             Question::Test { contact_id } => self.test(session, contact_id).await,
             Question::RollCall => self.roll_call(),
+            Question::Explain { contact_id } => self.explain(session, contact_id).await,
         };
         if let Err(error) = session.answer(token, &answer.encode()).await {
             warn!("a question could not be answered: {error}");
@@ -112,21 +121,44 @@ impl Answerer {
             browsers,
             delivered,
             without_bell_at_ms: None,
-            sample: Vec::new(),
+            numbers: Vec::new(),
+        }
+    }
+
+    async fn explain(&self, session: &Session, contact_id: ContactId) -> Answer {
+        // Whose streams have ended is known by these.
+        let valid = session.valid_browsers(&[contact_id]).await;
+        let valid = valid.unwrap_or_else(|error| {
+            debug!("the browsers of contact {contact_id} are not known: {error}");
+            HashSet::new()
+        });
+        let valid: Vec<_> = valid.into_iter().map(|(_, key, _)| key).collect();
+        let seen = self.hub.explain(contact_id, &valid, BROWSERS);
+        let browsers = future::join_all(seen.into_iter().map(state));
+        let explanation = Explanation {
+            browsers: browsers.await,
+            refusals: self.hub.refusals(contact_id, &valid),
+        };
+        Answer {
+            bridge: self.bridge,
+            browsers: explanation.browsers.len(),
+            delivered: 0,
+            without_bell_at_ms: self.health.borrow().without_bell_at_ms,
+            numbers: pack(&explanation),
         }
     }
 
     fn roll_call(&self) -> Answer {
         let browsers = self.hub.all_browsers();
-        let mut sample: Vec<i64> = browsers.iter().map(|browser| browser.number()).collect();
-        sample.sort_unstable();
-        sample.truncate(SAMPLE);
+        let mut numbers: Vec<i64> = browsers.iter().map(|browser| browser.number()).collect();
+        numbers.sort_unstable();
+        numbers.truncate(SAMPLE);
         Answer {
             bridge: self.bridge,
             browsers: browsers.len(),
             delivered: 0,
             without_bell_at_ms: self.health.borrow().without_bell_at_ms,
-            sample,
+            numbers,
         }
     }
 
@@ -139,6 +171,19 @@ impl Answerer {
             );
         }
         sleep(PAUSE).await;
+    }
+}
+
+/// How a browser is.
+async fn state(seen: Seen) -> BrowserState {
+    let here = match seen.here {
+        Some(here) => timeout(TASK, here).await.ok().and_then(Result::ok),
+        None => None,
+    };
+    BrowserState {
+        browser: seen.key.number(),
+        here,
+        done: seen.done,
     }
 }
 

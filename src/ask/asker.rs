@@ -31,7 +31,7 @@ impl Answers {
     pub(crate) fn shared(&self) -> usize {
         let (mut once, mut twice) = (BTreeSet::new(), BTreeSet::new());
         for answer in &self.answers {
-            for browser in &answer.sample {
+            for browser in &answer.numbers {
                 if !once.insert(browser) {
                     twice.insert(browser);
                 }

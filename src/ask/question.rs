@@ -1,6 +1,10 @@
 //! Questions, answers, and the numbers that they are stored as.
 
+use crate::model::explanation::Explanation;
 use crate::model::ids::ContactId;
+
+/// How long an explanation may be, in bytes: several times what a bridge makes.
+const MAX_EXPLANATION: usize = 1 << 20;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,14 +13,18 @@ pub(crate) enum Question {
     Test { contact_id: ContactId },
     /// Which browsers are with you?
     RollCall,
+    /// What do you know of the contact's browsers?
+    Explain { contact_id: ContactId },
 }
 
 impl Question {
     pub(super) fn encode(self) -> [i64; 1] {
         match self {
             Self::Test { contact_id } => [contact_id.0],
-            // No contact has that id.
+            // No contact has that id, nor the negative ones. A bridge that does not know the question takes it for the test of
+            // a contact without browsers.
             Self::RollCall => [0],
+            Self::Explain { contact_id } => [contact_id.0.saturating_neg()],
         }
     }
 }
@@ -32,8 +40,8 @@ pub(crate) struct Answer {
     pub(crate) delivered: usize,
     /// When a look of it last found rows for which no bell had rung, in milliseconds since the epoch of Unix.
     pub(crate) without_bell_at_ms: Option<i64>,
-    /// Numbers that stand for browsers; none for a test.
-    pub(crate) sample: Vec<i64>,
+    /// What else it says: numbers that stand for browsers, or an explanation; nothing for a test.
+    pub(crate) numbers: Vec<i64>,
 }
 
 impl Answer {
@@ -45,26 +53,55 @@ impl Answer {
             number(self.delivered),
             // No row was found before 1970.
             self.without_bell_at_ms.unwrap_or_default(),
-            number(self.sample.len()),
+            number(self.numbers.len()),
         ];
         head.into_iter()
-            .chain(self.sample.iter().copied())
+            .chain(self.numbers.iter().copied())
             .collect()
     }
 
     fn decode(values: &[i64]) -> Option<(Self, &[i64])> {
         let ([bridge, browsers, delivered, without_bell_at_ms, length], rest) =
             values.split_first_chunk()?;
-        let (sample, rest) = rest.split_at_checked(usize::try_from(*length).ok()?)?;
+        let (numbers, rest) = rest.split_at_checked(usize::try_from(*length).ok()?)?;
         let answer = Self {
             bridge: *bridge,
             browsers: usize::try_from(*browsers).ok()?,
             delivered: usize::try_from(*delivered).ok()?,
             without_bell_at_ms: (*without_bell_at_ms != 0).then_some(*without_bell_at_ms),
-            sample: sample.to_vec(),
+            numbers: numbers.to_vec(),
         };
         Some((answer, rest))
     }
+
+    /// The explanation that it is; `None` if it is none that this version can read.
+    pub(crate) fn explanation(&self) -> Option<Explanation> {
+        unpack(&self.numbers)
+    }
+}
+
+/// An explanation as numbers: its JSON, eight bytes to each.
+pub(super) fn pack(explanation: &Explanation) -> Vec<i64> {
+    // expect: it holds nothing that JSON cannot.
+    let mut json = serde_json::to_vec(explanation).expect("plain values serialise");
+    // Which JSON ignores.
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let (eights, _) = json.as_chunks();
+    eights
+        .iter()
+        .map(|eight| i64::from_be_bytes(*eight))
+        .collect()
+}
+
+fn unpack(numbers: &[i64]) -> Option<Explanation> {
+    if numbers.len() > MAX_EXPLANATION / 8 {
+        return None;
+    }
+    let json: Vec<u8> = numbers
+        .iter()
+        .flat_map(|number| number.to_be_bytes())
+        .collect();
+    serde_json::from_slice(&json).ok()
 }
 
 /// A stored question with its answers; `None` if no bridge or command of ours wrote that.
@@ -72,8 +109,11 @@ pub(super) fn decode(values: &[i64]) -> Option<(Question, Vec<Answer>)> {
     let (first, mut rest) = values.split_first()?;
     let question = match *first {
         0 => Question::RollCall,
-        contact_id => Question::Test {
-            contact_id: ContactId(contact_id),
+        number if number < 0 => Question::Explain {
+            contact_id: ContactId(number.saturating_neg()),
+        },
+        number => Question::Test {
+            contact_id: ContactId(number),
         },
     };
     let mut answers = Vec::new();
@@ -88,6 +128,9 @@ pub(super) fn decode(values: &[i64]) -> Option<(Question, Vec<Answer>)> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::model::explanation::{BrowserState, Done, How, Other, Refused, Why};
+    use crate::model::ids::HistoryId;
+    use crate::model::sign_in::Refusal;
 
     pub(in crate::ask) fn answer(bridge: i64, sample: &[i64]) -> Answer {
         Answer {
@@ -95,7 +138,7 @@ pub(super) mod tests {
             browsers: 3,
             delivered: 2,
             without_bell_at_ms: sample.first().copied(),
-            sample: sample.to_vec(),
+            numbers: sample.to_vec(),
         }
     }
 
@@ -109,6 +152,9 @@ pub(super) mod tests {
         for question in [
             Question::RollCall,
             Question::Test {
+                contact_id: ContactId(7),
+            },
+            Question::Explain {
                 contact_id: ContactId(7),
             },
         ] {
@@ -130,6 +176,49 @@ pub(super) mod tests {
             &[0, 1, 1, 1, 0, -1],
         ] {
             assert_eq!(decode(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_explanation_is_read_back_and_nothing_else_is_one() {
+        let explanation = Explanation {
+            browsers: vec![BrowserState {
+                browser: i64::MIN,
+                here: None,
+                done: vec![Done {
+                    row: HistoryId(i64::MAX),
+                    at_s: u32::MAX,
+                    how: How::SummedUp,
+                }],
+            }],
+            refusals: vec![
+                Refused {
+                    browser: 5,
+                    why: Why::Refused(Refusal::Superseded),
+                    at_s: 1,
+                    count: 2,
+                    over: true,
+                },
+                Refused {
+                    browser: 6,
+                    why: Why::Other(Other::Full),
+                    at_s: 1,
+                    count: u32::MAX,
+                    over: false,
+                },
+            ],
+        };
+        for explanation in [Explanation::default(), explanation] {
+            let numbers = pack(&explanation);
+            assert_eq!(unpack(&numbers), Some(explanation));
+            assert_eq!(unpack(&numbers[1..]), None);
+            assert_eq!(unpack(&numbers[..numbers.len() - 1]), None);
+        }
+        let spaces = i64::from_be_bytes(*b"        ");
+        let mut long = pack(&Explanation::default());
+        long.resize(MAX_EXPLANATION, spaces);
+        for wrong in [&[][..], &[0], &[-1, i64::MAX], &[spaces], &long] {
+            assert_eq!(unpack(wrong), None);
         }
     }
 }

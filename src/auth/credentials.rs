@@ -29,8 +29,13 @@ const NO_USER_AGENT: &str = "default";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SignInError {
     /// It may not be let in.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
+    #[error("{why}")]
+    Refused {
+        /// Why.
+        why: Refusal,
+        /// The user's contact, as far as the session says.
+        contact_id: Option<ContactId>,
+    },
     /// Whether it may cannot be known for now.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -61,6 +66,15 @@ pub struct Credentials {
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(***)")
+    }
+}
+
+impl From<Refusal> for SignInError {
+    fn from(why: Refusal) -> Self {
+        Self::Refused {
+            why,
+            contact_id: None,
+        }
     }
 }
 
@@ -107,10 +121,16 @@ impl Credentials {
             .browser_session(&self.session_id, &self.user_agent, &browser)
             .await?
             .ok_or(Refusal::UnknownSession)?;
+        let refused = |why| {
+            Err(SignInError::Refused {
+                why,
+                contact_id: row.contact_id,
+            })
+        };
         let contact_id = match (row.agent_matches, row.newest, row.contact_id) {
-            (false, ..) => return Err(Refusal::UserAgent.into()),
-            (true, false, _) => return Err(Refusal::Superseded.into()),
-            (true, true, None) => return Err(Refusal::NoContact.into()),
+            (false, ..) => return refused(Refusal::UserAgent),
+            (true, false, _) => return refused(Refusal::Superseded),
+            (true, true, None) => return refused(Refusal::NoContact),
             (true, true, Some(contact_id)) => contact_id,
         };
         Ok(Authentic {

@@ -65,7 +65,7 @@ impl From<Refusal> for Problem {
 impl From<SignInError> for Problem {
     fn from(error: SignInError) -> Self {
         match error {
-            SignInError::Refused(refusal) => refusal.into(),
+            SignInError::Refused { why, .. } => why.into(),
             SignInError::Query(error) => error.into(),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use super::Problem;
+use super::{NO_BRIDGE, Problem};
 use crate::ask::{self, Answers, PATIENCE, Question};
 use crate::config::Config;
 use crate::database::{Connector, Session};
@@ -59,9 +59,7 @@ fn verdict(answers: &Answers, user: &str) -> Result<String, Problem> {
     let browsers: usize = answers.iter().map(|answer| answer.browsers).sum();
     let delivered: usize = answers.iter().map(|answer| answer.delivered).sum();
     if *listening == 0 {
-        return Err("no bridge listens on this database: is icinga-desktop-bridge running (systemctl status \
-             icinga-notifications-web), and is this the configuration that it runs with?"
-            .into());
+        return Err(NO_BRIDGE.into());
     }
     let silent = match listening.saturating_sub(answers.len()) {
         0 => String::new(),

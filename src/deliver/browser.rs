@@ -30,6 +30,7 @@ use crate::deliver::{Missing, Replay, Replayer, Running};
 use crate::hub::{Command, Handed, Hub, Mailbox, Memory, Message};
 use crate::model::browser::BrowserKey;
 use crate::model::event::{self, Event};
+use crate::model::explanation::{Here, Pending, now_s};
 use crate::model::ids::{ContactId, HistoryId};
 use crate::model::returned::{LastEventId, Returned};
 use crate::observe::metrics::{Metrics, Proof};
@@ -67,6 +68,9 @@ const STALLED: Duration = Duration::from_millis(250);
 /// How often an event is written without a receipt, until it counts as read: for a client that reads, and never comes back
 /// as it is told. Three streams in a row may be dead.
 const MAX_WRITES: u8 = 5;
+
+/// How many rows that are on their way are named to who asks.
+const ROWS: usize = 64;
 
 /// How long receipts are waited for when the daemon stops.
 const LAST_RECEIPTS: Duration = Duration::from_secs(1);
@@ -145,6 +149,14 @@ struct Browser {
     ended: Vec<Ended>,
     habits: Habits,
     firefox: bool,
+    /// Since when it is here, in seconds since the epoch of Unix.
+    since_s: u32,
+    /// Its last request, in the same unit.
+    returned_s: u32,
+    /// Whether the proxy said where that came from.
+    forwarded: bool,
+    /// Whether it was a receipt.
+    acknowledges: bool,
     /// When a stream was last ended for a receipt.
     last_end: Option<Instant>,
     /// When a stream was last ended for a third one.
@@ -200,6 +212,10 @@ impl Browser {
             ended: Vec::new(),
             habits: Habits::default(),
             firefox: false,
+            since_s: now_s(),
+            returned_s: now_s(),
+            forwarded: false,
+            acknowledges: false,
             last_end: None,
             displaced_at: None,
             room: Vec::new(),
@@ -400,6 +416,12 @@ impl Browser {
                     self.waiting.push_back(Unread { event, writes: 0 });
                 }
             }
+            Command::Explain(sender) => {
+                // Otherwise it is not here, as the end of the sender says.
+                if !self.is_away() {
+                    let _ = sender.send(self.explain());
+                }
+            }
             Command::End { retry } => {
                 let until = Instant::now() + LAST_RECEIPTS;
                 self.end = Some(End { retry, until });
@@ -426,6 +448,7 @@ impl Browser {
             self.contact_id, self.key
         );
         self.firefox = handed.returned.firefox;
+        self.forwarded = handed.returned.client.is_some();
         let now = Instant::now();
         let explained = self.receipt_at == Some(handed.returned.at);
         for index in 0..self.streams.len() {
@@ -504,15 +527,50 @@ impl Browser {
             Receipt::Named(named) => self.named(named),
             Receipt::Punctual(index) => {
                 let ended = self.ended.remove(awaited[index]);
-                self.read(ended.carried.events.into_iter().collect());
+                self.read(ended.carried.events.into_iter().collect(), true);
                 Proof::Time
             }
             Receipt::None => Proof::None,
         };
-        if proof != Proof::None {
+        self.returned_s = now_s();
+        self.forwarded = returned.client.is_some();
+        self.acknowledges = proof != Proof::None;
+        if self.acknowledges {
             self.receipt_at = Some(returned.at);
         }
         self.shared.metrics.returned(proof);
+    }
+
+    /// How its streams are.
+    fn explain(&self) -> Here {
+        let streams = self.streams.iter().map(Stream::carried);
+        let ended = self.ended.iter().filter(|ended| ended.is_awaited());
+        let carried = streams.chain(ended.map(|ended| &ended.carried));
+        let written: Vec<_> = carried.flat_map(|carried| &carried.events).collect();
+        let rows = |unread: &&Unread| {
+            let (writes, rows) = (unread.writes, unread.event.history_ids.clone());
+            rows.into_iter().map(move |row| Pending { row, writes })
+        };
+        // Of a storm, the newest are what is asked about.
+        let mut pending: Vec<_> = written
+            .iter()
+            .copied()
+            .chain(&self.waiting)
+            .flat_map(|u| rows(&u))
+            .collect();
+        pending.sort_unstable_by_key(|pending| pending.row);
+        pending.drain(..pending.len().saturating_sub(ROWS));
+        Here {
+            streams: self.streams.len(),
+            since_s: self.since_s,
+            returned_s: self.returned_s,
+            acknowledges: self.acknowledges,
+            forwarded: self.forwarded,
+            names: self.habits.names(),
+            late_ms: self.habits.late_ms(),
+            unacknowledged: written.len(),
+            pending,
+        }
     }
 
     /// The browser says how far it has read. What else the same stream carried it will never read.
@@ -541,13 +599,13 @@ impl Browser {
                 ended.is_answered();
             }
         }
-        self.read(read);
+        self.read(read, true);
         self.unread(unread);
         proof
     }
 
-    /// These events were read, wherever they were written as well.
-    fn read(&mut self, read: Vec<Unread>) {
+    /// These events were read, wherever they were written as well; or count as read, if they were not `acknowledged`.
+    fn read(&mut self, read: Vec<Unread>, acknowledged: bool) {
         let mut done: Vec<Arc<Event>> = Vec::new();
         for Unread { event, .. } in read {
             // Written to two streams, it is in both.
@@ -568,7 +626,7 @@ impl Browser {
                 let _ = sender.send(());
             } else {
                 self.shared.metrics.events_delivered.inc();
-                self.memory.lock().delivered(&event);
+                self.memory.lock().delivered(&event, acknowledged);
             }
             done.push(event);
         }
@@ -590,7 +648,7 @@ impl Browser {
                 over.len()
             );
             self.shared.metrics.give_up(over.len());
-            self.read(over);
+            self.read(over, false);
         }
     }
 
@@ -605,7 +663,7 @@ impl Browser {
                 writes: 0,
             };
             if event.bytes.is_empty() {
-                self.memory.lock().delivered(event);
+                self.memory.lock().delivered(event, true);
             } else if event.history_ids.is_empty() && pending_bytes <= 2 * MAX_PENDING {
                 // No replay would find it.
                 pending_bytes += event.bytes.len();

@@ -87,10 +87,26 @@ pub(crate) struct Habits {
     /// How late the last returns were, in milliseconds beyond the `retry`, newest last.
     late_ms: [u16; REMEMBERED],
     /// How many of them are known.
-    known: usize,
+    known: u8,
 }
 
 impl Habits {
+    /// Whether the browser says what it has read.
+    pub(crate) fn names(&self) -> bool {
+        self.names
+    }
+
+    /// How late the browser usually is, in milliseconds: the median of the last returns.
+    pub(crate) fn late_ms(&self) -> Option<u16> {
+        let mut late = self.known().to_vec();
+        late.sort_unstable();
+        late.get(late.len() / 2).copied()
+    }
+
+    fn known(&self) -> &[u16] {
+        &self.late_ms[..self.known.into()]
+    }
+
     /// Whether it is known how late the browser usually is, or not needed.
     pub(crate) fn are_known(&self) -> bool {
         self.known > 0 || self.names
@@ -126,7 +142,7 @@ impl Habits {
     /// How late the browser usually is, from and to. The latest of several returns may have been for another reason.
     fn usual(&self) -> (Duration, Duration) {
         let mut late = self.late_ms;
-        let late = &mut late[..self.known];
+        let late = &mut late[..self.known.into()];
         late.sort_unstable();
         let milliseconds = |ms: &u16| Duration::from_millis((*ms).into());
         match late {
@@ -168,17 +184,19 @@ impl Habits {
     }
 
     fn remember(&mut self, late: Duration) {
-        if self.known == REMEMBERED {
+        let late_ms = u16::try_from(late.as_millis()).unwrap_or(u16::MAX);
+        if let Some(next) = self.late_ms.get_mut(usize::from(self.known)) {
+            *next = late_ms;
+            self.known += 1;
+        } else {
             self.late_ms.rotate_left(1);
+            self.late_ms[REMEMBERED - 1] = late_ms;
         }
-        let index = self.known.min(REMEMBERED - 1);
-        self.late_ms[index] = u16::try_from(late.as_millis()).unwrap_or(u16::MAX);
-        self.known = index + 1;
     }
 
     /// When what was written to an ended stream counts as not read.
     pub(crate) fn unread_at(&self, ending: &Ending) -> Instant {
-        let latest = self.late_ms[..self.known].iter().max();
+        let latest = self.known().iter().max();
         let latest = Duration::from_millis(latest.copied().unwrap_or_default().into());
         ending.at + UNREAD_AFTER.max(ending.retry + latest + UNREAD_MARGIN)
     }

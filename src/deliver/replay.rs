@@ -265,7 +265,10 @@ fn summary(left_out: &[Missed], epoch: u64) -> Option<Event> {
         title: &title,
         message: message.as_deref(),
     });
-    Some(rendered.event(history_ids.collect(), epoch))
+    Some(Event {
+        sums_up: true,
+        ..rendered.event(history_ids.collect(), epoch)
+    })
 }
 
 /// A time as a popup names it, in UTC: the hour is enough on the same day. `None` if no calendar holds it.

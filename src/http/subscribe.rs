@@ -26,6 +26,7 @@ use crate::deliver::{Pace, Replayer, browser};
 use crate::hub::{Doubted, Full, Hub, Place};
 use crate::model::browser::{AgentKey, BrowserKey};
 use crate::model::event;
+use crate::model::explanation::{Other, Why};
 use crate::model::ids::HistoryId;
 use crate::model::position::Position;
 use crate::model::returned::{ClientKey, LastEventId, Returned};
@@ -182,7 +183,7 @@ enum NoStream {
 impl From<SignInError> for NoStream {
     fn from(error: SignInError) -> Self {
         match error {
-            SignInError::Refused(refusal) => Self::Refused(refusal),
+            SignInError::Refused { why, .. } => Self::Refused(why),
             SignInError::Query(error) => Self::Query(error),
         }
     }
@@ -271,7 +272,12 @@ async fn enter(
         }
         other => other?,
     };
-    let (place, mailbox) = hub.enter(&sign_in)?;
+    let (place, mailbox) = hub.enter(&sign_in).inspect_err(|full| {
+        if let Full::Daemon = full {
+            let full = Why::Other(Other::Full);
+            hub.refused(browser, Some(sign_in.contact_id), full);
+        }
+    })?;
     if state.rechecks.changes() != changes {
         // The sign-in may have ended after the database was asked, and before there was a stream to end.
         let doubted = Doubted::Contact(sign_in.contact_id);
@@ -322,7 +328,15 @@ async fn ask(
     last_read: Option<HistoryId>,
 ) -> Result<SignIn, SignInError> {
     let (epoch, number) = epoch;
-    let authentic = credentials.sign_in(session).await?;
+    let authentic = match credentials.sign_in(session).await {
+        Err(error) => {
+            if let SignInError::Refused { why, contact_id } = error {
+                hub.refused(credentials.browser(), contact_id, Why::Refused(why));
+            }
+            return Err(error);
+        }
+        Ok(authentic) => authentic,
+    };
     let mut sign_in = SignIn {
         contact_id: authentic.contact_id,
         browser: authentic.browser,

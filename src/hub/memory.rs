@@ -7,7 +7,8 @@ use std::time::Instant;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::model::event::Event;
-use crate::model::ids::{HistoryId, IncidentId};
+use crate::model::explanation::{Done, How, now_s};
+use crate::model::ids::IncidentId;
 use crate::model::position::Position;
 
 /// How many delivered rows a browser is remembered by beyond its position: as many as are delivered within the second or two
@@ -30,7 +31,7 @@ pub(crate) struct Remembered {
     pub(crate) signed_in_at_ms: i64,
     /// The rows of the last events that were delivered, and their incidents: by these a row is known again if its id may
     /// have been given to another one.
-    pub(crate) recent: VecDeque<(HistoryId, IncidentId)>,
+    pub(crate) recent: VecDeque<(Done, IncidentId)>,
     /// Undelivered events that no history row stands for, so that no replay would find them.
     pub(crate) leftovers: Vec<Arc<Event>>,
     /// Whether `position` has changed since it was last stored.
@@ -59,8 +60,8 @@ impl Memory {
 }
 
 impl Remembered {
-    /// Takes note that an event was delivered.
-    pub(crate) fn delivered(&mut self, event: &Event) {
+    /// Takes note that an event was delivered; that it counts as such, if it was not `acknowledged`.
+    pub(crate) fn delivered(&mut self, event: &Event, acknowledged: bool) {
         self.unstored = true;
         self.touched = Instant::now();
         if event.epoch != self.epoch {
@@ -71,8 +72,23 @@ impl Remembered {
             self.position.settle(through);
         }
         self.position.extend(event.history_ids.iter().copied());
-        for history_id in &event.history_ids {
-            self.recent.push_back((*history_id, event.incident_id));
+        let at_s = now_s();
+        for row in &event.history_ids {
+            let how = if !acknowledged {
+                How::GivenUp
+            } else if event.sums_up {
+                How::SummedUp
+            } else if event.bytes.is_empty() || event.named() != Some(*row) {
+                How::Covered
+            } else {
+                How::Acknowledged
+            };
+            let done = Done {
+                row: *row,
+                at_s,
+                how,
+            };
+            self.recent.push_back((done, event.incident_id));
         }
         let too_many = self.recent.len().saturating_sub(RECENT);
         drop(self.recent.drain(..too_many));
@@ -91,6 +107,7 @@ impl Remembered {
 mod tests {
     use super::super::registry::tests::event;
     use super::*;
+    use crate::model::ids::HistoryId;
 
     #[test]
     fn recent_rows_are_bounded() {
@@ -99,12 +116,37 @@ mod tests {
             history_ids: (1..=100).map(HistoryId).collect(),
             ..Event::clone(&event(1))
         };
-        memory.lock().delivered(&summary);
-        assert_eq!(memory.lock().recent.len(), RECENT);
-        assert_eq!(
-            memory.lock().recent.back(),
-            Some(&(HistoryId(100), IncidentId(1)))
-        );
+        memory.lock().delivered(&summary, true);
+        let recent = memory.lock().recent.clone();
+        assert_eq!(recent.len(), RECENT);
+        let newest = recent
+            .back()
+            .map(|(done, incident_id)| (done.row, *incident_id));
+        assert_eq!(newest, Some((HistoryId(100), IncidentId(1))));
+    }
+
+    #[test]
+    fn what_became_of_each_row_is_remembered() {
+        let of = |event: &Event, acknowledged| {
+            let memory = Memory::new(Position::default(), 0, 0);
+            memory.lock().delivered(event, acknowledged);
+            let recent = memory.lock().recent.clone();
+            recent.iter().map(|(done, _)| done.how).collect::<Vec<_>>()
+        };
+        let shown = Event {
+            history_ids: vec![HistoryId(5), HistoryId(4)],
+            bytes: "data: 1\n\n".into(),
+            ..Event::clone(&event(1))
+        };
+        assert_eq!(of(&shown, true), [How::Acknowledged, How::Covered]);
+        assert_eq!(of(&shown, false), [How::GivenUp; 2]);
+        let covering = Event::covering(vec![HistoryId(6)], 0);
+        assert_eq!(of(&covering, true), [How::Covered]);
+        let summary = Event {
+            sums_up: true,
+            ..shown
+        };
+        assert_eq!(of(&summary, true), [How::SummedUp; 2]);
     }
 
     #[test]
@@ -115,12 +157,13 @@ mod tests {
             history_ids: vec![HistoryId(3)],
             ..Event::clone(&event(1))
         };
-        memory.lock().delivered(&earlier);
+        memory.lock().delivered(&earlier, true);
         assert!(!memory.lock().position.contains(HistoryId(3)));
-        memory.lock().delivered(&Event {
+        let later = Event {
             epoch: 1,
             ..earlier
-        });
+        };
+        memory.lock().delivered(&later, true);
         assert!(memory.lock().position.contains(HistoryId(3)));
         assert_eq!(memory.lock().position.time_ms(), Some(5));
     }

@@ -2,8 +2,9 @@
 
 mod memory;
 mod positions;
+mod refusals;
 mod registry;
 
 pub(crate) use memory::Memory;
 pub(crate) use positions::Positions;
-pub(crate) use registry::{Command, Doubted, Full, Handed, Hub, Mailbox, Message, Place};
+pub(crate) use registry::{Command, Doubted, Full, Handed, Hub, Mailbox, Message, Place, Seen};

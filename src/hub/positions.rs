@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::registry::{Hub, State, UNKNOWN};
 use crate::database::{Queries, QueryError, RowIdentity, Session, ToStore};
 use crate::model::browser::BrowserKey;
+use crate::model::explanation::Done;
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
 use crate::model::timeline::{Epoch, Timeline};
@@ -39,7 +40,7 @@ pub(crate) struct Told {
     /// As [`Remembered::position`](super::memory::Remembered::position).
     pub(crate) position: Position,
     /// As [`Remembered::recent`](super::memory::Remembered::recent).
-    pub(crate) recent: VecDeque<(HistoryId, IncidentId)>,
+    pub(crate) recent: VecDeque<(Done, IncidentId)>,
 }
 
 impl Hub {
@@ -75,7 +76,7 @@ impl Hub {
             memory.position = position;
             let meanwhile: Vec<_> = (memory.recent.iter())
                 .filter(|row| !before.recent.contains(row))
-                .map(|(history_id, _)| *history_id)
+                .map(|(done, _)| done.row)
                 .collect();
             memory.position.extend(meanwhile);
             memory.unstored = true;
@@ -259,7 +260,7 @@ async fn compare(
 ) -> Result<Vec<(Told, Position)>, QueryError> {
     let keys: Vec<_> = told.iter().map(|told| told.key).collect();
     let rows = told.iter().flat_map(|told| &told.recent);
-    let history_ids: Vec<HistoryId> = rows.map(|(history_id, _)| *history_id).collect();
+    let history_ids: Vec<HistoryId> = rows.map(|(done, _)| done.row).collect();
     let stored = session.positions(&keys, epoch).await?;
     let (existing, newest) = session.existing(&history_ids).await?;
     let compared = told.into_iter().map(|told| {
@@ -270,14 +271,14 @@ async fn compare(
             // The best that is known of one that was never stored.
             None => Position::new(told.position.floor().min(newest), []),
         };
-        let there = |(history_id, incident_id): &&(HistoryId, IncidentId)| {
+        let there = |(done, incident_id): &&(Done, IncidentId)| {
             existing.contains(&RowIdentity {
-                history_id: *history_id,
+                history_id: done.row,
                 incident_id: *incident_id,
                 contact_id: told.contact_id,
             })
         };
-        position.extend(told.recent.iter().filter(there).map(|(id, _)| *id));
+        position.extend(told.recent.iter().filter(there).map(|(done, _)| done.row));
         (told, position)
     });
     Ok(compared.collect())
@@ -328,11 +329,12 @@ mod tests {
                 history_ids: vec![HistoryId(history_id)],
                 ..Event::clone(&event(incident_id))
             };
-            mailbox.memory.lock().delivered(&event);
+            mailbox.memory.lock().delivered(&event, true);
         };
         deliver(20, 1);
         let told = hub.told();
-        assert_eq!(told[0].recent, [(HistoryId(20), IncidentId(1))]);
+        let recent = told[0].recent.iter().map(|(done, _)| done.row);
+        assert!(recent.eq([HistoryId(20)]));
         // Between looking and following.
         deliver(15, 2);
         let told = told

@@ -21,8 +21,10 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, oneshot};
 
 use super::memory::Memory;
+use super::refusals::Refusals;
 use crate::model::browser::{AgentKey, BrowserKey};
 use crate::model::event::{self, Event};
+use crate::model::explanation::{Done, Here, Other, Refused, Why};
 use crate::model::ids::{ContactId, HistoryId};
 use crate::model::returned::{Mark, Returned};
 use crate::model::sign_in::SignIn;
@@ -73,6 +75,8 @@ pub(crate) enum Command {
     /// Write this to a stream, and answer when it counts as delivered. If it never does, the answer is that nobody
     /// answers.
     Test(Arc<Event>, oneshot::Sender<()>),
+    /// Answer how the browser's streams are. If it has none, and none is expected, nobody answers.
+    Explain(oneshot::Sender<Here>),
     /// The daemon stops: end all streams, and wait a moment for receipts.
     End {
         /// When the client is to come back.
@@ -118,6 +122,16 @@ pub(crate) enum Doubted {
     All,
 }
 
+/// What is known of a browser.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) key: BrowserKey,
+    /// The answer of its task, if it has one.
+    pub(crate) here: Option<oneshot::Receiver<Here>>,
+    /// What became of the last rows that it was sent, oldest first.
+    pub(crate) done: Vec<Done>,
+}
+
 /// Why there is no place for a stream.
 #[derive(Debug)]
 pub(crate) enum Full {
@@ -142,6 +156,7 @@ pub(super) struct Shared {
     /// [`UNKNOWN`] until it is known.
     pub(super) settled: AtomicI64,
     newest: AtomicI64,
+    refusals: Mutex<Refusals>,
 }
 
 /// No id is settled.
@@ -194,6 +209,7 @@ impl Hub {
             state: Mutex::default(),
             settled: AtomicI64::new(UNKNOWN),
             newest: AtomicI64::new(0),
+            refusals: Mutex::default(),
         }))
     }
 
@@ -380,6 +396,8 @@ impl Hub {
             }
         };
         state.streams += 1;
+        drop(guard);
+        self.0.refusals.lock().let_in(key);
         Ok((self.place(contact_id, key), mailbox))
     }
 
@@ -450,6 +468,48 @@ impl Hub {
             receiver
         };
         recipient.browsers.values().map(test).collect()
+    }
+
+    /// What is known of a contact's browsers, at most `limit` of them: those that are here, and which of `others` are
+    /// remembered.
+    pub(crate) fn explain(
+        &self,
+        contact_id: ContactId,
+        others: &[BrowserKey],
+        limit: usize,
+    ) -> Vec<Seen> {
+        let state = self.state();
+        let recipient = state.recipients.get(&contact_id);
+        let here = |key: &BrowserKey| recipient.and_then(|r| r.browsers.get(key));
+        let keys = recipient.into_iter().flat_map(|r| r.browsers.keys());
+        let away = others.iter().filter(|key| here(key).is_none());
+        let seen = keys.chain(away).filter_map(|key| {
+            let memory = state.memories.get(&(contact_id, *key))?.lock();
+            let done = memory.recent.iter().map(|(done, _)| *done).collect();
+            let ask = |browser: &Browser| {
+                let (sender, receiver) = oneshot::channel();
+                // If the task is gone, the sender is, too.
+                let _ = browser.commands.unbounded_send(Command::Explain(sender));
+                receiver
+            };
+            Some(Seen {
+                key: *key,
+                here: here(key).map(ask),
+                done,
+            })
+        });
+        seen.take(limit).collect()
+    }
+
+    /// Takes note of a browser that got no stream. `contact_id` is whose it is, as far as its session says.
+    pub(crate) fn refused(&self, key: BrowserKey, contact_id: Option<ContactId>, why: Why) {
+        let contact_id = contact_id.or_else(|| self.state().contacts.get(&key).copied());
+        self.0.refusals.lock().add(key, contact_id, why);
+    }
+
+    /// What was refused to a contact's browsers, and to `browsers`, oldest first.
+    pub(crate) fn refusals(&self, contact_id: ContactId, browsers: &[BrowserKey]) -> Vec<Refused> {
+        self.0.refusals.lock().of(contact_id, browsers)
     }
 
     /// Every browser with open streams.
@@ -588,6 +648,7 @@ impl Hub {
 
     /// Ends a browser whose sign-in is not valid any more, and forgets it.
     pub(crate) fn revoke(&self, contact_id: ContactId, key: BrowserKey) {
+        self.refused(key, Some(contact_id), Why::Other(Other::Ended));
         let mut state = self.state();
         state.memories.remove(&(contact_id, key));
         let recipient = state.recipients.get(&contact_id);

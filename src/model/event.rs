@@ -50,6 +50,8 @@ pub struct Event {
     pub epoch: u64,
     /// The incident.
     pub incident_id: IncidentId,
+    /// Whether it stands for several incidents.
+    pub sums_up: bool,
     /// The block on the wire, its empty line included.
     pub bytes: Bytes,
     /// Every row up to this one need not be told of any more either, once this was: of a replay that could not be read.
@@ -118,6 +120,7 @@ impl Rendered {
             history_ids,
             epoch,
             incident_id: self.incident_id,
+            sums_up: false,
             bytes: block.into(),
             through: None,
             heard: None,
@@ -132,6 +135,7 @@ impl Event {
             history_ids,
             epoch,
             incident_id: IncidentId(0),
+            sums_up: false,
             bytes: Bytes::new(),
             through: None,
             heard: None,

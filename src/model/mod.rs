@@ -3,6 +3,7 @@
 pub mod browser;
 pub(crate) mod database_session;
 pub mod event;
+pub(crate) mod explanation;
 pub mod ids;
 pub mod notification;
 pub mod position;

@@ -171,7 +171,7 @@ async fn a_bridge_that_does_not_answer_is_a_failure() {
 }
 
 #[test]
-fn without_the_right_to_ask_bridges_both_commands_name_what_grants_it() {
+fn without_the_right_to_ask_bridges_each_command_names_what_grants_it() {
     let installed = Installed::new("not_asked");
     let revoke = format!(
         "REVOKE INSERT ON icinga_desktop.browser_position FROM \"{}\"",
@@ -180,7 +180,11 @@ fn without_the_right_to_ask_bridges_both_commands_name_what_grants_it() {
     installed.database.psql().command(&revoke).success();
     let icinga = "INSERT INTO contact (full_name, username, default_channel_id, changed_at) VALUES ('', 'alice', 1, 0)";
     installed.database.psql().command(icinga).success();
-    for arguments in [&["send-test", "alice"][..], &["check"]] {
+    for arguments in [
+        &["send-test", "alice"][..],
+        &["check"],
+        &["explain", "alice"],
+    ] {
         let (exit, text) = run(&installed.config, arguments);
         assert_eq!(exit, Some(1), "{text}");
         for part in [

@@ -29,6 +29,7 @@ fn help_and_version_are_there_and_wrong_usage_is_2() {
         "check",
         "check-health",
         "send-test",
+        "explain",
         "--config-dir",
         "--verbose",
         "--debug",
@@ -43,6 +44,7 @@ fn help_and_version_are_there_and_wrong_usage_is_2() {
         &["nonsense"],
         &["run", "nonsense"],
         &["send-test"],
+        &["explain"],
     ] {
         let said = Said::with(&config, arguments);
         assert_eq!(said.code, Some(2), "{arguments:?}");

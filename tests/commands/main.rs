@@ -7,6 +7,7 @@ mod cli;
 #[path = "../common/mod.rs"]
 mod common;
 mod connection;
+mod explain;
 mod forwarded;
 mod manual;
 mod send_test;

@@ -437,8 +437,9 @@ async fn what_is_heard_of_a_question_is_a_random_number() {
     let mut eavesdropper = world.database.listen(&["icinga_desktop_ask"]).await;
     assert_eq!(world.run(&["send-test", "alice"]).await.0, Some(0));
     assert_eq!(world.run(&["check"]).await.0, Some(0));
+    assert_eq!(world.run(&["explain", "alice"]).await.0, Some(0));
     let heard = eavesdropper.heard().await;
-    assert_eq!(heard.len(), 2, "{heard:?}");
+    assert_eq!(heard.len(), 3, "{heard:?}");
     for (_, payload) in &heard {
         let json: serde_json::Value = serde_json::from_str(payload).unwrap();
         let object = json.as_object().unwrap();

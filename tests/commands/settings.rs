@@ -161,7 +161,12 @@ fn an_admin_address_that_is_taken_is_named() {
 #[test]
 fn an_admin_address_without_a_host_is_an_error_of_every_command() {
     let config = ConfigDir::new("admin = 9002", "dbname = x\nusername = x");
-    for arguments in [&["run"][..], &["check"], &["send-test", "alice"]] {
+    for arguments in [
+        &["run"][..],
+        &["check"],
+        &["send-test", "alice"],
+        &["explain", "alice"],
+    ] {
         let (exit, text) = run(&config, arguments);
         assert_eq!(exit, Some(78), "{text}");
         assert!(

@@ -4,6 +4,7 @@
 //! [`QueryError`](super::QueryError).
 
 pub(super) mod bell;
+mod explain;
 pub(super) mod look;
 pub(super) mod positions;
 pub(super) mod pulse;
@@ -12,6 +13,7 @@ pub(super) mod recipients;
 pub(super) mod replay;
 pub(super) mod sign_ins;
 
+pub(crate) use explain::{ContactRow, NotifiedRow, SignedIn};
 pub(crate) use look::{HistoryRow, Kind, Notified, PAGE};
 pub(crate) use positions::{RowIdentity, StoredPosition, ToStore};
 pub(crate) use recipients::Recipient;

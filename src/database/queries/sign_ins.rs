@@ -16,10 +16,10 @@ const NEWEST: &str = "NOT EXISTS (SELECT FROM browser_session n
       AND (n.authenticated_at, n.php_session_id) > (s.authenticated_at, s.php_session_id))";
 
 /// The digest that stands for the session id of `browser_session s`; [`BrowserKey`] is the same.
-const KEY: &str = "sha256(convert_to(s.php_session_id, 'UTF8'))";
+pub(super) const KEY: &str = "sha256(convert_to(s.php_session_id, 'UTF8'))";
 
 /// The database's clock, in Icinga's unit.
-const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::int8";
+pub(super) const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::int8";
 
 /// What the database knows of a session id and user agent.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@ pub(in crate::hub) fn event(incident_id: i64) -> Arc<Event> {
         history_ids: vec![],
         epoch: 0,
         incident_id: IncidentId(incident_id),
+        sums_up: false,
         bytes: bytes::Bytes::new(),
         through: None,
         heard: None,

@@ -1,0 +1,322 @@
+//! What became of the last rows that notified the contact.
+
+use serde::Serialize;
+
+use super::browsers::{Bridges, digest};
+use super::report::{Report, Status, time};
+use crate::commands::Problem;
+use crate::config::Kinds;
+use crate::database::{ContactRow, NotifiedRow, Session, SignedIn};
+use crate::model::explanation::{BrowserState, How};
+use crate::model::ids::{HistoryId, IncidentId};
+use crate::model::position::Position;
+use crate::model::timeline::Epoch;
+
+/// How many rows are looked at.
+const ROWS: i64 = 10;
+
+/// A row that notified the contact.
+#[derive(Debug, Serialize)]
+pub(super) struct Notification {
+    row: HistoryId,
+    incident: IncidentId,
+    time_ms: i64,
+    state: Option<String>,
+    outcome: Outcome,
+    browsers: Vec<OfBrowser>,
+}
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    /// Sent to browsers; see there.
+    ForBrowsers,
+    /// The incident was muted.
+    Suppressed,
+    /// Its state is none of which anything is shown.
+    NotAnnounced,
+    /// `[daemon] notify` does not show it.
+    Filtered,
+}
+
+/// What became of a row for one browser.
+#[derive(Debug, Serialize)]
+struct OfBrowser {
+    browser: String,
+    #[serde(flatten)]
+    fate: Fate,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+enum Fate {
+    /// Its event was acknowledged.
+    Acknowledged { at_s: u32 },
+    /// Another row's event, which was acknowledged, stands for it.
+    Covered { at_s: u32 },
+    /// A summary was acknowledged.
+    SummedUp { at_s: u32 },
+    /// It need not be sent, as the stored position says. When that became so is not known.
+    Done,
+    /// It was written several times without a receipt, and is not again.
+    GivenUp { at_s: u32 },
+    /// It was written, and not acknowledged yet.
+    Written { times: u8 },
+    /// It waits for its turn.
+    Waiting,
+    /// It waits until the browser is back.
+    Away,
+    /// It was written before the browser signed in.
+    BeforeSignIn,
+    /// The browser has never had a stream, and begins with what comes after its first.
+    NeverHere,
+    /// Positions may not be stored.
+    Unknown,
+}
+
+impl From<(How, u32)> for Fate {
+    fn from((how, at_s): (How, u32)) -> Self {
+        match how {
+            How::Acknowledged => Self::Acknowledged { at_s },
+            How::Covered => Self::Covered { at_s },
+            How::SummedUp => Self::SummedUp { at_s },
+            How::GivenUp => Self::GivenUp { at_s },
+        }
+    }
+}
+
+impl Fate {
+    fn status(self) -> Status {
+        match self {
+            Self::Acknowledged { .. }
+            | Self::Covered { .. }
+            | Self::SummedUp { .. }
+            | Self::Done => Status::Ok,
+            Self::BeforeSignIn | Self::NeverHere | Self::Unknown => Status::Note,
+            Self::GivenUp { .. } | Self::Written { .. } | Self::Waiting | Self::Away => {
+                Status::Fail
+            }
+        }
+    }
+
+    fn describe(self, browser: &str) -> String {
+        match self {
+            Self::Acknowledged { at_s } => format!("acknowledged by {browser} at {}", time(at_s)),
+            Self::Covered { at_s } => format!(
+                "{browser} acknowledged another row's event that stands for it, at {}",
+                time(at_s)
+            ),
+            Self::SummedUp { at_s } => {
+                format!(
+                    "summed up with others for {browser}, which acknowledged that at {}",
+                    time(at_s)
+                )
+            }
+            Self::Done => format!(
+                "counts as acknowledged by {browser}, when is not known any more; it may be older than its first stream"
+            ),
+            Self::GivenUp { at_s } => format!(
+                "written to {browser} several times, never acknowledged, and given up at {}: look with icinga-desktop-bridge check \
+                 --url whether the proxy passes on the end of streams",
+                time(at_s)
+            ),
+            Self::Written { times } => {
+                let s = if times == 1 { "" } else { "s" };
+                format!(
+                    "written to {browser} {times} time{s}, not acknowledged yet: explain again in a few seconds, it is written again by \
+                     itself"
+                )
+            }
+            Self::Waiting => {
+                format!("about to be written to {browser}: explain again in a few seconds")
+            }
+            Self::Away => {
+                format!(
+                    "waits for {browser} to come back: open Icinga Web in it, or reload the page if it is open"
+                )
+            }
+            Self::BeforeSignIn => format!("older than the sign-in of {browser}"),
+            Self::NeverHere => format!(
+                "not for {browser}, which has had no stream yet, and begins with what follows its first"
+            ),
+            Self::Unknown => format!("whether {browser} acknowledged it is stored nowhere"),
+        }
+    }
+}
+
+/// A browser that may have been sent something.
+struct Candidate<'a> {
+    number: i64,
+    /// Its sign-in, with what its stored position means in this epoch; if it is signed in.
+    signed_in: Option<(&'a SignedIn, Option<Position>)>,
+    /// Whether positions are stored at all.
+    stored: bool,
+    states: Vec<&'a BrowserState>,
+}
+
+impl Candidate<'_> {
+    /// What became of a row; `None` if nothing of it is known, and the browser is not signed in any more.
+    fn fate(&self, row: &NotifiedRow) -> Option<Fate> {
+        let done = self.states.iter().flat_map(|state| &state.done);
+        let done = done.filter(|done| done.row == row.id);
+        if let Some(best) = done.map(|done| Fate::from((done.how, done.at_s))).min() {
+            return Some(best);
+        }
+        let here = || self.states.iter().filter_map(|state| state.here.as_ref());
+        let pending = here().flat_map(|here| &here.pending);
+        let written = pending.filter(|pending| pending.row == row.id);
+        match written.map(|pending| pending.writes).max() {
+            Some(0) => return Some(Fate::Waiting),
+            Some(times) => return Some(Fate::Written { times }),
+            None => {}
+        }
+        let (signed_in, position) = self.signed_in.as_ref()?;
+        let is_here = here().next().is_some();
+        Some(match position {
+            _ if row.time_ms < signed_in.signed_in_at_ms => Fate::BeforeSignIn,
+            Some(position)
+                if position.contains(row.id) || Some(row.time_ms) <= position.time_ms() =>
+            {
+                Fate::Done
+            }
+            _ if is_here => Fate::Waiting,
+            Some(_) => Fate::Away,
+            None if self.stored => Fate::NeverHere,
+            None => Fate::Unknown,
+        })
+    }
+}
+
+/// Says what became of the last rows that notified the contact.
+pub(super) async fn explain(
+    session: &Session,
+    contact: &ContactRow,
+    kinds: Kinds,
+    signed_in: &[SignedIn],
+    bridges: &Bridges,
+    report: &mut Report,
+) -> Result<(), Problem> {
+    let rows = session.last_notified(contact.id, ROWS).await?;
+    let epoch = Epoch(session.epoch().await?);
+    if rows.is_empty() {
+        report.note(
+            "notifications",
+            "the history has none for this contact, so there was nothing to show. If there should be one, look at the event rules of \
+             Icinga Notifications",
+        );
+    }
+    let candidates = candidates(signed_in, bridges, &epoch, session.stores_positions());
+    for row in rows {
+        let outcome = outcome(&row, kinds);
+        let fates = candidates
+            .iter()
+            .filter(|_| outcome == Outcome::ForBrowsers);
+        let fates: Vec<_> = fates
+            .filter_map(|candidate| Some((digest(candidate.number), candidate.fate(&row)?)))
+            .collect();
+        let (status, what) = verdict(outcome, &fates);
+        let (id, incident) = (row.id, row.incident_id);
+        let when = time(row.time_ms.div_euclid(1000));
+        report.add(
+            status,
+            "notification",
+            format!("history row {id}, incident {incident}, {when}: {what}"),
+        );
+        let of_browser = |(browser, fate)| OfBrowser { browser, fate };
+        report.notifications.push(Notification {
+            row: id,
+            incident,
+            time_ms: row.time_ms,
+            state: row.state,
+            outcome,
+            browsers: fates.into_iter().map(of_browser).collect(),
+        });
+    }
+    Ok(())
+}
+
+fn outcome(row: &NotifiedRow, kinds: Kinds) -> Outcome {
+    if row.state.as_deref() == Some("suppressed") {
+        Outcome::Suppressed
+    } else if !row.announces {
+        Outcome::NotAnnounced
+    } else if kinds == Kinds::Severity && !row.of_severity {
+        Outcome::Filtered
+    } else {
+        Outcome::ForBrowsers
+    }
+}
+
+/// What is to be said of a row.
+fn verdict(outcome: Outcome, fates: &[(String, Fate)]) -> (Status, String) {
+    let note = |text: &str| (Status::Note, text.to_owned());
+    match outcome {
+        Outcome::Suppressed => note(
+            "suppressed, because the incident was muted: Icinga Notifications sent nothing at all",
+        ),
+        Outcome::NotAnnounced => {
+            note("not shown, because it was never about to be sent: its notification_state says so")
+        }
+        Outcome::Filtered => note(
+            "not shown, because of [daemon] notify = severity: the incident was not opened then, and its severity did not change",
+        ),
+        Outcome::ForBrowsers if fates.is_empty() => (
+            Status::Fail,
+            "no browser is signed in that could show it".to_owned(),
+        ),
+        Outcome::ForBrowsers => {
+            let said = fates.iter().map(|(browser, fate)| fate.describe(browser));
+            let any = |status| fates.iter().any(|(_, fate)| fate.status() == status);
+            let given_up = fates
+                .iter()
+                .any(|(_, fate)| matches!(fate, Fate::GivenUp { .. }));
+            let status = if given_up {
+                Status::Fail
+            } else if any(Status::Ok) {
+                Status::Ok
+            } else if any(Status::Fail) {
+                Status::Fail
+            } else {
+                Status::Note
+            };
+            (status, said.collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
+/// The browsers that rows may have been sent to: those that are signed in, and those that bridges remember.
+fn candidates<'a>(
+    signed_in: &'a [SignedIn],
+    bridges: &'a Bridges,
+    epoch: &Epoch,
+    stored: bool,
+) -> Vec<Candidate<'a>> {
+    let valid = signed_in
+        .iter()
+        .filter(|session| session.superseded_by.is_none());
+    let mut candidates: Vec<_> = valid
+        .map(|session| {
+            let position = session.position.clone().map(|stored| stored.within(epoch));
+            Candidate {
+                number: session.key.number(),
+                signed_in: Some((session, position)),
+                stored,
+                states: Vec::new(),
+            }
+        })
+        .collect();
+    for (_, state) in bridges.browsers() {
+        match candidates.iter_mut().find(|c| c.number == state.browser) {
+            Some(candidate) => candidate.states.push(state),
+            None => candidates.push(Candidate {
+                number: state.browser,
+                signed_in: None,
+                stored,
+                states: vec![state],
+            }),
+        }
+    }
+    candidates
+}
