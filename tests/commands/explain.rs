@@ -738,6 +738,34 @@ async fn without_a_bridge_what_the_database_knows_is_said() {
     assert!(!explained.text.contains("refused: "), "{}", explained.text);
 }
 
+/// In the order of ids the rows of others come first, and those of a user who has few are among the last.
+#[tokio::test]
+async fn the_rows_of_others_are_not_read() {
+    const ROWS: i64 = 20_000;
+    let (database, role) = installed(Cluster::shared(), "others", Shape::V1_0);
+    let icinga = Icinga::new(database.connect().await, Shape::V1_0);
+    let incident = icinga.incident("db1!disk", "crit").await;
+    let (alice, bob) = (icinga.contact("alice").await, icinga.contact("bob").await);
+    icinga
+        .by_hand(&format!(
+            "INSERT INTO incident_history (incident_id, contact_id, channel_id, time, type, notification_state)
+               SELECT {incident}, CASE WHEN n > 3 THEN {bob} ELSE {alice} END, 1, 0, 'notified', 'sent'
+               FROM generate_series(1, {ROWS}) AS n;
+             ANALYZE incident_history"
+        ))
+        .await;
+    let before = database.rows_read("incident_history", 0).await;
+    let config = ConfigDir::new("", &resource(&database, &role));
+    let explained = Explained::new(run(&config, &["explain", "alice"]));
+    let rows = explained
+        .text
+        .matches(" notification: history row ")
+        .count();
+    assert_eq!(rows, 3, "{}", explained.text);
+    let read = database.rows_read("incident_history", before + 3).await - before;
+    assert!(read < ROWS / 10, "{read}");
+}
+
 #[tokio::test]
 async fn a_bridge_that_is_full_is_named() {
     let (database, role) = installed(Cluster::shared(), "full", Shape::V1_0);

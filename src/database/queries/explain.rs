@@ -169,13 +169,14 @@ impl Session {
         contact_id: ContactId,
         limit: i64,
     ) -> Result<Vec<NotifiedRow>, QueryError> {
+        // In the order of the index on contacts, as for `newest_incident`.
         let rows = self
             .query(
                 &format!(
                     "SELECT h.id, h.incident_id, h.time, h.notification_state::text, coalesce({ANNOUNCES}, false), {OF_SEVERITY}
-                     FROM (SELECT id FROM incident_history WHERE contact_id = $1 AND type = 'notified'
-                           ORDER BY id DESC LIMIT $2) newest
-                     JOIN incident_history h ON h.id = newest.id
+                     FROM (SELECT n.*, n.xmin FROM incident_history n WHERE n.contact_id <= $1 AND n.type = 'notified'
+                           ORDER BY n.contact_id DESC, n.id DESC LIMIT $2) h
+                     WHERE h.contact_id = $1
                      ORDER BY h.id DESC"
                 ),
                 &[&contact_id, &limit],
