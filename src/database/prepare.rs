@@ -38,6 +38,8 @@ impl Session {
         // small, such a plan would read all of it and go on doing so when it has grown: so it is by an index wherever there
         // is one, and in the index's order. What that costs by estimate would make PostgreSQL compile each of them, for
         // hundreds of milliseconds.
+        //
+        // Keepalives, because a machine that lost its power must not hold the bell for hours, as far as the server knows.
         client
             .execute(
                 "SELECT set_config('search_path', format('%I, %I, pg_temp', $1::text, $2::text), false),
@@ -45,7 +47,10 @@ impl Session {
                         set_config('plan_cache_mode', 'force_generic_plan', false),
                         set_config('enable_seqscan', 'off', false),
                         set_config('enable_bitmapscan', 'off', false),
-                        set_config('jit', 'off', false)",
+                        set_config('jit', 'off', false),
+                        set_config('tcp_keepalives_idle', '10', false),
+                        set_config('tcp_keepalives_interval', '5', false),
+                        set_config('tcp_keepalives_count', '3', false)",
                 &[
                     &installation.schema,
                     &installation.citext_schema,

@@ -7,7 +7,7 @@ use crate::common::admin::{MONITORED, admin_address, metrics, monitored};
 use crate::common::daemon::Daemon;
 use crate::common::icinga::{Event, Icinga, Shape};
 use crate::common::postgres::Cluster;
-use crate::common::world::{World, installed, resource};
+use crate::common::world::{HELD, World, installed, resource};
 
 /// An open transaction keeps the floor where it is: nobody can tell whether it will bring an older row.
 #[tokio::test]
@@ -156,7 +156,6 @@ async fn while_many_write_the_bell_is_held_and_no_daemon_misses_anything() {
         }
         incidents
     };
-    const HELD: &str = "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted)";
     let watch = async {
         world.database.eventually(HELD).await;
         held.store(true, Ordering::Relaxed);

@@ -9,6 +9,10 @@ use super::network::enter_private_network;
 use super::postgres::{Cluster, Database};
 use super::sse::{AGENT, Answer, request};
 
+/// Whether a daemon holds the bell.
+pub(crate) const HELD: &str =
+    "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted)";
+
 /// A database, Icinga writing to it, and the daemon.
 pub(crate) struct World {
     pub(crate) daemon: Daemon,
