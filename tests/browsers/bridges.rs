@@ -20,6 +20,8 @@ async fn several_bridges(world: World, sites: &[Site]) {
     // Until each bridge has one of each site.
     let mut browsers: [Vec<Browser>; 2] = Default::default();
     for site in sites {
+        // Who is late on a loaded machine, and does not say what it has read, would be told it again.
+        let site = &site.clone().naming();
         let enough = browsers[0].len().max(browsers[1].len()) + 1;
         while browsers.iter().any(|browsers| browsers.len() < enough) {
             let browser = world.browser(site).await;
