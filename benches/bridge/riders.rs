@@ -1,8 +1,8 @@
 //! Many writers that commit at once: one of them rings, and the others ride along. Some are slow, some roll back, and backends
-//! are killed, preferably one that is about to ring. A client of the daemon counts what it gets.
+//! are killed, preferably one that is about to ring. The daemon's clients count what they get.
 //!
-//! Each transaction opens an incident of its own and notifies the same contact, by one channel or two, which is one event. Its
-//! message says which transaction it was. What was committed is what is in the table afterwards: a writer that is killed in its
+//! Each transaction opens an incident of its own and notifies its writer's contact, by one channel or two, which is one event. The
+//! contact has a browser with two tabs: while one comes back, the other gets what comes. The message says which transaction it was. What was committed is what is in the table afterwards: a writer that is killed in its
 //! COMMIT does not know.
 
 use std::cell::RefCell;
@@ -15,14 +15,16 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use rand::RngExt as _;
+use tokio::time::timeout;
 use tokio_postgres::{Config, Error};
 
 use crate::bare;
 use crate::common::admin::{MONITORED, admin_address, metrics};
 use crate::common::daemon::{ConfigDir, Daemon};
+use crate::common::eventsource::{EventSource, Site};
 use crate::common::icinga::Shape;
 use crate::common::postgres::{Database, Session};
-use crate::common::sse::{AGENT, Answer};
+use crate::common::sse::AGENT;
 use crate::common::world::{installed, resource};
 use crate::crowd;
 use crate::figures::{self, Sorted, cpu, milliseconds};
@@ -61,7 +63,7 @@ type Arrivals = HashMap<String, Vec<Instant>>;
 pub(crate) async fn run() {
     let cluster = crate::durable().await;
     let (database, role) = installed(&cluster, "riders", Shape::V1_0);
-    crowd::populate(&database, 1);
+    crowd::populate(&database, WRITERS);
     let session = database.connect().await;
     session.run(OBJECT).await;
     let config = ConfigDir::new(MONITORED, &resource(&database, &role));
@@ -131,7 +133,7 @@ async fn ride(config: &Config, number: usize, until: Instant, known: &Known) {
             },
         };
         let message = format!("{number}.{turn}");
-        match transaction(&writer, &message).await {
+        match transaction(&writer, number as i64 + 1, &message).await {
             Ok(true) => {
                 let mut committed = known.committed.borrow_mut();
                 committed.insert(message, Instant::now());
@@ -149,13 +151,14 @@ async fn ride(config: &Config, number: usize, until: Instant, known: &Known) {
 }
 
 /// Returns whether it was committed; otherwise it was rolled back.
-async fn transaction(writer: &Writer, message: &str) -> Result<bool, Error> {
+async fn transaction(writer: &Writer, contact: i64, message: &str) -> Result<bool, Error> {
     let (channels, commits, slow) = {
         let mut rng = rand::rng();
         let slow = rng.random_bool(0.05).then(|| rng.random_range(SLOW));
         (rng.random_range(1..=2), !rng.random_bool(0.1), slow)
     };
-    writer.open(message, &[(1, 1), (1, 2)][..channels]).await?;
+    let notified = [(contact, 1), (contact, 2)];
+    writer.open(message, &notified[..channels]).await?;
     if let Some(slow) = slow {
         tokio::time::sleep(Duration::from_millis(slow)).await;
     }
@@ -187,32 +190,37 @@ async fn kill(database: &Database, until: Instant) -> [usize; 2] {
     killed
 }
 
-/// A browser of the contact, on a thread of its own: its events' messages, and when each was there.
+/// The contacts' tabs, on a thread of their own: their events' messages, and when each was there.
 fn subscribe(address: &str, stop: Arc<AtomicBool>) -> Receiver<(String, Instant)> {
     let (sender, events) = mpsc::channel();
     let (ready, subscribed) = mpsc::channel();
-    let address = address.to_owned();
+    let site = Site::daemon(address, AGENT);
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
         runtime.block_on(async {
-            while !stop.load(Ordering::Relaxed) {
-                let mut stream = Answer::open(&address, &crowd::session_id(1), AGENT).await;
-                let _ = ready.send(());
-                while let Some(block) = stream.block().await {
-                    let at = Instant::now();
-                    if block.is_event() {
-                        let message = block.json()["payload"]["message"].clone();
-                        let message = message.as_str().expect("text").to_owned();
-                        let _ = sender.send((message, at));
-                    }
-                }
+            let mut tabs = Vec::new();
+            for contact in (1..=WRITERS).chain(1..=WRITERS) {
+                tabs.push(EventSource::open(&site, &crowd::session_id(contact)).await);
             }
+            let _ = ready.send(());
+            let reading = tabs.into_iter().map(async |mut tab| {
+                while !stop.load(Ordering::Relaxed) {
+                    // Now and then, to see whether to stop.
+                    let Ok(event) = timeout(Duration::from_secs(1), tab.event()).await else {
+                        continue;
+                    };
+                    let message = event.json()["payload"]["message"].clone();
+                    let message = message.as_str().expect("text").to_owned();
+                    let _ = sender.send((message, Instant::now()));
+                }
+            });
+            join_all(reading).await;
         });
     });
-    subscribed.recv().expect("it is let in");
+    subscribed.recv().expect("they are let in");
     events
 }
 

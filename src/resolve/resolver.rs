@@ -38,7 +38,7 @@ const FIRST_FOLLOW_UP: Duration = Duration::from_millis(5);
 const PAUSE_FACTOR: u32 = 8;
 
 /// The longest pause, so that events are not late for more than it.
-const PAUSE_CAP: Duration = Duration::from_millis(20);
+const PAUSE_CAP: Duration = Duration::from_millis(12);
 
 /// Time between two looks for the triggers.
 const TRIGGERS_INTERVAL: Duration = Duration::from_secs(60);
