@@ -9,7 +9,7 @@ use crate::common::admin::{
 };
 use crate::common::command::Said;
 use crate::common::daemon::{ConfigDir, Daemon};
-use crate::common::icinga::{Icinga, Shape};
+use crate::common::icinga::Shape;
 use crate::common::perfdata::{Figure, figures};
 use crate::common::postgres::Cluster;
 use crate::common::wait::eventually;
@@ -207,13 +207,7 @@ async fn too_few_places_are_a_warning() {
     let daemon = Daemon::launch_limited(config, 70);
     daemon.wait_for_log("ready: ");
     let admin = admin_address(&daemon);
-    let icinga = Icinga::new(database.connect().await, Shape::V1_0);
-    let world = World {
-        daemon,
-        icinga,
-        database,
-        role,
-    };
+    let world = World::of(daemon, database, role, Shape::V1_0).await;
     let said = plugin(&["--admin", &admin]).await;
     expect(&said, 0, &[]);
     let seen = figures(&said.stdout);

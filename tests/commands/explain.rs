@@ -773,13 +773,7 @@ async fn a_bridge_that_is_full_is_named() {
     let daemon = Daemon::launch_limited(config, 66);
     daemon.wait_for_log("room for 1 streams");
     daemon.wait_for_log("ready: ");
-    let icinga = Icinga::new(database.connect().await, Shape::V1_0);
-    let world = World {
-        daemon,
-        icinga,
-        database,
-        role,
-    };
+    let world = World::of(daemon, database, role, Shape::V1_0).await;
     let bob = world.user("bob").await;
     let (_, session_id) = world.signed_in("alice").await;
     // The place may be free for a moment, because bob's tab is on its way back.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::daemon::{ConfigDir, Daemon};
-use super::icinga::{Icinga, Shape};
+use super::icinga::Shape;
 use super::postgres::Cluster;
 use super::sse::Answer;
 use super::wait::eventually;
@@ -22,14 +22,8 @@ pub(crate) async fn monitored(cluster: &Cluster, hint: &str) -> (World, String) 
     let (database, role) = installed(cluster, hint, Shape::V1_0);
     let daemon = Daemon::launch(ConfigDir::new(MONITORED, &resource(&database, &role)));
     daemon.wait_for_log("ready: ");
-    let icinga = Icinga::new(database.connect().await, Shape::V1_0);
     let admin = admin_address(&daemon);
-    let world = World {
-        daemon,
-        icinga,
-        database,
-        role,
-    };
+    let world = World::of(daemon, database, role, Shape::V1_0).await;
     (world, admin)
 }
 

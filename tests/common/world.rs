@@ -49,7 +49,11 @@ impl World {
         shape: Shape,
         resource: &str,
     ) -> Self {
-        let daemon = Daemon::start(resource);
+        Self::of(Daemon::start(resource), database, role, shape).await
+    }
+
+    /// With a daemon that was started in a way of its own.
+    pub(crate) async fn of(daemon: Daemon, database: Database, role: String, shape: Shape) -> Self {
         let icinga = Icinga::new(database.connect().await, shape);
         Self {
             daemon,

@@ -2,7 +2,7 @@
 
 use super::{aftermath, check, expect, expect_all, notify, reconnect};
 use crate::common::daemon::{ConfigDir, Daemon};
-use crate::common::icinga::{Icinga, Shape, Written};
+use crate::common::icinga::{Shape, Written};
 use crate::common::postgres::{Cluster, Database, PASSWORD};
 use crate::common::world::{World, installed, resource};
 
@@ -147,13 +147,7 @@ async fn a_standby_is_named_as_the_cause_until_it_is_promoted() {
     assert!(!daemon.log().contains("ready: "));
     standby.promote();
     daemon.wait_for_log("ready: ");
-    let icinga = Icinga::new(database.connect().await, Shape::V1_0);
-    let world = World {
-        daemon,
-        icinga,
-        database,
-        role,
-    };
+    let world = World::of(daemon, database, role, Shape::V1_0).await;
     let mut alice = world.user("alice").await;
     aftermath(&world, &mut [&mut alice], &["standby"]).await;
 }

@@ -81,13 +81,7 @@ async fn without_a_database_at_its_start_the_daemon_tells_browsers_to_come_back_
     assert!(!daemon.log().contains("ready: "));
     cluster.start();
     daemon.wait_for_log("ready: ");
-    let icinga = Icinga::new(database.connect().await, Shape::V1_0);
-    let world = World {
-        daemon,
-        icinga,
-        database,
-        role,
-    };
+    let world = World::of(daemon, database, role, Shape::V1_0).await;
     let mut alice = User {
         contact,
         tab: come_back(&world, &session_id).await,
