@@ -692,16 +692,11 @@ async fn a_bridge_of_another_version_is_named() {
         let (_, payload) = older.notification().await;
         let payload: Value = serde_json::from_str(&payload).unwrap();
         let token = payload["token"].as_str().unwrap();
-        older.run(&format!(
-            "UPDATE icinga_desktop.browser_position SET above = above || '{{255,0,0,0,0}}' WHERE browser = '\\x{token}' AND floor = -1"
+        // In one statement: once it is answered, the question goes.
+        let refused = older.text(&format!(
+            "UPDATE icinga_desktop.browser_position SET above = above || '{{255,0,0,0,0}}' WHERE browser = '\\x{token}' AND floor = -1 RETURNING (above[1] < 0)::text"
         )).await;
-        let refusal =
-            "SELECT (above[1] < 0)::text FROM icinga_desktop.browser_position WHERE floor = -1";
-        assert_eq!(
-            older.text(refusal).await,
-            "true",
-            "no contact has a negative id"
-        );
+        assert_eq!(refused, "true", "no contact has a negative id");
     };
     let (explained, ()) = tokio::join!(explain(&world, "alice"), answering);
     explained.says("FAIL  bridges: bridge 00000000000000ff did not answer this question: it is of another version", &[]);
