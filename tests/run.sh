@@ -35,15 +35,19 @@ have col || missing="$missing bsdextrautils"
 have systemd-nspawn || missing="$missing systemd-container"
 # What the configuration for Icinga is checked with, and runs the plugin. Not in every PATH.
 [ -x /usr/sbin/icinga2 ] || missing="$missing icinga2-bin"
+# What the alerts are checked with, and the real one that asks the daemon.
+have promtool || missing="$missing prometheus"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" -ne 0 ]; then
     echo "Missing packages. As root: apt-get update && apt-get install$missing" >&2
     exit 1
   fi
-  case $missing in
-    # Only for tests, which run it by themselves: nobody asked for another Icinga that runs here.
-    *icinga2*) mkdir -p /etc/systemd/system && ln -sf /dev/null /etc/systemd/system/icinga2.service ;;
-  esac
+  # Only for tests, which run them by themselves: nobody asked for another Icinga or Prometheus that runs here.
+  for name in icinga2 prometheus; do
+    case $missing in
+      *$name*) mkdir -p /etc/systemd/system && ln -sf /dev/null /etc/systemd/system/$name.service ;;
+    esac
+  done
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
 fi

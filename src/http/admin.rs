@@ -116,6 +116,7 @@ impl Admin {
 
     fn metrics(&self) -> Response {
         let gauges = Gauges {
+            ready: self.impediment().is_none(),
             streams: self.hub.streams(),
             max_streams: self.hub.max_streams(),
             users: self.hub.users(),

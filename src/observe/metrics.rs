@@ -140,6 +140,8 @@ pub(crate) enum Proof {
 /// What is known elsewhere, at the moment of reading.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gauges {
+    /// Whether the daemon can do all its work.
+    pub(crate) ready: bool,
     /// Open streams.
     pub(crate) streams: usize,
     /// How many there may be.
@@ -295,6 +297,11 @@ impl Inner {
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register(
+            "ready",
+            "Whether the daemon can do all its work, as /health/ready says",
+            ConstGauge::new(u64::from(gauges.ready)),
+        );
+        registry.register(
             "streams",
             "Open streams",
             ConstGauge::new(gauges.streams as u64),
@@ -433,6 +440,7 @@ mod tests {
 
     fn rendered(metrics: &Metrics) -> String {
         let gauges = Gauges {
+            ready: false,
             streams: 312,
             max_streams: 1000,
             users: 57,
@@ -494,6 +502,7 @@ mod tests {
     fn what_is_known_elsewhere_is_shown_as_it_is_told() {
         let text = rendered(&Metrics::default());
         for line in [
+            "icinga_desktop_ready 0",
             "icinga_desktop_streams 312",
             "icinga_desktop_streams_limit 1000",
             "icinga_desktop_users 57",

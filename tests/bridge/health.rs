@@ -110,11 +110,13 @@ async fn readiness_follows_the_database() {
     let up = sessions.map(|session| format!("database_up{{session=\"{session}\"}}"));
     let all = |value| up.each_ref().map(|name| (name.as_str(), value));
     wait_for_metrics(&admin, &all(1.0)).await;
+    wait_for_metrics(&admin, &[("ready", 1.0)]).await;
     cluster.stop();
     let reason = wait_for_readiness(&admin, 503).await;
     assert_eq!(reason.lines().count(), 1, "{reason}");
     assert!(reason.contains("database"), "{reason}");
     wait_for_metrics(&admin, &all(0.0)).await;
+    wait_for_metrics(&admin, &[("ready", 0.0)]).await;
     assert_eq!(get(&admin, "/health/live").await.0, 200);
     let before = metrics(&admin).await;
     for session in sessions {

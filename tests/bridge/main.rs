@@ -1,5 +1,6 @@
 //! The real binary between a real PostgreSQL and its subscribers.
 
+mod alerts;
 mod by_hand;
 #[path = "../common/mod.rs"]
 mod common;

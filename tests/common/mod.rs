@@ -20,6 +20,7 @@ pub(crate) mod packages;
 pub(crate) mod perfdata;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
+pub(crate) mod prometheus;
 pub(crate) mod sse;
 pub(crate) mod systemd;
 pub(crate) mod tls;

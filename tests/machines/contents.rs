@@ -43,9 +43,10 @@ fn expected(units: &str) -> BTreeSet<String> {
         format!("{doc}/examples/config.ini"),
     ]);
     shipped("sql", &format!("{share}/sql"), &mut files);
-    shipped("packaging/nginx", &format!("{share}/nginx"), &mut files);
-    shipped("packaging/apache", &format!("{share}/apache"), &mut files);
-    shipped("packaging/icinga", &format!("{share}/icinga"), &mut files);
+    for kind in ["nginx", "apache", "icinga", "prometheus"] {
+        let installed = format!("{share}/{kind}");
+        shipped(&format!("packaging/{kind}"), &installed, &mut files);
+    }
     shipped("doc", &format!("{doc}/doc"), &mut files);
     shipped("packaging/systemd", units, &mut files);
     files

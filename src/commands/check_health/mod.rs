@@ -16,7 +16,7 @@ use crate::observe::Report;
 const SERVICE: &str = "DESKTOP-BRIDGE";
 
 /// The share of the places for streams, in percent, beyond which there are too few: the alert for Prometheus in
-/// `doc/monitoring.md` has the same.
+/// `packaging/prometheus` has the same.
 const NEARLY_FULL: usize = 90;
 
 /// The state of the service, and the plugin's exit code.
