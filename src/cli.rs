@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::check::Address;
 use crate::config::Secret;
+use crate::observe::{SLOW, TOO_SLOW};
 
 /// Desktop notifications for Icinga Notifications, at once: a bridge from PostgreSQL NOTIFY to
 /// Server-Sent Events.
@@ -98,7 +99,7 @@ pub struct HealthArgs {
     #[arg(
         long,
         value_name = "RANGE",
-        default_value = "1",
+        default_value_t = SLOW.to_string(),
         allow_hyphen_values = true
     )]
     pub warning: String,
@@ -106,7 +107,7 @@ pub struct HealthArgs {
     #[arg(
         long,
         value_name = "RANGE",
-        default_value = "5",
+        default_value_t = TOO_SLOW.to_string(),
         allow_hyphen_values = true
     )]
     pub critical: String,

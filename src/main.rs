@@ -7,11 +7,11 @@ use anyhow::Context;
 use clap::{CommandFactory as _, Parser as _};
 use icinga_desktop_bridge::cli::{Cli, Command, Common, StreamArgs};
 use icinga_desktop_bridge::commands::check::{self, Visit};
-use icinga_desktop_bridge::commands::check_health::{self, State};
+use icinga_desktop_bridge::commands::check_health;
 use icinga_desktop_bridge::commands::{explain, send_test};
 use icinga_desktop_bridge::config::{self, Config, Loaded, Secret};
 use icinga_desktop_bridge::lifecycle::{self, Exit};
-use icinga_desktop_bridge::observe::logging;
+use icinga_desktop_bridge::observe::{State, logging};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

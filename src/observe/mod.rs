@@ -1,6 +1,7 @@
 //! What an administrator sees: log and metrics.
 
 mod health;
+mod judgement;
 pub mod logging;
 pub(crate) mod metrics;
 mod recent;
@@ -8,5 +9,7 @@ mod report;
 mod throttle;
 
 pub(crate) use health::Health;
+pub use judgement::State;
+pub(crate) use judgement::{Finding, SLOW, TOO_SLOW, milliseconds};
 pub(crate) use report::Report;
 pub(crate) use throttle::Throttle;

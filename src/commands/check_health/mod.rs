@@ -10,29 +10,12 @@ use std::process::ExitCode;
 use self::ask::{NoReport, ask};
 use self::range::{NoRange, Range};
 use crate::config::{self, AdminAddress, NoAdminAddress};
-use crate::observe::Report;
+use crate::observe::{Finding, Report, State, milliseconds};
 
 /// What the first line begins with.
 const SERVICE: &str = "DESKTOP-BRIDGE";
 
-/// The share of the places for streams, in percent, beyond which there are too few: the alert for Prometheus in
-/// `packaging/prometheus` has the same.
-const NEARLY_FULL: usize = 90;
-
-/// The state of the service, and the plugin's exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
-#[strum(serialize_all = "UPPERCASE")]
-pub enum State {
-    /// 0: everything works.
-    Ok,
-    /// 1: somebody should look at it.
-    Warning,
-    /// 2: the daemon is not there, or not ready.
-    Critical,
-    /// 3: that could not be found out.
-    Unknown,
-}
-
+/// The plugin's exit code.
 impl From<State> for ExitCode {
     fn from(state: State) -> Self {
         Self::from(match state {
@@ -41,23 +24,6 @@ impl From<State> for ExitCode {
             State::Critical => 2,
             State::Unknown => 3,
         })
-    }
-}
-
-/// What is wrong, and what to do about it.
-struct Finding {
-    state: State,
-    what: String,
-    advice: String,
-}
-
-impl Finding {
-    fn new(state: State, what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self {
-            state,
-            what: what.into(),
-            advice: advice.into(),
-        }
     }
 }
 
@@ -164,59 +130,15 @@ fn unreported(address: &AdminAddress, error: &NoReport) -> Finding {
 
 /// Everything that is wrong.
 fn judge(report: &Report, thresholds: &Thresholds) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    if let Some(impediment) = &report.impediment {
-        findings.push(Finding::new(
-            State::Critical,
-            format!("not ready: {impediment}"),
-            "journalctl -u icinga-notifications-web says why, and icinga-desktop-bridge check what to do; do not restart the \
-             daemon, which connects by itself",
-        ));
-    }
-    if let Some(latency) = report.latency_p95_seconds {
-        let crossed = [
+    report.judge(|latency| {
+        [
             (State::Critical, "critical", &thresholds.critical),
             (State::Warning, "warning", &thresholds.warning),
         ]
         .into_iter()
-        .find(|(.., range)| range.alerts(latency));
-        if let Some((state, option, range)) = crossed {
-            findings.push(Finding::new(
-                state,
-                format!("events take {} (--{option} {range})", milliseconds(latency)),
-                "a slow database, a busy machine, or a client that does not read: \
-                 /usr/share/doc/icinga-desktop-bridge/doc/troubleshoot.md",
-            ));
-        }
-    }
-    if report.events_without_receipt > 0 {
-        findings.push(Finding::new(
-            State::Warning,
-            format!("{} events without receipt in 5 minutes", report.events_without_receipt),
-            "they were written 5 times, and no browser acknowledged them: look for a client that is no browser, or a proxy \
-             that keeps ended streams open",
-        ));
-    }
-    if report.streams > nearly_full(report) {
-        findings.push(Finding::new(
-            State::Warning,
-            format!(
-                "{} of {} places for streams are taken",
-                report.streams, report.streams_limit
-            ),
-            "raise LimitNOFILE= of the unit (systemctl edit icinga-notifications-web), or add a \
-             bridge: /usr/share/doc/icinga-desktop-bridge/doc/scale.md",
-        ));
-    }
-    findings
-}
-
-fn nearly_full(report: &Report) -> usize {
-    report.streams_limit * NEARLY_FULL / 100
-}
-
-fn milliseconds(seconds: f64) -> String {
-    format!("{:.1} ms", seconds * 1000.0)
+        .find(|(.., range)| range.alerts(latency))
+        .map(|(state, option, range)| (state, format!("--{option} {range}")))
+    })
 }
 
 /// What is shown in any case.
@@ -239,7 +161,7 @@ fn summary(report: &Report, thresholds: &Thresholds) -> Summary {
     );
     let mut performance = format!(
         "streams={streams};{};;0;{streams_limit} users={users};;;0 sessions_up={sessions_up};;{sessions}:;0;{sessions}",
-        nearly_full(report),
+        report.nearly_full(),
     );
     // What is not known is left out: Icinga 2 refuses the U that the guidelines have for it.
     if let Some(age) = report.round_age_seconds {
