@@ -1,24 +1,30 @@
-//! What monitoring asks, on a listener of its own: is the daemon alive, is it ready, and its metrics.
+//! What monitoring asks, on a listener of its own: is the daemon alive, is it ready, and its metrics; and a page for people.
 //!
 //! Nobody signs in here, and nothing here names a user, an incident or a session.
 
 use std::convert::Infallible;
+use std::fmt;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use warp::Filter;
-use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use warp::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use warp::http::{HeaderValue, Method, StatusCode};
 use warp::path::FullPath;
 use warp::reply::{Reply as _, Response};
 
 use super::answers::{plain, use_get};
+use super::status::{Pages, SCRIPT, STYLE, Status};
 use crate::database::Queries;
 use crate::hub::Hub;
 use crate::observe::metrics::{self, Gauges, Metrics};
 use crate::observe::{Health, Report};
 
-/// Connections at a time; who monitors needs one or two.
-pub(crate) const PENDING: u32 = 16;
+/// Connections at a time; who monitors needs one or two, and a browser that shows the page some more at its start.
+pub(crate) const PENDING: u32 = 32;
 
 /// What the answers are made of.
 #[derive(Debug, Clone)]
@@ -37,6 +43,8 @@ pub(crate) struct Admin {
     pub(crate) hub: Hub,
     /// What was counted.
     pub(crate) metrics: Metrics,
+    /// The open status pages.
+    pub(crate) pages: Pages,
 }
 
 impl Admin {
@@ -82,11 +90,21 @@ impl Admin {
                 None => plain(StatusCode::OK, "ready"),
                 Some(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, reason),
             },
-            "/health" => self.report(),
-            "/metrics" => self.metrics(),
+            "/health" => warp::reply::json(&self.report()).into_response(),
+            "/metrics" => match self.metrics() {
+                Ok(text) => typed(metrics::CONTENT_TYPE, text),
+                Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+            },
+            "/" => typed("text/html; charset=utf-8", self.status().page()),
+            "/status.css" => typed("text/css; charset=utf-8", STYLE),
+            "/status.js" => typed("text/javascript; charset=utf-8", SCRIPT),
+            "/live" => {
+                let admin = self.clone();
+                self.pages.open(move || admin.status().main())
+            }
             _ => {
                 let there =
-                    "Not found; there are /health, /health/live, /health/ready and /metrics";
+                    "Not found; there are /, /health, /health/live, /health/ready and /metrics";
                 return plain(StatusCode::NOT_FOUND, there);
             }
         };
@@ -97,9 +115,21 @@ impl Admin {
         }
     }
 
-    fn report(&self) -> Response {
+    /// What the page for people shows.
+    fn status(&self) -> Status {
+        Status {
+            report: self.report(),
+            database: self.database(),
+            missing_triggers: self.health.borrow().missing.clone(),
+            running_for: self.metrics.age(),
+            // Cannot fail; without it there are no figures.
+            metrics: self.metrics().unwrap_or_default(),
+        }
+    }
+
+    fn report(&self) -> Report {
         let database = self.database();
-        let report = Report {
+        Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             impediment: self.impediment().map(str::to_owned),
             streams: self.hub.streams(),
@@ -110,11 +140,10 @@ impl Admin {
             round_age_seconds: self.metrics.round_age(),
             latency_p95_seconds: self.metrics.latency_p95(),
             events_without_receipt: self.metrics.given_up(),
-        };
-        warp::reply::json(&report).into_response()
+        }
     }
 
-    fn metrics(&self) -> Response {
+    fn metrics(&self) -> Result<String, fmt::Error> {
         let gauges = Gauges {
             ready: self.impediment().is_none(),
             streams: self.hub.streams(),
@@ -123,19 +152,28 @@ impl Admin {
             database: self.database(),
             missing_triggers: self.health.borrow().missing.len(),
         };
-        match self.metrics.render(&gauges) {
-            Ok(text) => {
-                let mut response = Response::new(text.into());
-                response.headers_mut().insert(
-                    CONTENT_TYPE,
-                    HeaderValue::from_static(metrics::CONTENT_TYPE),
-                );
-                response
-            }
-            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-        }
+        self.metrics.render(&gauges)
     }
 }
+
+fn typed(content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(body.into().into());
+    (response.headers_mut()).insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// Headers of every answer. The state of this moment is of no use later, and a page has nothing of anybody else, nor is it a part
+/// of anybody else's.
+const HEADERS: [(HeaderName, &str); 4] = [
+    (CACHE_CONTROL, "no-store"),
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'",
+    ),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+];
 
 /// The filter that answers everything.
 pub(crate) fn routes(
@@ -147,10 +185,9 @@ pub(crate) fn routes(
         .and(warp::method())
         .map(|admin: Admin, path: FullPath, method: Method| {
             let mut response = admin.answer(path.as_str(), &method);
-            // The state of this moment is of no use later.
-            response
-                .headers_mut()
-                .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            for (name, value) in HEADERS {
+                (response.headers_mut()).insert(name, HeaderValue::from_static(value));
+            }
             response
         })
 }

@@ -5,13 +5,14 @@
 //! streams. hyper is gone by then: an idle stream costs a socket and a few hundred bytes, the
 //! answer is close-delimited by nature, and the task sees what the client does.
 //!
-//! [`admin`] is served on a listener of its own, to monitoring.
+//! [`admin`] is served on a listener of its own, to monitoring; [`mod@status`] is its page for people.
 
 pub(crate) mod admin;
 mod answers;
 mod connection;
 mod hand_over;
 mod server;
+pub(crate) mod status;
 mod subscribe;
 
 pub(crate) use server::serve;

@@ -19,6 +19,7 @@ use crate::config::{self, Config, Loaded, Tuning};
 use crate::database::{Connector, Keeper, Queries, installation};
 use crate::deliver::Replayer;
 use crate::http::admin::{self, Admin};
+use crate::http::status::Pages;
 use crate::http::{self, State};
 use crate::hub::{Hub, Positions};
 use crate::listen::{Expected, Listener, Outlets, Pulse};
@@ -111,6 +112,7 @@ impl Daemon {
                 sign_ins: sessions.sign_ins.clone(),
                 hub: hub.clone(),
                 metrics,
+                pages: Pages::new(close.clone()),
             });
             let server = http::serve(listeners, admin::PENDING, routes, close.clone());
             let _ = tasks.spawn(named("admin", server));

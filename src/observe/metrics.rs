@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
@@ -53,6 +53,8 @@ type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 /// The counters themselves.
 #[derive(Debug)]
 pub(crate) struct Inner {
+    /// When counting began, with the daemon.
+    started: Instant,
     /// Notifications received on our channels.
     pub(crate) notifications: Counter,
     /// Those of them that were not what the triggers send.
@@ -175,6 +177,7 @@ impl Default for Inner {
         // Taken out once, so that counting an event is an addition and no look-up.
         let outcome = |name| outcomes.get_or_create_owned(&[("outcome", name)]);
         Self {
+            started: Instant::now(),
             notifications: Counter::default(),
             notifications_malformed: Counter::default(),
             notifications_overflowed: Counter::default(),
@@ -204,6 +207,11 @@ impl Default for Inner {
 }
 
 impl Inner {
+    /// For how long it has been counted.
+    pub(crate) fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Counts a look.
     pub(crate) fn look(&self, cause: Cause) {
         self.looks.get_or_create(&[("cause", cause.into())]).inc();

@@ -22,5 +22,6 @@ mod replay;
 mod schema;
 mod service;
 mod sign_ins;
+mod status_page;
 mod triggers;
 mod trouble;

@@ -10,3 +10,4 @@ mod desktop;
 mod popups;
 mod proxies;
 mod roaming;
+mod status_page;

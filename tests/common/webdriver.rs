@@ -94,6 +94,22 @@ impl Browser {
         tab
     }
 
+    /// Waits until an element of the page that is looked at has a text of which that is a part.
+    pub(crate) async fn wait_for_text(&self, selector: &str, part: &str) {
+        let script = format!("done(document.querySelector('{selector}')?.textContent)");
+        self.run_until(&script, |text| {
+            text.as_str().is_some_and(|text| text.contains(part))
+        })
+        .await;
+    }
+
+    /// Waits until a style of an element is that.
+    pub(crate) async fn wait_for_style(&self, selector: &str, style: &str, value: &str) {
+        let script =
+            format!("done(getComputedStyle(document.querySelector('{selector}')).{style})");
+        self.run_until(&script, |is| is == value).await;
+    }
+
     /// Closes a tab, and looks at another one.
     pub(crate) async fn close(&self, tab: Tab, then: &Tab) {
         self.look_at(&tab).await;

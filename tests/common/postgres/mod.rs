@@ -27,7 +27,7 @@ pub(crate) const SUPERUSER: &str = "postgres";
 pub(crate) const PASSWORD: &str = "only-for-tests";
 
 /// A port on 127.0.0.1 that is free, another one each time: who was given one may not listen there yet.
-pub(super) fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let port = TcpListener::bind(("127.0.0.1", 0))

@@ -1,0 +1,59 @@
+// Keeps the page as the daemon says it is, and says how old that is if the daemon does not answer any more.
+"use strict";
+
+const main = document.querySelector("main");
+const age = document.querySelector("#age");
+// The daemon sends its state every second.
+const SILENCE = 5000;
+let heard = Date.now();
+let live = false;
+
+// Changes only what is different: a selected text stays selected, and a screen reader reads what is new.
+function update(shown, next) {
+  if (shown.isEqualNode(next)) return;
+  const alike = shown.nodeName === next.nodeName
+    && shown.children.length > 0
+    && shown.children.length === next.children.length
+    && ownText(shown) === ownText(next);
+  if (!alike) {
+    shown.replaceWith(next);
+    return;
+  }
+  for (const { name, value } of next.attributes) shown.setAttribute(name, value);
+  const children = [...next.children];
+  [...shown.children].forEach((child, index) => update(child, children[index]));
+}
+
+function ownText(element) {
+  return [...element.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE).map((node) => node.data.trim()).join();
+}
+
+function say() {
+  const silence = Date.now() - heard;
+  const old = silence > SILENCE;
+  let text = "connecting";
+  if (old) text = `No answer since ${new Date(heard).toLocaleTimeString()}: what is shown is of then`;
+  else if (live) text = "live";
+  if (age.textContent !== text) age.textContent = text;
+  document.body.classList.toggle("old", old);
+}
+
+function open() {
+  const stream = new EventSource("live");
+  stream.onmessage = ({ data }) => {
+    const next = new DOMParser().parseFromString(data, "text/html").querySelector("main");
+    document.title = next.dataset.title;
+    update(main, next);
+    heard = Date.now();
+    live = true;
+    say();
+  };
+  stream.onerror = () => {
+    // A proxy's error ends it for good; an end of the daemon's does not.
+    if (stream.readyState === EventSource.CLOSED) setTimeout(open, 3000);
+  };
+}
+
+setInterval(say, 1000);
+say();
+open();
