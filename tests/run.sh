@@ -15,7 +15,7 @@ have cc || missing="$missing gcc"
 have pkg-config || missing="$missing pkg-config"
 [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
 have curl || missing="$missing curl"
-# Fetches the other PostgreSQL majors.
+# Fetches the other PostgreSQL majors, and Grafana's types.
 have npm || missing="$missing npm"
 have openssl || missing="$missing openssl"
 [ -x /usr/sbin/apache2 ] || missing="$missing apache2"
@@ -55,6 +55,9 @@ have cargo || { echo "Missing Rust 1.91 or newer: see https://rustup.rs" >&2; ex
 cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
 # Firefox's driver, which Debian does not have.
 have geckodriver || cargo install geckodriver --locked
+# What the dashboard is checked with.
+[ tests/grafana/node_modules/.package-lock.json -nt tests/grafana/package-lock.json ] \
+  || npm ci --silent --no-audit --no-fund --prefix tests/grafana
 
 # Everything is built once here, so what incremental builds store is of no use.
 export CARGO_INCREMENTAL=0

@@ -4,6 +4,7 @@ mod alerts;
 mod by_hand;
 #[path = "../common/mod.rs"]
 mod common;
+mod dashboard;
 mod delivery;
 mod epochs;
 mod faults;

@@ -43,7 +43,7 @@ fn expected(units: &str) -> BTreeSet<String> {
         format!("{doc}/examples/config.ini"),
     ]);
     shipped("sql", &format!("{share}/sql"), &mut files);
-    for kind in ["nginx", "apache", "icinga", "prometheus"] {
+    for kind in ["nginx", "apache", "icinga", "grafana", "prometheus"] {
         let installed = format!("{share}/{kind}");
         shipped(&format!("packaging/{kind}"), &installed, &mut files);
     }
