@@ -1,8 +1,4 @@
-//! The shipped dashboard for Grafana: it is of Grafana's own types, and every query of it finds something in what Prometheus has
-//! asked of the real daemon.
-//!
-//! Grafana itself cannot be had from the registries that tests may use. Its types can, and they are what its own panels are
-//! compiled against.
+//! The shipped dashboard for Grafana: every query of it finds something in what Prometheus has asked of the real daemon.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,22 +6,15 @@
 )]
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 
 use crate::common::admin::{metrics, monitored};
-use crate::common::command::Said;
 use crate::common::postgres::Cluster;
 use crate::common::prometheus::Prometheus;
 use crate::common::wait::eventually;
 
 const DASHBOARD: &str = "packaging/grafana/icinga-desktop-bridge.json";
-
-/// Where its types are, and what `npm` made of them.
-const TYPES: &str = "tests/grafana";
 
 fn dashboard() -> Value {
     serde_json::from_str(&std::fs::read_to_string(DASHBOARD).unwrap()).unwrap()
@@ -55,57 +44,6 @@ fn queries(dashboard: &Value) -> Vec<(&str, &str)> {
 fn shown(legend: &str) -> Vec<&str> {
     let parts = legend.split("{{").skip(1);
     parts.map(|part| part.split("}}").next().unwrap()).collect()
-}
-
-#[test]
-fn the_dashboard_is_of_grafanas_own_types() {
-    let compiler = Path::new(TYPES).join("node_modules/.bin/tsc");
-    assert!(
-        compiler.exists(),
-        "no {}: npm ci --prefix {TYPES}",
-        compiler.display()
-    );
-    let dashboard = dashboard();
-    // A literal of each type: of another expression the compiler would take unknown keys.
-    let mut code = format!(
-        "import type {{ Panels, Query, Whole }} from \"{}/{TYPES}/plain\";\nconst whole: Whole = {dashboard};\n",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    for (index, panel) in panels(&dashboard).iter().enumerate() {
-        let kind = format!("Panels[{}]", panel["type"]);
-        for (name, kind, value) in [
-            (
-                "options",
-                format!("{kind}[\"options\"]"),
-                panel.get("options"),
-            ),
-            (
-                "custom",
-                format!("{kind}[\"custom\"]"),
-                panel.pointer("/fieldConfig/defaults/custom"),
-            ),
-            (
-                "targets",
-                "Query[] | undefined".to_owned(),
-                panel.get("targets"),
-            ),
-        ] {
-            let value = value.map_or("undefined".to_owned(), Value::to_string);
-            writeln!(code, "const {name}{index}: {kind} = {value};").unwrap();
-        }
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("dashboard.ts");
-    std::fs::write(&file, code).unwrap();
-    let said = Said::by(
-        Command::new(compiler)
-            .args([
-                "--noEmit", "--strict", "--target", "es2022", "--module", "esnext",
-            ])
-            .args(["--moduleResolution", "bundler"])
-            .arg(&file),
-    );
-    assert_eq!(said.code, Some(0), "{said}");
 }
 
 #[tokio::test]

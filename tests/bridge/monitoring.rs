@@ -7,11 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
 
 use crate::common::admin::{get, monitored, wait_for_metrics};
-use crate::common::command::Said;
 use crate::common::guardian::Guardian;
+use crate::common::icinga2::{SHIPPED, icinga2};
 use crate::common::perfdata::figures;
 use crate::common::postgres::Cluster;
 use crate::common::wait::eventually;
@@ -87,62 +86,11 @@ async fn the_manual_lists_exactly_the_metrics_that_there_are() {
     }
 }
 
-/// The shipped configuration for Icinga.
-const SHIPPED: &str = "packaging/icinga/desktop-bridge.conf";
-
 /// The shipped basket for Icinga Director.
 const BASKET: &str = "packaging/icinga/director-basket.json";
 
 /// Where the shipped configuration expects the plugin.
 const INSTALLED: &str = "/usr/bin/icinga-desktop-bridge";
-
-/// Who runs this, or their group.
-fn id(what: &str) -> String {
-    let output = Command::new("id").arg(what).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-/// Icinga itself with the shipped configuration, a host that it is for, and what else is `configured`; it writes only into
-/// that directory.
-fn icinga(directory: &Path, bridge: &str, vars: &str, configured: &str) -> Command {
-    let program = "/usr/sbin/icinga2";
-    assert!(
-        Path::new(program).exists(),
-        "no {program}: install icinga2-bin"
-    );
-    std::fs::write(directory.join("bridge.conf"), bridge).unwrap();
-    let configuration = directory.join("icinga2.conf");
-    let host = format!(
-        "include <itl>\nconst NodeName = \"test\"\n{configured}\n\
-         object Host \"bridge1\" {{\n  check_command = \"dummy\"\n  vars.desktop_bridge = true\n{vars}\n}}\n\
-         include \"{}\"\n",
-        directory.join("bridge.conf").display()
-    );
-    std::fs::write(&configuration, host).unwrap();
-    let mut command = Command::new(program);
-    // As the user who runs this.
-    command
-        .env("ICINGA2_USER", id("-un"))
-        .env("ICINGA2_GROUP", id("-gn"))
-        .args(["daemon", "--config"])
-        .arg(&configuration);
-    for setting in ["DataDir", "CacheDir", "InitRunDir", "LogDir"] {
-        command.args(["-D", &format!("{setting}={}", directory.display())]);
-    }
-    command
-}
-
-#[test]
-fn icinga_itself_takes_the_shipped_configuration() {
-    let directory = tempfile::tempdir().unwrap();
-    let vars = "vars.desktop_bridge_warning = 0.5";
-    let mut icinga = icinga(directory.path(), &file(SHIPPED), vars, "");
-    let said = Said::by(icinga.arg("--validate"));
-    assert_eq!(said.code, Some(0), "{said}");
-    let text = said.to_string();
-    assert!(text.contains("Instantiated 1 Service."), "{text}");
-    assert!(!text.contains("warning/"), "{text}");
-}
 
 /// Runs Icinga until standard input closes, which only the test process holds open.
 const UNTIL_THE_END: &str = r#"
@@ -196,7 +144,7 @@ async fn icinga_runs_the_plugin_and_reads_its_figures() {
     );
     let vars =
         format!("vars.desktop_bridge_admin = \"{admin}\"\nvars.desktop_bridge_warning = \"30\"");
-    let icinga = icinga(directory.path(), &bridge, &vars, &configured);
+    let icinga = icinga2(directory.path(), &bridge, &vars, &configured);
     let _running = Guardian::start(UNTIL_THE_END, |shell| {
         shell.arg(icinga.get_program()).args(icinga.get_args());
         for (name, value) in icinga.get_envs() {

@@ -14,6 +14,7 @@ pub(crate) mod firefox;
 pub(crate) mod guarded;
 pub(crate) mod guardian;
 pub(crate) mod icinga;
+pub(crate) mod icinga2;
 pub(crate) mod network;
 pub(crate) mod nginx;
 pub(crate) mod packages;

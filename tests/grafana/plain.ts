@@ -1,4 +1,4 @@
-// Grafana's types as they are in JSON. tests/bridge/dashboard.rs writes each part of the dashboard as a literal of one of
+// Grafana's types as they are in JSON. tests/machines/parsed.rs writes each part of the dashboard as a literal of one of
 // these, so that the compiler finds unknown keys, missing ones and wrong values.
 import type { Dashboard, DataQuery } from "@grafana/schema";
 import type * as heatmap from "@grafana/schema/dist/esm/raw/composable/heatmap/panelcfg/x/HeatmapPanelCfg_types.gen";
@@ -36,3 +36,4 @@ export type Query = Plain<DataQuery> & {
   instant?: boolean;
   format?: "time_series" | "table" | "heatmap";
 };
+

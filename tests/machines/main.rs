@@ -9,6 +9,7 @@ mod displaced;
 mod leftovers;
 mod man_page;
 mod migration;
+mod parsed;
 mod rpm;
 mod sandbox;
 mod service;

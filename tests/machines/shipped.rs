@@ -1,7 +1,6 @@
-//! Files that are shipped as they are in the sources: the example configuration, the units, the scripts.
+//! Files that are shipped as they are in the sources: what they promise. That programs can read them is in `parsed.rs`.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use super::contents::output;
@@ -58,19 +57,4 @@ fn the_service_is_hardened() {
         "--no-pager",
         "packaging/systemd/icinga-notifications-web.service",
     ]));
-}
-
-#[test]
-fn scripts_are_sound() {
-    for directory in ["packaging/deb", "packaging/rpm", "packaging"] {
-        for entry in fs::read_dir(directory).expect(directory) {
-            let path = entry.expect("an entry").path();
-            let is_script = path.is_file()
-                && (directory == "packaging/deb" && path.extension().is_none()
-                    || path.extension().is_some_and(|extension| extension == "sh"));
-            if is_script && path != Path::new("packaging/deb/copyright") {
-                output(Command::new("sh").arg("-n").arg(path));
-            }
-        }
-    }
 }
