@@ -37,6 +37,11 @@ have systemd-nspawn || missing="$missing systemd-container"
 [ -x /usr/sbin/icinga2 ] || missing="$missing icinga2-bin"
 # What the alerts are checked with, and the real one that asks the daemon.
 have promtool || missing="$missing prometheus"
+# What Icinga Director runs with.
+for name in curl intl mbstring pgsql xml; do
+  [ -e /usr/share/doc/php-$name ] || missing="$missing php-$name"
+done
+have php || missing="$missing php-cli"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" -ne 0 ]; then
     echo "Missing packages. As root: apt-get update && apt-get install$missing" >&2
@@ -55,6 +60,21 @@ have cargo || { echo "Missing Rust 1.91 or newer: see https://rustup.rs" >&2; ex
 cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
 # Firefox's driver, which Debian does not have.
 have geckodriver || cargo install geckodriver --locked
+# Icinga Director, which imports the basket: unpacked and not installed, because that would make Icinga Web's accounts and files.
+if [ ! -e target/director/usr/bin/icingacli ]; then
+  [ "$(id -u)" -ne 0 ] || apt-get update -qq
+  unpacked=$(mktemp -d)
+  (
+    cd "$unpacked"
+    apt-get download -qq icinga-php-library icinga-php-thirdparty icingacli icingaweb2 icingaweb2-common php-icinga \
+      icingaweb2-module-director icingaweb2-module-incubator icingaweb2-module-reactbundle
+    for package in *.deb; do dpkg-deb --extract "$package" root; done
+  )
+  mkdir -p target
+  rm -rf target/director
+  cp -r "$unpacked/root" target/director
+  rm -rf "$unpacked"
+fi
 # What the dashboard is checked with.
 [ tests/grafana/node_modules/.package-lock.json -nt tests/grafana/package-lock.json ] \
   || npm ci --silent --no-audit --no-fund --prefix tests/grafana

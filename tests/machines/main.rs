@@ -5,6 +5,7 @@ mod by_hand;
 mod common;
 mod contents;
 mod deb;
+mod director;
 mod displaced;
 mod leftovers;
 mod man_page;

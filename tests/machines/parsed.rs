@@ -10,6 +10,7 @@ use icinga_desktop_bridge::config::Config;
 use serde_json::Value;
 
 use super::contents::output;
+use super::director::director_imports;
 use crate::common::apache::Apache;
 use crate::common::command::Said;
 use crate::common::icinga2::icinga2;
@@ -31,8 +32,7 @@ fn is_parsed(file: &Path) -> bool {
         ("apache", "icinga-desktop-bridge-several.conf") => drop(Apache::including(name)),
         ("apache", "away.asis") => apache_sends(file),
         ("icinga", "desktop-bridge.conf") => icinga_takes(file),
-        // No program of Debian's reads it; bridge::monitoring compares it with the configuration beside it.
-        ("icinga", "director-basket.json") => drop(json(file)),
+        ("icinga", "director-basket.json") => director_imports(file),
         ("prometheus", _) if name.ends_with(".rules.yml") => {
             promtool(&[
                 "check",
