@@ -38,10 +38,10 @@ have systemd-nspawn || missing="$missing systemd-container"
 # What the alerts are checked with, and the real one that asks the daemon.
 have promtool || missing="$missing prometheus"
 # What Icinga Director runs with.
-for name in curl intl mbstring pgsql xml; do
-  [ -e /usr/share/doc/php-$name ] || missing="$missing php-$name"
-done
 have php || missing="$missing php-cli"
+for name in curl intl mbstring pgsql xml; do
+  php -m 2>/dev/null | grep -qx $name || missing="$missing php-$name"
+done
 if [ -n "$missing" ]; then
   if [ "$(id -u)" -ne 0 ]; then
     echo "Missing packages. As root: apt-get update && apt-get install$missing" >&2
