@@ -14,7 +14,7 @@
 //!    ended or cannot be checked; `ask` carries questions from commands to every bridge of a database.
 //! 4. `hub` knows who is connected: a broadcast channel per recipient, and which rows each browser has received.
 //! 5. [`database`] has the connections and every statement; `net` the sockets.
-//! 6. [`observe`]: log and metrics.
+//! 6. [`observe`]: log, metrics, and what is wrong by them.
 //! 7. [`config`] reads Icinga Web's files; [`model`] holds the plain values that stages pass on; `systemd`
 //!    speaks with the service manager.
 

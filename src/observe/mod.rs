@@ -1,4 +1,4 @@
-//! What an administrator sees: log and metrics.
+//! What an administrator sees: log, metrics, and what is wrong by them.
 
 mod health;
 mod judgement;
