@@ -157,7 +157,8 @@ fn test(name: String, series: Vec<Value>, alert: Option<&str>) -> Value {
         "interval": "1m",
         "input_series": series,
         "promql_expr_test": [{
-            "expr": "count by (alertname) (ALERTS{alertstate=\"firing\"})",
+            // Of the instance that its text names.
+            "expr": "count by (alertname) (ALERTS{alertstate=\"firing\",instance=\"127.0.0.1:9002\"})",
             "eval_time": "100m",
             "exp_samples": firing,
         }],
