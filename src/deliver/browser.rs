@@ -626,10 +626,15 @@ impl Browser {
                 let _ = sender.send(());
             } else {
                 self.shared.metrics.events_delivered.inc();
-                self.memory.lock().delivered(&event, acknowledged);
+                self.delivered(&event, acknowledged);
             }
             done.push(event);
         }
+    }
+
+    fn delivered(&self, event: &Event, acknowledged: bool) {
+        let hub = &self.shared.hub;
+        hub.delivered(self.contact_id, self.key, &self.memory, event, acknowledged);
     }
 
     /// These events were not read: they go before what waits.
@@ -663,7 +668,7 @@ impl Browser {
                 writes: 0,
             };
             if event.bytes.is_empty() {
-                self.memory.lock().delivered(event, true);
+                self.delivered(event, true);
             } else if event.history_ids.is_empty() && pending_bytes <= 2 * MAX_PENDING {
                 // No replay would find it.
                 pending_bytes += event.bytes.len();

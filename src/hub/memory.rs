@@ -34,8 +34,8 @@ pub(crate) struct Remembered {
     pub(crate) recent: VecDeque<(Done, IncidentId)>,
     /// Undelivered events that no history row stands for, so that no replay would find them.
     pub(crate) leftovers: Vec<Arc<Event>>,
-    /// Whether `position` has changed since it was last stored.
-    pub(crate) unstored: bool,
+    /// Whether `position` has changed since it was last stored. If so, the hub lists it.
+    pub(super) unstored: bool,
     /// When `position` last changed, or the browser was last here.
     pub(crate) touched: Instant,
 }
@@ -61,8 +61,7 @@ impl Memory {
 
 impl Remembered {
     /// Takes note that an event was delivered; that it counts as such, if it was not `acknowledged`.
-    pub(crate) fn delivered(&mut self, event: &Event, acknowledged: bool) {
-        self.unstored = true;
+    pub(super) fn delivered(&mut self, event: &Event, acknowledged: bool) {
         self.touched = Instant::now();
         if event.epoch != self.epoch {
             // Its ids are other rows' by now. It is older than what the position says of time.
@@ -99,7 +98,6 @@ impl Remembered {
         self.position = Position::told_until(told_until_ms);
         self.epoch = epoch;
         self.recent.clear();
-        self.unstored = true;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Stores browsers' positions, so that they outlive this process and are found by another one; and keeps them true when a
 //! failover has lost what they were made of.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,9 +10,11 @@ use log::{debug, warn};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::registry::{Hub, State, UNKNOWN};
+use super::Memory;
+use super::registry::{Hub, UNKNOWN};
 use crate::database::{Queries, QueryError, RowIdentity, Session, ToStore};
 use crate::model::browser::BrowserKey;
+use crate::model::event::Event;
 use crate::model::explanation::Done;
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
@@ -68,72 +70,94 @@ impl Hub {
         let mut state = self.state();
         state.timeline = Some(timeline);
         self.0.settled.store(UNKNOWN, Ordering::Release);
-        for (before, position) in told {
-            let Some(memory) = state.memories.get(&(before.contact_id, before.key)) else {
-                continue;
+        let mut told: HashMap<_, _> = (told.into_iter())
+            .map(|(before, position)| ((before.contact_id, before.key), (before, position)))
+            .collect();
+        state.change_all(|whose, memory| {
+            let Some((before, position)) = told.remove(whose) else {
+                return false;
             };
-            let mut memory = memory.lock();
             memory.position = position;
             let meanwhile: Vec<_> = (memory.recent.iter())
                 .filter(|row| !before.recent.contains(row))
                 .map(|(done, _)| done.row)
                 .collect();
             memory.position.extend(meanwhile);
-            memory.unstored = true;
-        }
+            true
+        });
         drop(state);
         if another {
             self.gap();
         }
     }
 
+    /// Takes note that an event was delivered to a browser; that it counts as such, if it was not `acknowledged`.
+    pub(crate) fn delivered(
+        &self,
+        contact_id: ContactId,
+        key: BrowserKey,
+        memory: &Memory,
+        event: &Event,
+        acknowledged: bool,
+    ) {
+        let was_unstored = {
+            let mut memory = memory.lock();
+            memory.delivered(event, acknowledged);
+            std::mem::replace(&mut memory.unstored, true)
+        };
+        // Not within the memory's lock: others take it within the hub's.
+        if !was_unstored {
+            self.state().unstored.push((contact_id, key));
+        }
+    }
+
     /// Positions that have changed since this was last asked, and the epoch of their ids. Those that are a time are kept
     /// back until they are ids: another process would tell what is newer once more.
     pub(crate) fn unstored_positions(&self) -> Option<(Epoch, Vec<ToStore>)> {
-        let state = self.state();
+        let mut state = self.state();
         let (epoch, number) = (state.epoch.clone()?, state.epoch_number);
-        let memories: Vec<_> = (state.memories.iter())
-            .map(|((_, key), memory)| (*key, memory.clone()))
-            .collect();
-        drop(state);
-        let unstored = memories.into_iter().filter_map(|(key, memory)| {
+        let (mut positions, mut later) = (Vec::new(), Vec::new());
+        for whose in std::mem::take(&mut state.unstored) {
+            // Otherwise it was forgotten, because its sign-in has ended.
+            let Some(memory) = state.memories.get(&whose) else {
+                continue;
+            };
             let mut memory = memory.lock();
             if memory.epoch != number || memory.position.time_ms().is_some() {
-                return None;
+                later.push(whose);
+            } else if std::mem::take(&mut memory.unstored) {
+                positions.push(ToStore {
+                    key: whose.1,
+                    position: memory.position.clone(),
+                    signed_in_at_ms: memory.signed_in_at_ms,
+                });
             }
-            std::mem::take(&mut memory.unstored).then(|| ToStore {
-                key,
-                position: memory.position.clone(),
-                signed_in_at_ms: memory.signed_in_at_ms,
-            })
-        });
-        Some((epoch, unstored.collect()))
+        }
+        state.unstored = later;
+        Some((epoch, positions))
     }
 
     /// Takes [`Hub::unstored_positions`] back: they could not be stored.
     pub(crate) fn still_unstored(&self, positions: &[ToStore]) {
         let keys: HashSet<_> = positions.iter().map(|stored| stored.key).collect();
-        for ((_, key), memory) in &self.state().memories {
-            if keys.contains(key) {
-                memory.lock().unstored = true;
-            }
-        }
+        self.state().change_all(|(_, key), _| keys.contains(key));
     }
 
     /// Forgets browsers that have not been here for `age`.
     pub(crate) fn forget(&self, age: Duration) {
         let mut state = self.state();
-        let State {
-            recipients,
-            memories,
-            ..
-        } = &mut *state;
-        memories.retain(|(contact_id, key), memory| {
-            recipients
-                .get(contact_id)
-                .is_some_and(|recipient| recipient.browsers.contains_key(key))
-                || memory.lock().touched.elapsed() < age
-        });
+        while let Some((left_at, whose)) = state.left.front().copied()
+            && left_at.elapsed() >= age
+        {
+            state.left.pop_front();
+            let recipient = state.recipients.get(&whose.0);
+            let is_here = recipient.is_some_and(|r| r.browsers.contains_key(&whose.1));
+            let memory = state.memories.get(&whose);
+            // One that has come back and left again stands in the list once more.
+            if !is_here && memory.is_some_and(|memory| memory.lock().touched.elapsed() >= age) {
+                state.memories.remove(&whose);
+            }
+        }
     }
 }
 
@@ -304,8 +328,13 @@ mod tests {
         hub.still_unstored(&positions);
         assert_eq!(unstored().len(), 1);
         let memory = mailbox.unwrap().memory;
-        memory.lock().unstored = true;
+        let deliver = || {
+            hub.delivered(ContactId(7), BrowserKey::new("a"), &memory, &event(1), true);
+        };
+        deliver();
+        deliver();
         assert_eq!(unstored().len(), 1);
+        assert!(unstored().is_empty());
 
         hub.turn(&"2".into(), 5);
         assert!(unstored().is_empty(), "a time is not stored");
@@ -324,12 +353,13 @@ mod tests {
 
         let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
         let mut mailbox = mailbox.unwrap();
+        let memory = mailbox.memory.clone();
         let deliver = |history_id, incident_id: i64| {
             let event = Event {
                 history_ids: vec![HistoryId(history_id)],
                 ..Event::clone(&event(incident_id))
             };
-            mailbox.memory.lock().delivered(&event, true);
+            hub.delivered(ContactId(7), BrowserKey::new("a"), &memory, &event, true);
         };
         deliver(20, 1);
         let told = hub.told();

@@ -10,8 +10,8 @@
 //! The maps sit behind one std mutex: each operation is a few look-ups, and no guard is held across an
 //! await.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use futures::channel::mpsc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, oneshot};
 
-use super::memory::Memory;
+use super::memory::{Memory, Remembered};
 use super::refusals::Refusals;
 use crate::model::browser::{AgentKey, BrowserKey};
 use crate::model::event::{self, Event};
@@ -167,6 +167,10 @@ pub(super) struct State {
     pub(super) recipients: HashMap<ContactId, Recipient>,
     /// By contact, too: a session that is handed to another user must not remember for the first.
     pub(super) memories: HashMap<(ContactId, BrowserKey), Memory>,
+    /// Those whose position has changed since it was last stored, in that order, so that nobody looks through all of them.
+    pub(super) unstored: Vec<(ContactId, BrowserKey)>,
+    /// Those whose browser has left, and when, in that order. It may have come back.
+    pub(super) left: VecDeque<(Instant, (ContactId, BrowserKey))>,
     streams: usize,
     stopping: bool,
     /// Whose ids all this speaks of.
@@ -382,6 +386,7 @@ impl Hub {
                         entry.into_mut()
                     }
                     Entry::Vacant(entry) => {
+                        state.unstored.push((contact_id, key));
                         entry.insert(Memory::new(stored, sign_in.epoch, sign_in.signed_in_at_ms))
                     }
                 };
@@ -421,7 +426,9 @@ impl Hub {
             state.contacts.remove(&key);
         }
         if let Some(memory) = state.memories.get(&(contact_id, key)) {
-            memory.lock().touched = Instant::now();
+            let now = Instant::now();
+            memory.lock().touched = now;
+            state.left.push_back((now, (contact_id, key)));
         }
         true
     }
@@ -576,9 +583,11 @@ impl Hub {
         }
         state.epoch_number += 1;
         self.0.settled.store(UNKNOWN, Ordering::Release);
-        for memory in state.memories.values() {
-            memory.lock().turn(state.epoch_number, told_until_ms);
-        }
+        let number = state.epoch_number;
+        state.change_all(|_, memory| {
+            memory.turn(number, told_until_ms);
+            true
+        });
         drop(state);
         self.gap();
         true
@@ -706,6 +715,19 @@ impl Hub {
 }
 
 impl State {
+    /// Changes what is remembered of browsers, of those for which `change` says so.
+    pub(super) fn change_all(
+        &mut self,
+        mut change: impl FnMut(&(ContactId, BrowserKey), &mut Remembered) -> bool,
+    ) {
+        for (whose, memory) in &self.memories {
+            let mut memory = memory.lock();
+            if change(whose, &mut memory) && !std::mem::replace(&mut memory.unstored, true) {
+                self.unstored.push(*whose);
+            }
+        }
+    }
+
     /// A browser that is here.
     fn browser(&self, key: BrowserKey) -> Option<&Browser> {
         let recipient = self.recipients.get(self.contacts.get(&key)?)?;
