@@ -17,6 +17,7 @@ mod listening;
 mod looks;
 mod metrics;
 mod monitoring;
+mod plans;
 mod positions;
 mod receipts;
 mod replay;

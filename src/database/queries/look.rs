@@ -137,10 +137,18 @@ pub(in crate::database) fn tide_sql(installation: &Installation) -> String {
     )
 }
 
+/// An expression for the newest id of `table`, or 0. Not `max(id)`, which a plan may take from all of them.
+pub(super) fn newest(table: &str) -> String {
+    format!("coalesce((SELECT id FROM {table} ORDER BY id DESC LIMIT 1), 0)")
+}
+
 /// The SQL of [`Session::newest`].
 pub(in crate::database) fn newest_sql() -> String {
-    "SELECT (SELECT coalesce(max(id), 0) FROM incident_history), (SELECT coalesce(max(id), 0) FROM incident)"
-        .to_owned()
+    format!(
+        "SELECT {}, {}",
+        newest("incident_history"),
+        newest("incident")
+    )
 }
 
 /// The rows of `table` beyond $1, a page of them, and those of the ranges $2 to $3. Ids are looked up in there and joined
@@ -157,9 +165,6 @@ fn fresh(table: &str, columns: &str) -> String {
 }
 
 /// The SQL of [`Session::history`].
-///
-/// Incidents are looked up in the order of their ids, of which there is one. While they fill one page, another index would do as
-/// well by PostgreSQL's reckoning, and the plan, kept while the table grows, would read all of it for each row.
 pub(in crate::database) fn history_sql(installation: &Installation) -> String {
     let message = message(installation, "h");
     let fresh = fresh(
@@ -172,18 +177,19 @@ pub(in crate::database) fn history_sql(installation: &Installation) -> String {
         ),
     );
     let files = files_expression();
+    let contact = row_of("contact", "c", "id, username, deleted", "f.contact_id");
+    let incident = row_of("incident", "i", "severity, object_id", "f.incident_id");
+    let object = row_of("object", "o", "name", "i.object_id");
     format!(
         "SELECT f.id, f.transaction, f.incident_id, f.type, f.old_severity, told.contact_id, f.time, told.severity,
                 told.title, f.message, f.channel_id, f.answered, (SELECT {files})
          FROM {fresh} AS f
          LEFT JOIN LATERAL (
            SELECT c.id AS contact_id, i.severity::text AS severity, left(o.name, {TEXT_CHARACTERS}) AS title
-           FROM contact c
-           CROSS JOIN LATERAL (
-             SELECT severity, object_id FROM incident WHERE id BETWEEN f.incident_id AND f.incident_id ORDER BY id LIMIT 1
-           ) i
-           JOIN object o ON o.id = i.object_id
-           WHERE c.id = f.contact_id AND c.deleted = 'n' AND c.username IS NOT NULL
+           FROM {contact}
+           CROSS JOIN LATERAL {incident}
+           CROSS JOIN LATERAL {object}
+           WHERE c.deleted = 'n' AND c.username IS NOT NULL
            OFFSET 0
          ) AS told ON true
          ORDER BY f.id"
@@ -194,6 +200,13 @@ pub(in crate::database) fn history_sql(installation: &Installation) -> String {
 pub(in crate::database) fn new_incidents_sql() -> String {
     let fresh = fresh("incident", "h.id");
     format!("SELECT f.id FROM {fresh} AS f ORDER BY f.id")
+}
+
+/// The row of `table` whose id is `id`, named `alias`, with these `columns`.
+pub(super) fn row_of(table: &str, alias: &str, columns: &str, id: &str) -> String {
+    format!(
+        "(SELECT {columns} FROM {table} WHERE id BETWEEN {id} AND {id} ORDER BY id LIMIT 1) AS {alias}"
+    )
 }
 
 /// Fails unless the ids of `rows` are of an epoch, by what column `index` has of [`files_expression`].
@@ -295,9 +308,13 @@ impl Session {
     ) -> Result<(Vec<HistoryRow>, HistoryId), QueryError> {
         let rows = self
             .query(
-                "SELECT newest.id, h.id, h.xmin::text::int8, h.incident_id, h.old_severity::text
-                 FROM (SELECT coalesce(max(id), 0) AS id FROM incident_history) AS newest
-                 LEFT JOIN incident_history h ON h.id > $1 AND h.type = 'incident_severity_changed'",
+                &format!(
+                    "SELECT newest.id, h.id, h.xmin::text::int8, h.incident_id, h.old_severity::text
+                     FROM (SELECT {} AS id) AS newest
+                     LEFT JOIN (SELECT *, xmin FROM incident_history WHERE id > $1 ORDER BY id OFFSET 0) h
+                       ON h.type = 'incident_severity_changed'",
+                    newest("incident_history")
+                ),
                 &[&beyond],
             )
             .await?;

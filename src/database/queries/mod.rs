@@ -2,6 +2,13 @@
 //!
 //! Those that are sent again and again are prepared with the session, from the functions `…_sql`. Each method fails with a
 //! [`QueryError`](super::QueryError).
+//!
+//! A plan is made once and kept, also if the tables were empty then, and with whatever statistics there are. So that none can read
+//! a table that grows, each statement leaves one way to a row: an index of which it passes the key. Of two conditions that have an
+//! index each, one is written so that no index fits it (`id + 0`, `type::text`). Where rows are wanted in the order of an index, no
+//! other one gives it. A row is looked up by `id BETWEEN x AND x ORDER BY id LIMIT 1`, because `id = x` would make the order void; what
+//! is joined stands in a `LATERAL … OFFSET 0` or `LIMIT`, which is read by itself. Rows are counted where a semi-join could be
+//! made of `EXISTS`. Sequential scans are switched off for the session.
 
 pub(super) mod bell;
 mod explain;
@@ -36,16 +43,14 @@ const ANNOUNCES: &str = "(h.notification_state IN ('pending', 'sent')
 ///
 /// Once its channel has answered, the row is another transaction's. Its own is then that of the last row before it that
 /// notifies nobody, which is never written again.
-///
-/// Rows are counted and not looked for: for the first of many, a plan may read the whole table in another order.
 const OF_SEVERITY: &str = "((SELECT count(*) FROM incident_history s WHERE s.incident_id = h.incident_id
-      AND s.type IN ('opened', 'incident_severity_changed')
+      AND s.type::text IN ('opened', 'incident_severity_changed')
       AND s.xmin = CASE WHEN h.notification_state = 'pending' THEN h.xmin ELSE (
         SELECT p.xmin FROM incident_history p
-        WHERE p.incident_id = h.incident_id AND p.id < h.id AND p.type <> 'notified'
+        WHERE p.incident_id = h.incident_id AND p.id + 0 < h.id AND p.type <> 'notified'
         ORDER BY p.id + 0 DESC LIMIT 1) END) > 0
-    OR (SELECT count(*) FROM incident_history e WHERE e.incident_id = h.incident_id AND e.contact_id = h.contact_id
-      AND e.type = 'notified' AND e.id < h.id AND e.xmin <> h.xmin) = 0)";
+    OR (SELECT count(*) FROM incident_history e WHERE e.incident_id = h.incident_id AND e.contact_id + 0 = h.contact_id
+      AND e.type::text = 'notified' AND e.id + 0 < h.id AND e.xmin <> h.xmin) = 0)";
 
 /// The columns of `incident_history h` that [`message`] needs.
 fn message_columns(installation: &Installation, h: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::look::epoch_expression;
+use super::look::{epoch_expression, newest};
 use crate::database::{QueryError, Session};
 use crate::model::browser::BrowserKey;
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
@@ -58,10 +58,13 @@ pub(crate) struct ToStore {
 /// The SQL of [`Session::start`].
 pub(in crate::database) fn start_sql() -> String {
     format!(
-        "SELECT f.floor, ARRAY(SELECT h.id FROM incident_history h
-                  WHERE h.contact_id = $1 AND h.type = 'notified' AND h.id > f.floor), f.newest
+        "SELECT f.floor, ARRAY(
+                  SELECT h.id FROM (
+                    SELECT id, contact_id, type FROM incident_history WHERE id > f.floor ORDER BY id OFFSET 0
+                  ) h WHERE h.contact_id = $1 AND h.type = 'notified'), f.newest
          FROM (SELECT least(newest, greatest($2::int8, newest - {UNSETTLED_IDS})) AS floor, newest
-               FROM (SELECT coalesce(max(id), 0) AS newest FROM incident_history) m) f"
+               FROM (SELECT {} AS newest OFFSET 0) m OFFSET 0) f",
+        newest("incident_history")
     )
 }
 
@@ -152,8 +155,8 @@ impl Session {
         &self,
         history_ids: &[HistoryId],
     ) -> Result<(HashSet<RowIdentity>, HistoryId), QueryError> {
-        let newest = "SELECT coalesce(max(id), 0) FROM incident_history";
-        let newest = self.query_one(newest, &[]).await?.try_get(0)?;
+        let newest = format!("SELECT {}", newest("incident_history"));
+        let newest = self.query_one(&newest, &[]).await?.try_get(0)?;
         let rows = self
             .query(
                 "SELECT id, incident_id, contact_id FROM incident_history

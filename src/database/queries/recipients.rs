@@ -1,6 +1,7 @@
 //! Whom an incident concerns that was changed without Icinga Notifications.
 
 use super::TEXT_CHARACTERS;
+use super::look::row_of;
 use crate::database::installation::Installation;
 use crate::database::types::Text;
 use crate::database::{QueryError, Session};
@@ -23,35 +24,45 @@ pub(crate) struct Recipient {
 
 /// The SQL of [`Session::recipients`].
 pub(in crate::database) fn recipients_sql(installation: &Installation) -> String {
-    let muted = if installation.mute_on_incident {
-        "i.mute_reason"
+    let (of_incident, of_object, muted) = if installation.mute_on_incident {
+        (", mute_reason", "", "i.mute_reason")
     } else {
-        "o.mute_reason"
+        ("", ", mute_reason", "o.mute_reason")
     };
-    let message = if installation.message_on_incident {
-        "i.message"
+    let (text, message) = if installation.message_on_incident {
+        (", message", "i.message")
     } else {
-        "NULL::text"
+        ("", "NULL::text")
     };
-    // Each id by itself, so that no plan can weigh the ids against the table. The inner query refers to `wanted` and not to
-    // `i`: to the latter, PostgreSQL would rather read every incident's managers at once.
+    let columns = format!("id, xmin, object_id, severity{of_incident}{text}");
+    let incident = row_of("incident", "i", &columns, "wanted.id");
+    let object = row_of("object", "o", &format!("name{of_object}"), "i.object_id");
+    let columns = "id, username, deleted";
+    let contact = row_of(
+        "contact",
+        "c",
+        columns,
+        "coalesce(ic.contact_id, m.contact_id)",
+    );
     format!(
         "SELECT told.*
          FROM unnest($1::int8[]) AS wanted (id)
          CROSS JOIN LATERAL (
            SELECT DISTINCT i.id, c.id, i.xmin::text::int8, left(o.name, {TEXT_CHARACTERS}), i.severity::text,
              left({message}, {TEXT_CHARACTERS})
-           FROM incident i
-           JOIN object o ON o.id = i.object_id
-           JOIN incident_contact ic ON ic.incident_id = i.id
-           LEFT JOIN contactgroup_member m
-             ON m.contactgroup_id = ic.contactgroup_id AND m.deleted = 'n'
-           JOIN contact c ON c.id = coalesce(ic.contact_id, m.contact_id)
-           WHERE i.id = wanted.id AND {muted} IS NULL
-             AND c.deleted = 'n' AND c.username IS NOT NULL
-             AND (ic.role IN ('manager', 'subscriber') OR NOT EXISTS
-                  (SELECT FROM incident_contact x WHERE x.incident_id = wanted.id AND x.role = 'manager'))
-             AND NOT EXISTS (SELECT FROM incident_history h WHERE h.incident_id = wanted.id AND h.xmin = i.xmin)
+           FROM {incident}
+           CROSS JOIN LATERAL {object}
+           CROSS JOIN LATERAL (
+             SELECT contact_id, contactgroup_id, role FROM incident_contact WHERE incident_id = wanted.id OFFSET 0
+           ) AS ic
+           LEFT JOIN LATERAL (
+             SELECT contact_id FROM contactgroup_member WHERE contactgroup_id = ic.contactgroup_id AND deleted = 'n' OFFSET 0
+           ) AS m ON true
+           CROSS JOIN LATERAL {contact}
+           WHERE {muted} IS NULL AND c.deleted = 'n' AND c.username IS NOT NULL
+             AND (ic.role IN ('manager', 'subscriber') OR
+                  (SELECT count(*) FROM incident_contact x WHERE x.incident_id = wanted.id AND x.role = 'manager') = 0)
+             AND (SELECT count(*) FROM incident_history h WHERE h.incident_id = wanted.id AND h.xmin = i.xmin) = 0
            OFFSET 0
          ) AS told (incident_id, contact_id, transaction, title, severity, message)"
     )

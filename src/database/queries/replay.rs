@@ -1,6 +1,6 @@
 //! What a contact was notified about beyond a position.
 
-use super::look::{files_expression, is_of};
+use super::look::{files_expression, is_of, row_of};
 use super::{ANNOUNCES, OF_SEVERITY, TEXT_CHARACTERS, message, message_columns};
 use crate::config::Kinds;
 use crate::database::installation::Installation;
@@ -42,24 +42,28 @@ pub(in crate::database) fn missed_sql(installation: &Installation) -> String {
         message(installation, "w"),
         files_expression(),
     );
+    let newest = row_of("incident_history", "n", "*", "m.id");
+    let incident = row_of("incident", "i", "severity, object_id", "w.incident_id");
+    let object = row_of("object", "o", "name", "i.object_id");
     format!(
         "SELECT w.ids, w.incident_id, w.time,
                 coalesce(CASE WHEN w.kept THEN (
                   SELECT s.old_severity FROM incident_history s
-                  WHERE s.incident_id = w.incident_id AND s.type = 'incident_severity_changed' AND s.id > w.id
+                  WHERE s.incident_id = w.incident_id AND s.type::text = 'incident_severity_changed' AND s.id + 0 > w.id
                   ORDER BY s.id + 0 LIMIT 1) END, i.severity)::text,
                 CASE WHEN w.kept THEN left(o.name, {TEXT_CHARACTERS}) END,
                 CASE WHEN w.kept THEN {message} END, (SELECT {files})
          FROM (SELECT m.ids, m.incident_id, n.time, {columns}, m.id,
                  n.time >= $4 AND row_number() OVER (ORDER BY m.id DESC) <= $5 AS kept
                FROM (SELECT h.incident_id, max(h.id) AS id, array_agg(h.id ORDER BY h.id DESC) AS ids
-                     FROM incident_history h
-                     WHERE h.contact_id = $1 AND h.id > $2 AND h.id NOT IN (SELECT unnest($3::int8[]))
-                       AND h.time > $7 AND h.type = 'notified' AND {ANNOUNCES} AND (NOT $8 OR {OF_SEVERITY})
+                     FROM (SELECT *, xmin FROM incident_history
+                           WHERE (contact_id, id) > ($1, $2) AND contact_id BETWEEN $1 AND $1 AND type = 'notified'
+                           ORDER BY contact_id, id OFFSET 0) h
+                     WHERE h.id NOT IN (SELECT unnest($3::int8[])) AND h.time > $7 AND {ANNOUNCES} AND (NOT $8 OR {OF_SEVERITY})
                      GROUP BY h.incident_id) m
-               JOIN incident_history n ON n.id = m.id) w
-         JOIN incident i ON i.id = w.incident_id
-         JOIN object o ON o.id = i.object_id
+               CROSS JOIN LATERAL {newest}) w
+         CROSS JOIN LATERAL {incident}
+         CROSS JOIN LATERAL {object}
          ORDER BY w.id LIMIT $6"
     )
 }

@@ -11,9 +11,9 @@ use crate::model::position::Position;
 use crate::model::timeline::Epoch;
 
 /// Whether no newer session than `browser_session s` exists of its user and user agent.
-const NEWEST: &str = "NOT EXISTS (SELECT FROM browser_session n
+const NEWEST: &str = "((SELECT 1 FROM browser_session n
     WHERE n.username = s.username AND n.user_agent = s.user_agent
-      AND (n.authenticated_at, n.php_session_id) > (s.authenticated_at, s.php_session_id))";
+      AND (n.authenticated_at + 0, n.php_session_id) > (s.authenticated_at, s.php_session_id) LIMIT 1) IS NULL)";
 
 /// The digest that stands for the session id of `browser_session s`; [`BrowserKey`] is the same.
 pub(super) const KEY: &str = "sha256(convert_to(s.php_session_id, 'UTF8'))";
@@ -38,8 +38,7 @@ pub struct SessionRow {
 
 /// The SQL of [`Session::browser_session`].
 pub(in crate::database) fn browser_session_sql(installation: &Installation) -> String {
-    // The key is passed and not computed in the join: with statistics of a time when few positions were stored, the plan
-    // would compute it for each session and read all positions.
+    // The key is passed and not computed in the join, for which the plan would have to read all positions.
     let (position, join) = if installation.stores_positions {
         (
             "p.floor, p.above, p.epoch, (extract(epoch FROM p.changed_at) * 1000)::int8,
@@ -55,7 +54,7 @@ pub(in crate::database) fn browser_session_sql(installation: &Installation) -> S
     format!(
         "SELECT s.user_agent = $2, {NEWEST}, c.id, {position}
          FROM browser_session s
-         LEFT JOIN contact c ON c.username = s.username AND c.deleted = 'n'
+         LEFT JOIN LATERAL (SELECT id FROM contact WHERE username = s.username AND deleted = 'n' LIMIT 1) c ON true
          {join}
          WHERE s.php_session_id = $1"
     )
@@ -65,8 +64,9 @@ pub(in crate::database) fn browser_session_sql(installation: &Installation) -> S
 pub(in crate::database) fn valid_browsers_sql() -> String {
     format!(
         "SELECT c.id, {KEY}, sha256(convert_to(s.user_agent, 'UTF8'))
-         FROM contact c JOIN browser_session s ON s.username = c.username
-         WHERE c.id = ANY($1) AND c.deleted = 'n' AND {NEWEST}"
+         FROM (SELECT id, username FROM contact WHERE id = ANY($1) AND deleted = 'n' OFFSET 0) c
+         CROSS JOIN LATERAL (SELECT * FROM browser_session WHERE username = c.username OFFSET 0) s
+         WHERE {NEWEST}"
     )
 }
 
