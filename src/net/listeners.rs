@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::future;
-use log::{debug, error, info, warn};
+use log::{error, info, warn};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::either::Either;
@@ -203,6 +203,9 @@ impl Drop for Listeners {
 impl Accepting {
     fn from_tcp(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
+        if let Err(error) = configure(SockRef::from(&socket)) {
+            warn!("connections will not be configured: {error}");
+        }
         TcpListener::from_std(socket).map(Self::Tcp)
     }
 
@@ -213,13 +216,7 @@ impl Accepting {
 
     async fn accept(&self) -> io::Result<Socket> {
         match self {
-            Self::Tcp(socket) => {
-                let (stream, _) = socket.accept().await?;
-                if let Err(error) = configure(SockRef::from(&stream)) {
-                    debug!("a connection could not be configured: {error}");
-                }
-                Ok(Either::Left(stream))
-            }
+            Self::Tcp(socket) => Ok(Either::Left(socket.accept().await?.0)),
             Self::Unix(socket) => Ok(Either::Right(socket.accept().await?.0)),
         }
     }
@@ -262,6 +259,7 @@ impl fmt::Display for Accepting {
     }
 }
 
+/// What a listening socket is set to, Linux sets its connections to as well.
 fn configure(socket: SockRef<'_>) -> io::Result<()> {
     // An event is one small write, and wanted at once.
     socket.set_tcp_nodelay(true)?;
@@ -353,4 +351,33 @@ async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_notice_a_peer_that_is_gone_and_send_at_once() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listening = bind_tcp(address).unwrap();
+        let Accepting::Tcp(socket) = &listening else {
+            panic!("{listening} is no TCP socket");
+        };
+        let _client = TcpStream::connect(socket.local_addr().unwrap()).await;
+        let Ok(Either::Left(accepted)) = listening.accept().await else {
+            panic!("no connection");
+        };
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        let interval = accepted.tcp_keepalive_interval().unwrap();
+        assert_eq!(interval, KEEPALIVE_INTERVAL);
+        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), 3);
+        let timeout = accepted.tcp_user_timeout().unwrap();
+        assert_eq!(timeout, Some(USER_TIMEOUT));
+    }
 }
