@@ -13,6 +13,9 @@ use icinga_desktop_bridge::config::{self, Config, Loaded, Secret};
 use icinga_desktop_bridge::lifecycle::{self, Exit};
 use icinga_desktop_bridge::observe::{State, logging};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
