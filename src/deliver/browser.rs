@@ -76,7 +76,7 @@ const ROWS: usize = 64;
 const LAST_RECEIPTS: Duration = Duration::from_secs(1);
 
 /// What all browsers' tasks share.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) replayer: Replayer,
@@ -86,7 +86,9 @@ pub(crate) struct Shared {
 }
 
 /// Runs until the browser has no stream and none is expected, or has to end.
-pub(crate) async fn run(mailbox: Mailbox, shared: Shared) {
+///
+/// Not an async function: that would keep what it is given twice, and there are as many as browsers.
+pub(crate) fn run(mailbox: Mailbox, shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
     let Mailbox {
         mut messages,
         mut commands,
@@ -95,45 +97,47 @@ pub(crate) async fn run(mailbox: Mailbox, shared: Shared) {
         key,
     } = mailbox;
     let mut browser = Browser::new(contact_id, key, memory, shared);
-    let tick = sleep_until(Instant::now());
-    tokio::pin!(tick);
-    while !browser.is_over() {
-        browser.advance();
-        let due = browser.next_tick();
-        if tick.deadline() != due {
-            tick.as_mut().reset(due);
-        }
-        tokio::select! {
-            // Commands first, so that a stream that was handed over gets what follows it.
-            biased;
-            command = commands.next() => match command {
-                Some(command) => browser.obey(command),
-                // The hub has forgotten the browser.
-                None => return,
-            },
-            step = poll_fn(|cx| browser.poll(cx)) => match step {
-                Step::Ended(index, result) => browser.remove(index, &result),
-                // What is due next depends on it.
-                Step::Written => {}
-                Step::Replayed(replay) => browser.replayed(replay),
-            },
-            message = messages.recv() => match message {
-                Ok(Message::Events(events)) => browser.receive(&events),
-                Ok(Message::Gap) => browser.incomplete = true,
-                // What is due next is asked anew anyway.
-                Ok(Message::Retuned) => {}
-                Err(RecvError::Lagged(missed)) => browser.lagged(missed),
-                Err(RecvError::Closed) => return,
-            },
-            () = &mut tick => browser.tick(due),
-        }
-        // Read before looking whether messages are left: what was published before it was raised is
-        // then among them.
-        if let Some(settled) = browser.shared.hub.settled()
-            && messages.is_empty()
-            && browser.is_idle()
-        {
-            browser.memory.lock().position.settle(settled);
+    async move {
+        let tick = sleep_until(Instant::now());
+        tokio::pin!(tick);
+        while !browser.is_over() {
+            browser.advance();
+            let due = browser.next_tick();
+            if tick.deadline() != due {
+                tick.as_mut().reset(due);
+            }
+            tokio::select! {
+                // Commands first, so that a stream that was handed over gets what follows it.
+                biased;
+                command = commands.next() => match command {
+                    Some(command) => browser.obey(command),
+                    // The hub has forgotten the browser.
+                    None => return,
+                },
+                step = poll_fn(|cx| browser.poll(cx)) => match step {
+                    Step::Ended(index, result) => browser.remove(index, &result),
+                    // What is due next depends on it.
+                    Step::Written => {}
+                    Step::Replayed(replay) => browser.replayed(replay),
+                },
+                message = messages.recv() => match message {
+                    Ok(Message::Events(events)) => browser.receive(&events),
+                    Ok(Message::Gap) => browser.incomplete = true,
+                    // What is due next is asked anew anyway.
+                    Ok(Message::Retuned) => {}
+                    Err(RecvError::Lagged(missed)) => browser.lagged(missed),
+                    Err(RecvError::Closed) => return,
+                },
+                () = &mut tick => browser.tick(due),
+            }
+            // Read before looking whether messages are left: what was published before it was raised is
+            // then among them.
+            if let Some(settled) = browser.shared.hub.settled()
+                && messages.is_empty()
+                && browser.is_idle()
+            {
+                browser.memory.lock().position.settle(settled);
+            }
         }
     }
 }
@@ -142,7 +146,7 @@ struct Browser {
     contact_id: ContactId,
     key: BrowserKey,
     memory: Memory,
-    shared: Shared,
+    shared: Arc<Shared>,
     /// Oldest first: the last is the one that gets events, because its request proves that its client is there.
     streams: Vec<Stream>,
     /// Those that are over, whose receipt may still come.
@@ -159,10 +163,6 @@ struct Browser {
     acknowledges: bool,
     /// When a stream was last ended for a receipt.
     last_end: Option<Instant>,
-    /// When a stream was last ended for a third one.
-    displaced_at: Option<Instant>,
-    /// Who waits for a stream to end.
-    room: Vec<oneshot::Sender<()>>,
     /// The last request that was a receipt.
     receipt_at: Option<std::time::Instant>,
     /// Until when the stream of a request is expected.
@@ -174,14 +174,24 @@ struct Browser {
     returning: bool,
     /// A replay is owed since something may have been missed.
     incomplete: bool,
+    /// Boxed as `end` is, so that a browser costs no more than what each needs.
+    seldom: Option<Box<Seldom>>,
+    end: Option<Box<End>>,
+}
+
+/// What hardly any browser ever needs.
+#[derive(Default)]
+struct Seldom {
+    /// When a stream was last ended for a third one.
+    displaced_at: Option<Instant>,
+    /// Who waits for a stream to end.
+    room: Vec<oneshot::Sender<()>>,
     /// Test events, and who wants to know when they are delivered. They are no events like others: never told by
     /// another task, part of no position, and counted nowhere.
     tests: Vec<(Arc<Event>, oneshot::Sender<()>)>,
-    end: Option<End>,
 }
 
 /// How a browser's streams come to their end for good.
-#[derive(Clone, Copy)]
 struct End {
     /// After which time clients shall come back.
     retry: Duration,
@@ -199,7 +209,7 @@ enum Step {
 }
 
 impl Browser {
-    fn new(contact_id: ContactId, key: BrowserKey, memory: Memory, shared: Shared) -> Self {
+    fn new(contact_id: ContactId, key: BrowserKey, memory: Memory, shared: Arc<Shared>) -> Self {
         let leftovers = std::mem::take(&mut memory.lock().leftovers);
         let unread = |event| Unread { event, writes: 0 };
         Self {
@@ -217,8 +227,6 @@ impl Browser {
             forwarded: false,
             acknowledges: false,
             last_end: None,
-            displaced_at: None,
-            room: Vec::new(),
             receipt_at: None,
             expected_until: Some(Instant::now() + HANDED_OVER),
             waiting: leftovers.into_iter().map(unread).collect(),
@@ -226,7 +234,7 @@ impl Browser {
             // Whatever it missed since it was last here; nothing, if it never was.
             returning: true,
             incomplete: false,
-            tests: Vec::new(),
+            seldom: None,
             end: None,
         }
     }
@@ -234,7 +242,7 @@ impl Browser {
     /// Whether there is nothing more to wait for. The hub has forgotten the browser then.
     fn is_over(&self) -> bool {
         let now = Instant::now();
-        let over = match self.end {
+        let over = match &self.end {
             Some(end) => {
                 let awaits = end.until > now && self.ended.iter().any(Ended::is_awaited);
                 self.streams.is_empty() && !awaits
@@ -255,10 +263,11 @@ impl Browser {
 
     /// Takes every step that is possible by now.
     fn advance(&mut self) {
-        if let Some(end) = self.end {
+        if let Some(end) = &self.end {
+            let retry = end.retry;
             for index in 0..self.streams.len() {
                 if self.streams[index].carried().events.is_empty() {
-                    self.streams[index].end(end.retry);
+                    self.streams[index].end(retry);
                 } else {
                     // What was read shall count as delivered: the next daemon would tell it again.
                     self.end_for_receipt(index);
@@ -295,7 +304,10 @@ impl Browser {
         self.waiting
             .retain(|unread| unread.event.history_ids.is_empty());
         // Nobody is there to see them.
-        let tests = std::mem::take(&mut self.tests);
+        let seldom = self.seldom.as_mut();
+        let tests = seldom
+            .map(|seldom| std::mem::take(&mut seldom.tests))
+            .unwrap_or_default();
         self.waiting.retain(|unread| {
             !tests
                 .iter()
@@ -358,7 +370,7 @@ impl Browser {
         if !much && !tests {
             due = due.max(self.last_end.map_or(now, |last| last + RETURN_INTERVAL));
         }
-        for unread in self.waiting.drain(..) {
+        for unread in std::mem::take(&mut self.waiting) {
             self.shared.metrics.events_written.inc();
             stream.write(unread);
         }
@@ -412,7 +424,8 @@ impl Browser {
             Command::MakeRoom(at, sender) => self.make_room(at, sender),
             Command::Test(event, sender) => {
                 if self.end.is_none() && !self.is_away() {
-                    self.tests.push((Arc::clone(&event), sender));
+                    let tests = &mut self.seldom.get_or_insert_default().tests;
+                    tests.push((Arc::clone(&event), sender));
                     self.waiting.push_back(Unread { event, writes: 0 });
                 }
             }
@@ -424,7 +437,7 @@ impl Browser {
             }
             Command::End { retry } => {
                 let until = Instant::now() + LAST_RECEIPTS;
-                self.end = Some(End { retry, until });
+                self.end = Some(Box::new(End { retry, until }));
             }
             Command::Revoke { retry } => {
                 debug!(
@@ -432,7 +445,7 @@ impl Browser {
                     self.contact_id, self.key
                 );
                 let until = Instant::now();
-                self.end = Some(End { retry, until });
+                self.end = Some(Box::new(End { retry, until }));
                 self.waiting.clear();
                 self.ended.clear();
                 for stream in &mut self.streams {
@@ -473,6 +486,8 @@ impl Browser {
         };
         let end_due = now + rand::rng().random_range(renewal);
         self.expected_until = None;
+        // One as a rule; the usual growth would make room for four.
+        self.streams.reserve_exact(1);
         self.streams.push(Stream::new(handed, end_due));
     }
 
@@ -481,17 +496,18 @@ impl Browser {
     /// that lives: they may take turns once in a while.
     fn make_room(&mut self, at: std::time::Instant, sender: oneshot::Sender<()>) {
         let now = Instant::now();
+        let seldom = self.seldom.get_or_insert_default();
         if !self.streams.iter().any(Stream::is_ending) {
             let recently = |displaced_at| now < displaced_at + DISPLACE_INTERVAL;
-            if self.receipt_at == Some(at) && self.displaced_at.is_some_and(recently) {
+            if self.receipt_at == Some(at) && seldom.displaced_at.is_some_and(recently) {
                 return;
             }
             if !self.streams.is_empty() {
-                self.displaced_at = Some(now);
+                seldom.displaced_at = Some(now);
                 self.end_for_receipt(0);
             }
         }
-        self.room.push(sender);
+        self.seldom.get_or_insert_default().room.push(sender);
     }
 
     /// Takes the receipt that a return is.
@@ -620,8 +636,8 @@ impl Browser {
             for ended in &mut self.ended {
                 ended.carried.events.retain(|unread| !is_it(unread));
             }
-            if let Some(test) = self.test(&event) {
-                let (_, sender) = self.tests.swap_remove(test);
+            if let (Some(test), Some(seldom)) = (self.test(&event), &mut self.seldom) {
+                let (_, sender) = seldom.tests.swap_remove(test);
                 // Whoever asked may have left.
                 let _ = sender.send(());
             } else {
@@ -758,6 +774,7 @@ impl Browser {
 
     fn remove(&mut self, index: usize, result: &io::Result<()>) {
         let stream = self.streams.remove(index);
+        self.streams.shrink_to(1);
         let reason = match result {
             Ok(()) => "ended by us".to_owned(),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => "client left".to_owned(),
@@ -776,13 +793,14 @@ impl Browser {
             // What did not survive goes to the other stream, or waits for the next one.
             self.unread(ended.take_unread());
         }
+        self.ended.reserve_exact(1);
         self.ended.push(ended);
         self.tell_of_room();
     }
 
     /// Its place is free by now.
     fn tell_of_room(&mut self) {
-        for sender in self.room.drain(..) {
+        for sender in self.seldom.iter_mut().flat_map(|s| s.room.drain(..)) {
             // Whoever asked may have left.
             let _ = sender.send(());
         }
@@ -809,6 +827,10 @@ impl Browser {
         let unread = overdue.flat_map(Ended::take_unread).collect();
         self.unread(unread);
         self.ended.retain(|ended| now < ended.forget_at());
+        if self.ended.is_empty() {
+            // For minutes, as a rule.
+            self.ended = Vec::new();
+        }
     }
 
     fn keep_alive(&self) -> Duration {
@@ -817,9 +839,8 @@ impl Browser {
 
     /// Which of the tests an event is, if it is one.
     fn test(&self, event: &Arc<Event>) -> Option<usize> {
-        self.tests
-            .iter()
-            .position(|(test, _)| Arc::ptr_eq(test, event))
+        let tests = self.seldom.as_ref().map(|seldom| seldom.tests.iter());
+        tests?.position(|(test, _)| Arc::ptr_eq(test, event))
     }
 
     fn next_tick(&self) -> Instant {
@@ -828,7 +849,8 @@ impl Browser {
         let ended = self.ended.iter().map(Ended::next_tick);
         let now = Instant::now();
         // What is over changes nothing any more.
-        let end = self.end.map(|end| end.until).filter(|until| now < *until);
+        let end = (self.end.as_ref()).map(|end| end.until);
+        let end = end.filter(|until| now < *until);
         let expected = self.expected_until.filter(|until| now < *until);
         let ticks = streams.chain(ended).chain(end).chain(expected);
         // Without any of these it is over, unless a stream is on its way, which is a command.

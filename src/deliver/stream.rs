@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -23,9 +23,6 @@ use crate::observe::metrics::Metrics;
 /// How long a client may take nothing of what waits for it. The kernel gives up a peer that does not
 /// acknowledge (`TCP_USER_TIMEOUT`); this is for one that acknowledges but never reads.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
-
-/// Blocks for which the queue keeps memory when it is empty.
-const KEPT_CAPACITY: usize = 4;
 
 /// An event on its way, and how often it was written to a stream.
 #[derive(Debug, Clone)]
@@ -234,14 +231,15 @@ impl Stream {
                 self.queue.pop_front();
             }
         }
-        if self.queue.capacity() > KEPT_CAPACITY {
-            self.queue.shrink_to(KEPT_CAPACITY);
+        // Most streams are idle most of the time.
+        if self.queue.capacity() > 0 {
+            self.queue = VecDeque::new();
         }
         if self.carried.events.is_empty() && self.carried.events.capacity() > 0 {
             self.carried.events = VecDeque::new();
         }
         if self.ending.is_some() {
-            ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
+            // Whoever drops it closes the socket.
             return Poll::Ready(Ok(()));
         }
         Poll::Pending

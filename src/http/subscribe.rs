@@ -61,7 +61,7 @@ const ROOM: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(crate) struct State {
     queries: Queries,
-    browsers: browser::Shared,
+    browsers: Arc<browser::Shared>,
     /// The browsers' tasks, so that a stop can wait for them.
     tasks: TaskTracker,
     rechecks: Rechecks,
@@ -83,13 +83,13 @@ impl State {
     ) -> Self {
         Self {
             queries,
-            browsers: browser::Shared {
+            browsers: Arc::new(browser::Shared {
                 hub,
                 replayer,
                 metrics,
                 tuning,
                 pace: Pace::new(),
-            },
+            }),
             tasks,
             rechecks,
             sign_ins: Arc::new(Semaphore::new(MAX_SIGN_INS)),
@@ -287,7 +287,7 @@ async fn enter(
     if let Some(mailbox) = mailbox {
         state
             .tasks
-            .spawn(browser::run(mailbox, state.browsers.clone()));
+            .spawn(browser::run(mailbox, Arc::clone(&state.browsers)));
     }
     Ok(place)
 }

@@ -1,5 +1,6 @@
 //! Who is connected, which broadcast channel reaches them, and what they were told already.
 
+mod browsers;
 mod memory;
 mod positions;
 mod refusals;

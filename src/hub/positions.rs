@@ -151,7 +151,7 @@ impl Hub {
         {
             state.left.pop_front();
             let recipient = state.recipients.get(&whose.0);
-            let is_here = recipient.is_some_and(|r| r.browsers.contains_key(&whose.1));
+            let is_here = recipient.is_some_and(|r| r.browsers.contains(whose.1));
             let memory = state.memories.get(&whose);
             // One that has come back and left again stands in the list once more.
             if !is_here && memory.is_some_and(|memory| memory.lock().touched.elapsed() >= age) {

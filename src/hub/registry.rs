@@ -20,6 +20,7 @@ use futures::channel::mpsc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, oneshot};
 
+use super::browsers::Browsers;
 use super::memory::{Memory, Remembered};
 use super::refusals::Refusals;
 use crate::model::browser::{AgentKey, BrowserKey};
@@ -43,8 +44,8 @@ const EXPECTED_FOR: Duration = Duration::from_secs(2);
 
 /// How many messages a contact's broadcast channel holds for browsers that have not looked yet. A
 /// message is everything that one query of the resolver found for the contact, so that a storm is a few
-/// messages; a slot costs 40 bytes per recipient.
-const BROADCAST_CAPACITY: usize = 8;
+/// messages. They look between any two queries; a slot costs 48 bytes per recipient.
+const BROADCAST_CAPACITY: usize = 2;
 
 /// What a contact's browsers are told.
 #[derive(Debug, Clone)]
@@ -188,7 +189,7 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Recipient {
     messages: broadcast::Sender<Message>,
-    pub(super) browsers: HashMap<BrowserKey, Browser>,
+    pub(super) browsers: Browsers<Browser>,
 }
 
 #[derive(Debug)]
@@ -237,7 +238,7 @@ impl Hub {
         let state = &mut *guard;
         let contact_id = *state.contacts.get(&key)?;
         let recipient = state.recipients.get_mut(&contact_id)?;
-        let browser = recipient.browsers.get_mut(&key)?;
+        let browser = recipient.browsers.get_mut(key)?;
         let doubted_at = browser.doubted_at.max(state.doubted_at);
         // One that has been away for longer may have been told by another bridge meanwhile.
         let expected = browser.places > 0 || browser.left_at.elapsed() < EXPECTED_FOR;
@@ -303,8 +304,8 @@ impl Hub {
         let recipient = contact_id.and_then(|contact_id| state.recipients.get_mut(&contact_id));
         let browsers = recipient
             .into_iter()
-            .flat_map(|recipient| &mut recipient.browsers);
-        for (_, browser) in browsers.filter(|(other, _)| key.is_none_or(|key| key == **other)) {
+            .flat_map(|recipient| recipient.browsers.iter_mut());
+        for (_, browser) in browsers.filter(|(other, _)| key.is_none_or(|key| key == *other)) {
             browser.doubted_at = now;
         }
     }
@@ -313,7 +314,7 @@ impl Hub {
     pub(crate) fn is_valid(&self, contact_id: ContactId, key: BrowserKey, asked_at: Instant) {
         let mut state = self.state();
         let recipient = state.recipients.get_mut(&contact_id);
-        if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get_mut(&key)) {
+        if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get_mut(key)) {
             browser.valid_at = browser.valid_at.max(asked_at);
         }
     }
@@ -353,52 +354,49 @@ impl Hub {
             .entry(contact_id)
             .or_insert_with(|| Recipient {
                 messages: broadcast::Sender::new(BROADCAST_CAPACITY),
-                browsers: HashMap::new(),
+                browsers: Browsers::default(),
             });
-        let mailbox = match recipient.browsers.entry(key) {
-            Entry::Occupied(entry) => {
-                let browser = entry.into_mut();
-                browser.take_place()?;
-                browser.agent = sign_in.agent;
-                browser.valid_at = browser.valid_at.max(sign_in.asked_at);
-                if let (Some(memory), Some(stored)) =
-                    (state.memories.get(&(contact_id, key)), &sign_in.position)
-                {
-                    memory.lock().position.merge(stored);
+        let mailbox = if let Some(browser) = recipient.browsers.get_mut(key) {
+            browser.take_place()?;
+            browser.agent = sign_in.agent;
+            browser.valid_at = browser.valid_at.max(sign_in.asked_at);
+            if let (Some(memory), Some(stored)) =
+                (state.memories.get(&(contact_id, key)), &sign_in.position)
+            {
+                memory.lock().position.merge(stored);
+            }
+            None
+        } else {
+            // Of `futures`: tokio's channel keeps room for 32 commands, which most browsers never get.
+            let (sender, receiver) = mpsc::unbounded();
+            let browser = Browser {
+                commands: sender,
+                places: 1,
+                agent: sign_in.agent,
+                valid_at: sign_in.asked_at,
+                doubted_at: None,
+                left_at: Instant::now(),
+            };
+            recipient.browsers.insert(key, browser);
+            let stored = sign_in.position.clone().unwrap_or_default();
+            let memory = match state.memories.entry((contact_id, key)) {
+                Entry::Occupied(entry) => {
+                    entry.get().lock().position.merge(&stored);
+                    entry.into_mut()
                 }
-                None
-            }
-            Entry::Vacant(entry) => {
-                // Of `futures`: tokio's channel keeps room for 32 commands, which most browsers never get.
-                let (sender, receiver) = mpsc::unbounded();
-                entry.insert(Browser {
-                    commands: sender,
-                    places: 1,
-                    agent: sign_in.agent,
-                    valid_at: sign_in.asked_at,
-                    doubted_at: None,
-                    left_at: Instant::now(),
-                });
-                let stored = sign_in.position.clone().unwrap_or_default();
-                let memory = match state.memories.entry((contact_id, key)) {
-                    Entry::Occupied(entry) => {
-                        entry.get().lock().position.merge(&stored);
-                        entry.into_mut()
-                    }
-                    Entry::Vacant(entry) => {
-                        state.unstored.push((contact_id, key));
-                        entry.insert(Memory::new(stored, sign_in.epoch, sign_in.signed_in_at_ms))
-                    }
-                };
-                memory.lock().touched = Instant::now();
-                Some(Mailbox {
-                    messages: recipient.messages.subscribe(),
-                    commands: receiver,
-                    memory: memory.clone(),
-                    contact_id,
-                    key,
-                })
-            }
+                Entry::Vacant(entry) => {
+                    state.unstored.push((contact_id, key));
+                    entry.insert(Memory::new(stored, sign_in.epoch, sign_in.signed_in_at_ms))
+                }
+            };
+            memory.lock().touched = Instant::now();
+            Some(Mailbox {
+                messages: recipient.messages.subscribe(),
+                commands: receiver,
+                memory: memory.clone(),
+                contact_id,
+                key,
+            })
         };
         state.streams += 1;
         drop(guard);
@@ -413,12 +411,11 @@ impl Hub {
         let Entry::Occupied(mut recipient) = state.recipients.entry(contact_id) else {
             return true;
         };
-        if let Entry::Occupied(browser) = recipient.get_mut().browsers.entry(key) {
-            if browser.get().places > 0 {
-                return false;
-            }
-            browser.remove();
+        let browsers = &mut recipient.get_mut().browsers;
+        if browsers.get(key).is_some_and(|browser| browser.places > 0) {
+            return false;
         }
+        browsers.remove(key);
         if recipient.get().browsers.is_empty() {
             recipient.remove();
         }
@@ -487,11 +484,11 @@ impl Hub {
     ) -> Vec<Seen> {
         let state = self.state();
         let recipient = state.recipients.get(&contact_id);
-        let here = |key: &BrowserKey| recipient.and_then(|r| r.browsers.get(key));
+        let here = |key: BrowserKey| recipient.and_then(|r| r.browsers.get(key));
         let keys = recipient.into_iter().flat_map(|r| r.browsers.keys());
-        let away = others.iter().filter(|key| here(key).is_none());
+        let away = others.iter().copied().filter(|key| here(*key).is_none());
         let seen = keys.chain(away).filter_map(|key| {
-            let memory = state.memories.get(&(contact_id, *key))?.lock();
+            let memory = state.memories.get(&(contact_id, key))?.lock();
             let done = memory.recent.iter().map(|(done, _)| *done).collect();
             let ask = |browser: &Browser| {
                 let (sender, receiver) = oneshot::channel();
@@ -500,7 +497,7 @@ impl Hub {
                 receiver
             };
             Some(Seen {
-                key: *key,
+                key,
                 here: here(key).map(ask),
                 done,
             })
@@ -523,7 +520,7 @@ impl Hub {
     pub(crate) fn all_browsers(&self) -> Vec<BrowserKey> {
         let state = self.state();
         let browsers = state.recipients.values().flat_map(|r| r.browsers.keys());
-        browsers.copied().collect()
+        browsers.collect()
     }
 
     /// Tells every browser that something may have been missed.
@@ -623,7 +620,7 @@ impl Hub {
         let state = self.state();
         let recipients = state.recipients.iter();
         recipients
-            .filter(|(_, recipient)| recipient.browsers.contains_key(&key))
+            .filter(|(_, recipient)| recipient.browsers.contains(key))
             .map(|(contact_id, _)| *contact_id)
             .collect()
     }
@@ -635,7 +632,7 @@ impl Hub {
         memories
             .filter(|((contact_id, key), _)| {
                 let recipient = state.recipients.get(contact_id);
-                recipient.is_some_and(|recipient| recipient.browsers.contains_key(key))
+                recipient.is_some_and(|recipient| recipient.browsers.contains(*key))
             })
             .map(|((_, key), memory)| (*key, memory.lock().signed_in_at_ms))
             .collect()
@@ -649,7 +646,7 @@ impl Hub {
             .map(|recipient| {
                 let browsers = recipient.browsers.iter();
                 browsers
-                    .map(|(key, browser)| (*key, browser.agent))
+                    .map(|(key, browser)| (key, browser.agent))
                     .collect()
             })
             .unwrap_or_default()
@@ -661,7 +658,7 @@ impl Hub {
         let mut state = self.state();
         state.memories.remove(&(contact_id, key));
         let recipient = state.recipients.get(&contact_id);
-        if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get(&key)) {
+        if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get(key)) {
             // A task that is gone has no streams left to end.
             let _ = browser.commands.unbounded_send(Command::Revoke {
                 retry: event::RETRY,
@@ -699,7 +696,7 @@ impl Hub {
         key: BrowserKey,
     ) -> Option<mpsc::UnboundedSender<Command>> {
         let state = self.state();
-        let browser = state.recipients.get(&contact_id)?.browsers.get(&key)?;
+        let browser = state.recipients.get(&contact_id)?.browsers.get(key)?;
         Some(browser.commands.clone())
     }
 
@@ -707,7 +704,7 @@ impl Hub {
         let mut state = self.state();
         state.streams -= 1;
         let recipient = state.recipients.get_mut(&contact_id);
-        if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get_mut(&key)) {
+        if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get_mut(key)) {
             browser.places -= 1;
             browser.left_at = Instant::now();
         }
@@ -731,7 +728,7 @@ impl State {
     /// A browser that is here.
     fn browser(&self, key: BrowserKey) -> Option<&Browser> {
         let recipient = self.recipients.get(self.contacts.get(&key)?)?;
-        recipient.browsers.get(&key)
+        recipient.browsers.get(key)
     }
 }
 

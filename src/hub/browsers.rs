@@ -1,0 +1,105 @@
+//! A contact's browsers: one or two as a rule, so that a hash table for them would be mostly empty room; thousands where people
+//! share an account, so that they are in order.
+
+use crate::model::browser::BrowserKey;
+
+/// What is known of a contact's browsers, in the order of their keys.
+#[derive(Debug)]
+pub(super) struct Browsers<T>(Vec<(BrowserKey, T)>);
+
+impl<T> Default for Browsers<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Browsers<T> {
+    fn find(&self, key: BrowserKey) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&key, |(key, _)| *key)
+    }
+
+    pub(super) fn get(&self, key: BrowserKey) -> Option<&T> {
+        let index = self.find(key).ok()?;
+        self.0.get(index).map(|(_, browser)| browser)
+    }
+
+    pub(super) fn get_mut(&mut self, key: BrowserKey) -> Option<&mut T> {
+        let index = self.find(key).ok()?;
+        self.0.get_mut(index).map(|(_, browser)| browser)
+    }
+
+    pub(super) fn contains(&self, key: BrowserKey) -> bool {
+        self.find(key).is_ok()
+    }
+
+    /// Adds a browser; in place of the one of that key, if there is one.
+    pub(super) fn insert(&mut self, key: BrowserKey, browser: T) {
+        match self.find(key) {
+            Ok(index) => self.0[index].1 = browser,
+            Err(index) => {
+                if self.0.is_empty() {
+                    // The usual growth would make room for four.
+                    self.0.reserve_exact(1);
+                }
+                self.0.insert(index, (key, browser));
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: BrowserKey) {
+        if let Ok(index) = self.find(key) {
+            self.0.remove(index);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (BrowserKey, &T)> {
+        self.0.iter().map(|(key, browser)| (*key, browser))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (BrowserKey, &mut T)> {
+        self.0.iter_mut().map(|(key, browser)| (*key, browser))
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = BrowserKey> {
+        self.iter().map(|(key, _)| key)
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.iter().map(|(_, browser)| browser)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn they_are_what_a_map_of_them_is(changes in prop::collection::vec((any::<bool>(), 0..20_u8, any::<u8>()), 0..100)) {
+            let (mut browsers, mut map) = (Browsers::default(), BTreeMap::new());
+            for (insert, key, value) in changes {
+                let key = BrowserKey::new(&key.to_string());
+                if insert {
+                    browsers.insert(key, value);
+                    map.insert(key, value);
+                } else {
+                    browsers.remove(key);
+                    map.remove(&key);
+                }
+                prop_assert_eq!(browsers.get(key), map.get(&key));
+                prop_assert_eq!(browsers.get_mut(key), map.get_mut(&key));
+                prop_assert_eq!(browsers.contains(key), map.contains_key(&key));
+                prop_assert_eq!(browsers.is_empty(), map.is_empty());
+                prop_assert!(browsers.iter().eq(map.iter().map(|(key, value)| (*key, value))));
+            }
+        }
+    }
+}
