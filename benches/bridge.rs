@@ -14,14 +14,14 @@
 mod bare;
 #[path = "../tests/common/mod.rs"]
 mod common;
-#[path = "bridge/crowd.rs"]
-mod crowd;
 #[path = "bridge/fanout.rs"]
 mod fanout;
-#[path = "bridge/figures.rs"]
-mod figures;
+#[path = "bridge/growth.rs"]
+mod growth;
 #[path = "bridge/idle.rs"]
 mod idle;
+#[path = "bridge/incidents.rs"]
+mod incidents;
 #[path = "bridge/latency.rs"]
 mod latency;
 #[path = "bridge/look.rs"]
@@ -30,6 +30,8 @@ mod look;
 mod memory;
 #[path = "bridge/riders.rs"]
 mod riders;
+#[path = "shared/mod.rs"]
+mod shared;
 #[path = "bridge/sign_in.rs"]
 mod sign_in;
 #[path = "bridge/stop.rs"]
@@ -41,12 +43,21 @@ mod writer;
 
 use std::process::{Command, ExitCode};
 
-use common::daemon::{ConfigDir, Daemon};
-use common::postgres::{Cluster, Database};
-use common::world::resource;
+use common::postgres::Cluster;
+use shared::figures;
 
-const NAMES: [&str; 9] = [
-    "latency", "writer", "riders", "look", "memory", "idle", "fanout", "sign_in", "stop",
+const NAMES: [&str; 11] = [
+    "latency",
+    "writer",
+    "riders",
+    "look",
+    "memory",
+    "idle",
+    "fanout",
+    "incidents",
+    "growth",
+    "sign_in",
+    "stop",
 ];
 
 /// One thread: what must not wait for anything else of this program has a thread and a runtime of its own.
@@ -88,6 +99,8 @@ async fn main() -> ExitCode {
         "memory" => memory::run().await,
         "idle" => idle::run().await,
         "fanout" => fanout::run().await,
+        "incidents" => incidents::run().await,
+        "growth" => growth::run().await,
         "sign_in" => sign_in::run().await,
         _ => stop::run(),
     }
@@ -106,14 +119,6 @@ fn one_by_one(names: &[&str]) -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
-}
-
-/// A daemon that logs as it does in production, ready.
-fn daemon(database: &Database, role: &str) -> Daemon {
-    let config = ConfigDir::new("host = 127.0.0.1\nport = 0", &resource(database, role));
-    let daemon = Daemon::launch_with(config, &["run"]);
-    daemon.wait_for_log("ready: ");
-    daemon
 }
 
 /// A server whose COMMIT waits for the disk, as Icinga's does unless somebody has changed that.

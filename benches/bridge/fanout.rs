@@ -3,11 +3,15 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::common::icinga::Shape;
 use crate::common::postgres::Cluster;
 use crate::common::world::installed;
-use crate::crowd::{self, Crowd};
-use crate::figures::{Effort, Sorted, milliseconds};
+use crate::shared;
+use crate::shared::crowd::{self, Crowd};
+use crate::shared::figures::{Effort, Sorted, milliseconds};
+use crate::shared::record::{record, rounded};
 
 const STREAMS: usize = 10_000;
 
@@ -21,7 +25,7 @@ pub(crate) async fn run() {
     let (database, role) = installed(Cluster::shared(), "fanout", Shape::V1_0);
     crowd::populate(&database, STREAMS);
     let icinga = database.connect().await;
-    let daemon = crate::daemon(&database, &role);
+    let daemon = shared::daemon(&database, &role);
     let crowd = Crowd::open(&daemon.address, STREAMS);
     let (mut from_sent, mut from_returned) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
@@ -59,6 +63,14 @@ pub(crate) async fn run() {
             after_sent.max(),
             after_returned.max(),
             milliseconds(back - sent),
+        );
+        record(
+            "fanout",
+            json!({
+                "streams": STREAMS, "commit_ms": milliseconds(returned - sent), "last_ms": after_sent.max(),
+                "arrivals_ms": rounded(after_sent.values()), "spent": effort,
+                "back_ms": milliseconds(back - sent), "spent_until_back": again,
+            }),
         );
         from_sent.push(after_sent.max());
         from_returned.push(after_returned.max());

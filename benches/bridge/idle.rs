@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::common::icinga::Shape;
 use crate::common::postgres::Cluster;
 use crate::common::world::installed;
-use crate::crowd::{self, Crowd};
-use crate::figures::{self, Effort};
+use crate::shared;
+use crate::shared::crowd::{self, Crowd};
+use crate::shared::figures::{self, Effort};
+use crate::shared::record::record;
 
 const STREAMS: usize = 10_000;
 
@@ -19,7 +23,7 @@ const SECONDS: usize = 300;
 pub(crate) async fn run() {
     let (database, role) = installed(Cluster::shared(), "idle", Shape::V1_0);
     crowd::populate(&database, STREAMS);
-    let daemon = crate::daemon(&database, &role);
+    let daemon = shared::daemon(&database, &role);
     let opening = Effort::so_far(daemon.pid(), &database);
     let crowd = Crowd::open(&daemon.address, STREAMS);
     let open = Effort::so_far(daemon.pid(), &database);
@@ -37,4 +41,8 @@ pub(crate) async fn run() {
     let effort = Effort::so_far(daemon.pid(), &database).since(&before);
     let returns = crowd.wait_for_returns(0).len();
     println!("{seconds} s, {returns} streams renewed: {effort}");
+    record(
+        "idle",
+        json!({ "streams": STREAMS, "seconds": seconds, "renewed": returns, "spent": effort }),
+    );
 }

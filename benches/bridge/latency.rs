@@ -9,20 +9,25 @@
 //! In between there is a third: a LISTEN client that then reads the new history rows by their key, which is the least that
 //! anybody can do, as the bell says only that there are some.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use tokio::io::AsyncReadExt as _;
+use futures::future::join_all;
+use serde_json::json;
 use tokio_postgres::NoTls;
 
 use crate::bare;
 use crate::common::icinga::{Event, Icinga, Shape};
 use crate::common::postgres::{Cluster, Database};
 use crate::common::world::installed;
-use crate::crowd;
-use crate::figures::{Sorted, microseconds};
+use crate::shared;
+use crate::shared::crowd;
+use crate::shared::figures::{Sorted, microseconds};
+use crate::shared::record::{record, rounded};
 
 /// Commits per order of connecting, and of each when alone.
 const COMMITS: usize = 1000;
@@ -36,6 +41,9 @@ const PAUSE: Duration = Duration::from_millis(3);
 /// How long a commit may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Of the browser.
+const TABS: usize = 2;
+
 /// When each event was there.
 type Heard = mpsc::Receiver<Instant>;
 
@@ -43,19 +51,19 @@ pub(crate) async fn run() {
     println!(
         "COMMIT does not wait for the disk, as in the tests: what is left is processor time and wake-ups"
     );
-    on(&Cluster::private()).await;
+    on(&Cluster::private(), false).await;
     println!(
         "COMMIT waits for the disk, as Icinga's database does unless somebody has changed that:"
     );
-    on(&crate::durable().await).await;
+    on(&crate::durable().await, true).await;
 }
 
-async fn on(cluster: &Cluster) {
+async fn on(cluster: &Cluster, disk: bool) {
     let (mut bare, mut bridge) = (Vec::new(), Vec::new());
     for bare_first in [true, false] {
         let stage = Stage::new(cluster, "latency").await;
         let listener = bare_first.then(|| listen(&stage.database, false));
-        let daemon = crate::daemon(&stage.database, &stage.role);
+        let daemon = shared::daemon(&stage.database, &stage.role);
         let subscriber = subscribe(&daemon.address);
         let listener = listener.unwrap_or_else(|| listen(&stage.database, false));
         let mut times = (Vec::new(), Vec::new());
@@ -67,15 +75,14 @@ async fn on(cluster: &Cluster) {
                 times.1.push(bridge);
             }
         }
-        report(
-            if bare_first {
-                "same commits, bare LISTEN connected first"
-            } else {
-                "same commits, bridge connected first"
-            },
-            &times.0,
-            &times.1,
-        );
+        let what = if bare_first {
+            "same commits, bare LISTEN connected first"
+        } else {
+            "same commits, bridge connected first"
+        };
+        report(what, &times.0, &times.1);
+        note(disk, what, "bare LISTEN", &times.0);
+        note(disk, what, "bridge", &times.1);
         bare.extend(times.0);
         bridge.extend(times.1);
     }
@@ -86,7 +93,7 @@ async fn on(cluster: &Cluster) {
     let reading_stage = Stage::new(cluster, "latency_reading").await;
     let reader = listen(&reading_stage.database, true);
     let bridge_stage = Stage::new(cluster, "latency_bridge").await;
-    let daemon = crate::daemon(&bridge_stage.database, &bridge_stage.role);
+    let daemon = shared::daemon(&bridge_stage.database, &bridge_stage.role);
     let subscriber = subscribe(&daemon.address);
     let (mut bare, mut reading, mut bridge) = (Vec::new(), Vec::new(), Vec::new());
     for commit in 0..WARM_UP + COMMITS {
@@ -101,7 +108,11 @@ async fn on(cluster: &Cluster) {
             bridge.push(times.2);
         }
     }
-    report("each alone, by turns", &bare, &bridge);
+    let what = "each alone, by turns";
+    report(what, &bare, &bridge);
+    note(disk, what, "bare LISTEN", &bare);
+    note(disk, what, "LISTEN and read", &reading);
+    note(disk, what, "bridge", &bridge);
     let (bare, reading) = (Sorted::new(bare), Sorted::new(reading));
     let bridge = Sorted::new(bridge);
     println!(
@@ -125,6 +136,17 @@ fn report(what: &str, bare: &[f64], bridge: &[f64]) {
         bridge.median(),
         bridge.percentile(99),
         bridge.median() / bare.median(),
+    );
+}
+
+/// Records one receiver's latencies.
+fn note(disk: bool, commits: &str, receiver: &str, values: &[f64]) {
+    record(
+        "latency",
+        json!({
+            "disk": disk, "commits": commits, "receiver": receiver,
+            "latencies_us": rounded(values.iter().copied()),
+        }),
     );
 }
 
@@ -189,20 +211,25 @@ where
     heard
 }
 
-/// A client of the daemon.
+/// A browser with two tabs: while the stream of one is ended for it to come back, the other's gets what happens.
 fn subscribe(address: &str) -> Heard {
     let address = address.to_owned();
     receiver(async move |heard| {
-        let mut socket = crowd::open(&address, 1).await;
-        let mut open = heard.send(Instant::now()).is_ok();
-        let mut buffer = [0; 4096];
-        while open {
-            let length = socket.read(&mut buffer).await.unwrap_or(0);
+        let known = RefCell::new(HashSet::new());
+        let on_event = |digest| {
             let at = Instant::now();
-            // An event is one small write, so it is one read, perhaps with a comment; comments are no events.
-            let is_event = buffer[..length].windows(6).any(|bytes| bytes == b"event:");
-            open = length > 0 && (!is_event || heard.send(at).is_ok());
-        }
+            if known.borrow_mut().insert(digest) {
+                let _ = heard.send(at);
+            }
+        };
+        let open = Cell::new(0);
+        let on_open = || {
+            open.set(open.get() + 1);
+            if open.get() == TABS {
+                let _ = heard.send(Instant::now());
+            }
+        };
+        join_all((0..TABS).map(|_| crowd::tab(&address, 1, on_open, on_event))).await;
     })
 }
 

@@ -7,11 +7,15 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::common::icinga::{Event, Icinga, Shape};
 use crate::common::postgres::{Cluster, Database, Session};
 use crate::common::world::installed;
-use crate::crowd;
-use crate::figures::{self, Sorted, milliseconds};
+use crate::shared;
+use crate::shared::crowd;
+use crate::shared::figures::{self, Sorted, milliseconds};
+use crate::shared::record::{record, rounded};
 
 /// Notified rows above the floor, and whether each tenth id is missing, as if its transaction had been rolled back.
 const WINDOWS: [(usize, bool); 6] = [
@@ -56,7 +60,7 @@ async fn window(cluster: &Cluster, rows: usize, with_gaps: bool) {
         ))
         .await;
     let icinga = Icinga::new(database.connect().await, Shape::V1_0);
-    let daemon = crate::daemon(&database, &role);
+    let daemon = shared::daemon(&database, &role);
     let unrelated = database.connect().await;
     unrelated.run("BEGIN; SELECT pg_current_xact_id()").await;
     // Drawn, and never to come.
@@ -99,6 +103,13 @@ async fn window(cluster: &Cluster, rows: usize, with_gaps: bool) {
         held.percentile(99),
         held.max(),
         ended.max(),
+    );
+    record(
+        "look",
+        json!({
+            "rows": rows, "gaps": with_gaps, "postgresql_ms": rounded(held.values()), "daemon_cpu_ms": cpu,
+            "after_the_end_ms": rounded(ended.values()),
+        }),
     );
 }
 

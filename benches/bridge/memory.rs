@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::common::icinga::Shape;
 use crate::common::postgres::Cluster;
 use crate::common::world::installed;
-use crate::crowd::{self, Crowd};
-use crate::figures::resident;
+use crate::shared;
+use crate::shared::crowd::{self, Crowd};
+use crate::shared::figures::resident;
+use crate::shared::record::record;
 
 const STREAMS: usize = 10_000;
 
@@ -20,7 +24,7 @@ pub(crate) async fn run() {
     let (database, role) = installed(Cluster::shared(), "memory", Shape::V1_0);
     crowd::populate(&database, STREAMS);
     let icinga = database.connect().await;
-    let daemon = crate::daemon(&database, &role);
+    let daemon = shared::daemon(&database, &role);
     let before = resident(daemon.pid());
     println!("no stream yet: {} KB", before / 1024);
     let show = |what: &str, target: &str| {
@@ -29,6 +33,10 @@ pub(crate) async fn run() {
             "{what}: {} KB, {:.2} KB per stream{target}",
             now / 1024,
             (now as f64 - before as f64) / 1024.0 / STREAMS as f64
+        );
+        record(
+            "memory",
+            json!({ "moment": what, "streams": STREAMS, "resident": now, "without_streams": before }),
         );
     };
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use rand::RngExt as _;
+use serde_json::json;
 use tokio::time::timeout;
 use tokio_postgres::{Config, Error};
 
@@ -26,8 +27,9 @@ use crate::common::icinga::Shape;
 use crate::common::postgres::{Database, Session};
 use crate::common::sse::AGENT;
 use crate::common::world::{installed, resource};
-use crate::crowd;
-use crate::figures::{self, Sorted, cpu, milliseconds};
+use crate::shared::crowd;
+use crate::shared::figures::{self, Sorted, cpu, milliseconds};
+use crate::shared::record::{record, rounded};
 use crate::transaction::{OBJECT, Writer};
 
 const WRITERS: usize = 32;
@@ -286,5 +288,12 @@ async fn report(session: &Session, known: &Known, arrivals: &Arrivals, killed: [
         latencies.percentile(99),
         latencies.max(),
         latencies.share_up_to(50.0) * 100.0,
+    );
+    record(
+        "riders",
+        json!({
+            "writers": WRITERS, "committed": written.len(), "missing": missing.len(), "doubled": doubled.len(),
+            "latencies_ms": rounded(latencies.values()),
+        }),
     );
 }

@@ -4,12 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use serde_json::json;
+
+use crate::common::daemon::Daemon;
 use crate::common::icinga::Shape;
 use crate::common::postgres::{Cluster, Database};
 use crate::common::sse::AGENT;
 use crate::common::world::installed;
-use crate::crowd;
-use crate::figures::{Effort, Sorted, milliseconds};
+use crate::shared;
+use crate::shared::crowd;
+use crate::shared::figures::{Effort, Sorted, milliseconds};
+use crate::shared::record::{record, rounded};
 
 const USERS: usize = 10_000;
 
@@ -29,7 +34,7 @@ const QUERY: &str = "SELECT s.user_agent = $2,
 pub(crate) async fn run() {
     let (database, role) = installed(Cluster::shared(), "sign_in", Shape::V1_0);
     crowd::populate(&database, USERS);
-    let daemon = crate::daemon(&database, &role);
+    let daemon = shared::daemon(&database, &role);
     // What sql/install.sql builds, to build it again.
     let index = database
         .connect()
@@ -42,11 +47,11 @@ pub(crate) async fn run() {
         .success();
     println!("{USERS} sessions of one user agent, without idx_icinga_desktop_session:");
     explain(&database).await;
-    let without = rates(&daemon.address, daemon.pid(), &database).await;
+    let without = rates(&daemon, &database, false).await;
     database.psql().command(&index).success();
     println!("with it, {index}:");
     explain(&database).await;
-    let with = rates(&daemon.address, daemon.pid(), &database).await;
+    let with = rates(&daemon, &database, true).await;
     let ratios: Vec<String> = std::iter::zip(&with, &without)
         .map(|(with, without)| format!("{:.1}", with / without))
         .collect();
@@ -57,15 +62,15 @@ pub(crate) async fn run() {
 }
 
 /// Sign-ins per second, for each of [`CROWDS`].
-async fn rates(address: &str, daemon: u32, database: &Database) -> Vec<f64> {
+async fn rates(daemon: &Daemon, database: &Database, index: bool) -> Vec<f64> {
     let mut rates = Vec::new();
     for (clients, sign_ins) in CROWDS {
         let next = Arc::new(AtomicUsize::new(0));
-        let before = Effort::so_far(daemon, database);
+        let before = Effort::so_far(daemon.pid(), database);
         let start = Instant::now();
         let clients_at_work: Vec<_> = (0..clients)
             .map(|_| {
-                let (next, address) = (Arc::clone(&next), address.to_owned());
+                let (next, address) = (Arc::clone(&next), daemon.address.clone());
                 tokio::spawn(async move {
                     let mut times = Vec::new();
                     loop {
@@ -88,11 +93,18 @@ async fn rates(address: &str, daemon: u32, database: &Database) -> Vec<f64> {
         }
         let rate = sign_ins as f64 / start.elapsed().as_secs_f64();
         let times = Sorted::new(times);
+        let spent = Effort::so_far(daemon.pid(), database).since(&before);
         println!(
-            "  {clients} at a time: {rate:.0} sign-ins/s; each median {:.2} ms, p99 {:.2} ms; {}",
+            "  {clients} at a time: {rate:.0} sign-ins/s; each median {:.2} ms, p99 {:.2} ms; {spent}",
             times.median(),
             times.percentile(99),
-            Effort::so_far(daemon, database).since(&before),
+        );
+        record(
+            "sign_in",
+            json!({
+                "index": index, "clients": clients, "rate": rate, "spent": spent,
+                "each_ms": rounded(times.values()),
+            }),
         );
         rates.push(rate);
     }

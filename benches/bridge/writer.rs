@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
+use serde_json::json;
 use tokio_postgres::Error;
 
 use crate::bare;
@@ -14,8 +15,10 @@ use crate::common::daemon::Daemon;
 use crate::common::icinga::Shape;
 use crate::common::postgres::{Cluster, Database, Session};
 use crate::common::world::installed;
-use crate::crowd::{self, Crowd};
-use crate::figures::{self, Sorted, cpu, microseconds, private};
+use crate::shared;
+use crate::shared::crowd::{self, Crowd};
+use crate::shared::figures::{self, Sorted, cpu, microseconds, private};
+use crate::shared::record::record;
 use crate::transaction::{OBJECT, Writer};
 
 /// Sessions that write at a time.
@@ -81,7 +84,15 @@ pub(crate) async fn run() {
                 // Another one begins each time: whatever changes steadily meets all alike.
                 let index = (round + position) % VARIANTS.len();
                 let duration = Duration::from_secs(seconds as u64);
-                let turn = stage.turn(VARIANTS[index].0, writers, duration).await;
+                let (variant, name) = VARIANTS[index];
+                let turn = stage.turn(variant, writers, duration).await;
+                record(
+                    "writer",
+                    json!({
+                        "variant": name, "writers": writers, "round": round, "rate": turn.rate,
+                        "backend_us": turn.cost,
+                    }),
+                );
                 turns[index].push(turn);
             }
         }
@@ -195,7 +206,7 @@ impl Stage {
         // The next one comes after the turn, and all write full pages alike.
         self.session.run("CHECKPOINT").await;
         (variant == Variant::DaemonPresent).then(|| {
-            let daemon = crate::daemon(&self.database, &self.role);
+            let daemon = shared::daemon(&self.database, &self.role);
             (Crowd::open(&daemon.address, CONTACTS), daemon)
         })
     }
@@ -256,6 +267,10 @@ async fn memory(cluster: &Cluster) {
                 .run("INSERT INTO browser_session TABLE s ON CONFLICT DO NOTHING; DROP TABLE s")
                 .await;
         }
+        record(
+            "writer_memory",
+            json!({ "what": what, "rows": ANNOUNCED, "without_mb": growth[0], "with_mb": growth[1] }),
+        );
         println!(
             "{ANNOUNCED} {what} in a transaction: the backend grows by {:.1} MB with triggers, by {:.1} MB without: {:.1} MB, \
              {:.0} bytes each (target: less than 5 MB)",

@@ -1,7 +1,11 @@
 //! What is read of the machine, and how figures are put together.
 
+use std::fmt;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::common::postgres::Database;
 
@@ -24,6 +28,11 @@ impl Sorted {
     /// How many of them, of 1, are not above that.
     pub(crate) fn share_up_to(&self, limit: f64) -> f64 {
         self.0.partition_point(|value| *value <= limit) as f64 / self.0.len() as f64
+    }
+
+    /// All of them.
+    pub(crate) fn values(&self) -> impl Iterator<Item = f64> {
+        self.0.iter().copied()
     }
 
     pub(crate) fn median(&self) -> f64 {
@@ -79,8 +88,19 @@ pub(crate) fn private(pid: u32) -> u64 {
     status(pid, "RssAnon:")
 }
 
+/// Resident memory of some processes together, in bytes: what several of them share counts once.
+pub(crate) fn resident_together(pids: &[u32]) -> u64 {
+    let one = |&pid: &u32| field(&format!("/proc/{pid}/smaps_rollup"), "Pss:");
+    pids.iter().map(one).sum()
+}
+
 fn status(pid: u32, name: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    field(&format!("/proc/{pid}/status"), name)
+}
+
+/// A field of a file of /proc that gives kilobytes, in bytes.
+fn field(file: &str, name: &str) -> u64 {
+    let status = fs::read_to_string(file).expect("the process lives");
     let kilobytes: u64 = status
         .lines()
         .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"))
@@ -113,15 +133,22 @@ pub(crate) fn cpu(pid: u32) -> Duration {
 /// Processor time of a server's processes so far.
 pub(crate) fn server_cpu(database: &Database) -> Duration {
     let file = database.socket_directory().join("data/postmaster.pid");
-    let file = fs::read_to_string(file).expect("the server runs");
-    let postmaster = file.lines().next().expect("its process id");
-    let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"))
-        .unwrap_or_default();
-    children
-        .split_whitespace()
-        .filter_map(|pid| pid.parse().ok())
-        .map(cpu)
-        .sum()
+    let postmaster = pid_in(&file).expect("the server runs");
+    children(postmaster).into_iter().map(cpu).sum()
+}
+
+/// The process id in the first line of a file, once it is there.
+pub(crate) fn pid_in(file: &Path) -> Option<u32> {
+    let text = fs::read_to_string(file).ok()?;
+    text.lines().next()?.trim().parse().ok()
+}
+
+/// The processes that a process has started.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    let pids = children.split_whitespace();
+    pids.filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Processor time of everybody who takes part, to see who is the bottleneck.
@@ -140,13 +167,35 @@ impl Effort {
         }
     }
 
-    /// What was spent since, in milliseconds.
-    pub(crate) fn since(&self, earlier: &Self) -> String {
-        format!(
-            "processor time: daemon {:.0} ms, PostgreSQL {:.0} ms, this program {:.0} ms",
-            milliseconds(self.daemon.saturating_sub(earlier.daemon)),
-            milliseconds(self.server.saturating_sub(earlier.server)),
-            milliseconds(self.clients.saturating_sub(earlier.clients)),
+    /// What was spent since.
+    pub(crate) fn since(&self, earlier: &Self) -> Spent {
+        let spent =
+            |now: Duration, earlier: Duration| milliseconds(now.saturating_sub(earlier)).round();
+        Spent {
+            daemon: spent(self.daemon, earlier.daemon),
+            server: spent(self.server, earlier.server),
+            clients: spent(self.clients, earlier.clients),
+        }
+    }
+}
+
+/// Processor time of everybody who takes part, in milliseconds.
+#[derive(Clone, Copy, Serialize)]
+pub(crate) struct Spent {
+    #[serde(rename = "daemon_cpu_ms")]
+    pub(crate) daemon: f64,
+    #[serde(rename = "postgresql_cpu_ms")]
+    pub(crate) server: f64,
+    #[serde(rename = "bench_cpu_ms")]
+    pub(crate) clients: f64,
+}
+
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "processor time: daemon {} ms, PostgreSQL {} ms, this program {} ms",
+            self.daemon, self.server, self.clients
         )
     }
 }

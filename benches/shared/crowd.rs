@@ -1,6 +1,9 @@
 //! Thousands of users, each with one open stream, as cheap as clients can be: the two cores are wanted by the daemon. They
-//! come back when their stream is ended, every second of them with `Last-Event-ID`, as Firefox does.
+//! come back when their stream is ended, every second of them with `Last-Event-ID`, as Firefox does. The same clients
+//! subscribe to what the daemon is compared with.
 
+use std::hash::{DefaultHasher, Hasher as _};
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -13,6 +16,12 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::common::postgres::{Database, Session};
 use crate::common::sse::{AGENT, request};
 use crate::common::wait::PATIENCE;
+
+/// What makes a block an event. Not all servers write a space before it.
+const EVENT: &[u8] = b"icinga2.notification";
+
+/// After which time EventSource connects anew, as the daemon asks.
+const RETRY: Duration = Duration::from_secs(3);
 
 /// Streams that are being opened at a time.
 const AT_A_TIME: usize = 100;
@@ -38,33 +47,49 @@ pub(crate) fn session_id(contact: usize) -> String {
     format!("{contact:026}")
 }
 
-/// Signs in: connects, asks, and reads up to the end of the first block. The answer must be 200.
-pub(crate) async fn open(address: &str, contact: usize) -> TcpStream {
-    come_back(address, contact, None).await
+/// What the browser of a contact of [`populate`] asks for.
+pub(crate) fn sign_in(contact: usize) -> String {
+    request(&session_id(contact), AGENT)
 }
 
-/// The same, of a browser that has read up to `last_event_id`.
-async fn come_back(address: &str, contact: usize, last_event_id: Option<&str>) -> TcpStream {
-    let mut socket = TcpStream::connect(address)
-        .await
-        .expect("the daemon accepts");
-    let mut request = request(&session_id(contact), AGENT);
-    if let Some(id) = last_event_id.filter(|_| contact.is_multiple_of(2)) {
-        request = request.replace("\r\n\r\n", &format!("\r\nLast-Event-ID: {id}\r\n\r\n"));
+/// Signs in: connects, asks, and reads up to the end of the first block. The answer must be 200.
+pub(crate) async fn open(address: &str, contact: usize) -> TcpStream {
+    let stream = ask(address, &sign_in(contact)).await;
+    stream.expect("the daemon answers").0
+}
+
+/// A request of a client that has read up to `last_event_id`, if it is one that says so.
+fn coming_back(request: String, client: usize, last_event_id: Option<&str>) -> String {
+    match last_event_id.filter(|_| client.is_multiple_of(2)) {
+        Some(id) => request.replace("\r\n\r\n", &format!("\r\nLast-Event-ID: {id}\r\n\r\n")),
+        None => request,
     }
-    socket
-        .write_all(request.as_bytes())
-        .await
-        .expect("the daemon reads");
+}
+
+/// Connects, sends the request, and reads up to the end of the first block. Returns also what was read behind that.
+async fn ask(address: &str, request: &str) -> io::Result<(TcpStream, Vec<u8>)> {
+    let mut socket = TcpStream::connect(address).await?;
+    socket.write_all(request.as_bytes()).await?;
     let mut answer = Vec::with_capacity(512);
     loop {
-        let length = socket.read_buf(&mut answer).await.expect("an answer");
+        let length = socket.read_buf(&mut answer).await?;
         let text = String::from_utf8_lossy(&answer);
         assert!(length > 0, "the answer ended: {text}");
         let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        if body.contains("\n\n") {
+        if let Some((_, rest)) = body.split_once("\n\n") {
             assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
-            return socket;
+            return Ok((socket, rest.as_bytes().to_vec()));
+        }
+    }
+}
+
+/// The same, as often as is needed, as EventSource does where a connection fails: a server with as many streams as it has room
+/// for may have none for one that comes back before the old one is gone.
+async fn ask_until_answered(address: &str, request: &str) -> (TcpStream, Vec<u8>) {
+    loop {
+        match ask(address, request).await {
+            Ok(stream) => return stream,
+            Err(_) => tokio::time::sleep(RETRY).await,
         }
     }
 }
@@ -73,6 +98,8 @@ async fn come_back(address: &str, contact: usize, last_event_id: Option<&str>) -
 #[derive(Clone, Copy)]
 pub(crate) struct Arrival {
     pub(crate) contact: usize,
+    /// Of the event's bytes, to know it if it comes again; 0 of a return.
+    pub(crate) digest: u64,
     pub(crate) at: Instant,
 }
 
@@ -92,8 +119,13 @@ struct Arrivals {
 }
 
 impl Crowd {
-    /// Opens the streams; returns when each has been let in and has had its first block.
+    /// Opens the streams of contacts 1 to `count`; returns when each has been let in and has had its first block.
     pub(crate) fn open(address: &str, count: usize) -> Self {
+        Self::asking(address, count, sign_in)
+    }
+
+    /// The same of clients 1 to `count` of any server, with these requests.
+    pub(crate) fn asking(address: &str, count: usize, request: fn(usize) -> String) -> Self {
         let arrivals = Arc::new(Arrivals::default());
         let back = Arc::new(Arrivals::default());
         let (stop, stopped) = oneshot::channel();
@@ -111,14 +143,13 @@ impl Crowd {
                     let (opening, returned) = (Arc::clone(&opening), Arc::clone(&returned));
                     tokio::spawn(async move {
                         let permit = opening.acquire().await.expect("never closed");
-                        let mut socket = open(&address, contact).await;
+                        let stream = ask(&address, &request(contact)).await;
+                        let stream = stream.expect("the server lets in");
                         drop(permit);
                         shared.open.fetch_add(1, Ordering::Relaxed);
-                        while let Some((retry, id)) = read(socket, contact, &shared).await {
-                            tokio::time::sleep(retry).await;
-                            socket = come_back(&address, contact, id.as_deref()).await;
-                            returned.note(contact);
-                        }
+                        let on_event = |digest| shared.note(contact, digest);
+                        let on_return = || returned.note(contact, 0);
+                        hold(&address, request, contact, stream, on_event, on_return).await;
                     });
                 }
                 // An error is the crowd being dropped, which means the same.
@@ -156,10 +187,14 @@ impl Crowd {
 }
 
 impl Arrivals {
-    fn note(&self, contact: usize) {
+    fn note(&self, contact: usize, digest: u64) {
         let at = Instant::now();
         let mut list = self.list.lock().expect("not poisoned");
-        list.push(Arrival { contact, at });
+        list.push(Arrival {
+            contact,
+            digest,
+            at,
+        });
         self.events.fetch_add(1, Ordering::Release);
     }
 
@@ -186,33 +221,59 @@ impl Drop for Crowd {
     }
 }
 
-/// Notes each event until the end of the stream. Returns after which time to come back, and what was read last; `None` if
-/// the daemon is stopping.
-async fn read(
-    socket: TcpStream,
+fn contains(block: &[u8], line: &[u8]) -> bool {
+    block.windows(line.len()).any(|bytes| bytes == line)
+}
+
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// Opens the stream of a browser's tab and comes back when it is ended. `on_open` is called once the first is open, and
+/// `on_event` for each event with a digest of its bytes.
+pub(crate) async fn tab(
+    address: &str,
     contact: usize,
-    arrivals: &Arrivals,
+    on_open: impl FnOnce(),
+    on_event: impl FnMut(u64),
+) {
+    let stream = ask(address, &sign_in(contact)).await;
+    let stream = stream.expect("the daemon answers");
+    on_open();
+    hold(address, sign_in, contact, stream, on_event, || {}).await;
+}
+
+/// Reads a client's stream, and comes back when it is ended, until the server is stopping.
+async fn hold(
+    address: &str,
+    request: fn(usize) -> String,
+    client: usize,
+    mut stream: (TcpStream, Vec<u8>),
+    mut on_event: impl FnMut(u64),
+    on_return: impl Fn(),
+) {
+    while let Some((retry, id)) = read(stream, &mut on_event).await {
+        tokio::time::sleep(retry).await;
+        let request = coming_back(request(client), client, id.as_deref());
+        stream = ask_until_answered(address, &request).await;
+        on_return();
+    }
+}
+
+/// Reads events until the end of the stream. Returns after which time to come back, and what was read last; `None` if the
+/// server is stopping.
+async fn read(
+    (socket, mut rest): (TcpStream, Vec<u8>),
+    on_event: &mut impl FnMut(u64),
 ) -> Option<(Duration, Option<String>)> {
     let (mut retry, mut last) = (None, None);
-    let mut rest: Vec<u8> = Vec::new();
     loop {
-        if socket.readable().await.is_err() {
-            return None;
-        }
-        let mut buffer = [0; 4096];
-        let length = match socket.try_read(&mut buffer) {
-            Ok(0) => {
-                let milliseconds: u64 = retry?;
-                return (milliseconds <= 400).then(|| (Duration::from_millis(milliseconds), last));
-            }
-            Ok(length) => length,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-            Err(_) => return None,
-        };
-        rest.extend_from_slice(&buffer[..length]);
         while let Some(end) = rest.windows(2).position(|two| two == b"\n\n") {
-            if rest.starts_with(b"event: icinga2.notification") {
-                arrivals.note(contact);
+            // A server may write in chunks, and then a chunk's length stands in front.
+            if contains(&rest[..end], EVENT) {
+                on_event(digest(&rest[..end]));
             }
             for line in String::from_utf8_lossy(&rest[..end]).lines() {
                 if let Some(id) = line.strip_prefix("id: ") {
@@ -223,22 +284,68 @@ async fn read(
             }
             rest.drain(..end + 2);
         }
+        if socket.readable().await.is_err() {
+            return None;
+        }
+        let mut buffer = [0; 4096];
+        match socket.try_read(&mut buffer) {
+            Ok(0) => {
+                let milliseconds: u64 = retry?;
+                return (milliseconds <= 400).then(|| (Duration::from_millis(milliseconds), last));
+            }
+            Ok(length) => rest.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return None,
+        }
     }
 }
+
+/// The message of each event.
+pub(crate) const MESSAGE: &str = "DISK CRITICAL - free space: / 212 MB (1% inode=98%)";
 
 /// Writes what Icinga writes for a new incident that every contact is notified about, within the caller's transaction.
 pub(crate) async fn write_all(icinga: &Session) {
     icinga
-        .run(
+        .run(&format!(
             "INSERT INTO object (id, source_id, name) VALUES (sha256('crowd'), 1, 'db1!disk') ON CONFLICT DO NOTHING;
              INSERT INTO incident (object_id, started_at, severity) VALUES (sha256('crowd'), 0, 'crit');
              INSERT INTO incident_contact (incident_id, contact_id, role)
                SELECT currval('incident_id_seq'), id, 'recipient' FROM contact ORDER BY id;
              INSERT INTO incident_history (incident_id, contact_id, channel_id, time, message, type, notification_state)
                SELECT currval('incident_id_seq'), id, 1, (extract(epoch FROM now()) * 1000)::bigint,
-                      'DISK CRITICAL - free space: / 212 MB (1% inode=98%)', 'notified', 'pending'
+                      '{MESSAGE}', 'notified', 'pending'
                FROM contact ORDER BY id;",
-        )
+        ))
+        .await;
+}
+
+/// The same for many incidents, each for as many contacts: those of the second follow those of the first, and so on, and
+/// behind contact `contacts` comes contact 1.
+pub(crate) async fn write_incidents(
+    icinga: &Session,
+    incidents: usize,
+    recipients: usize,
+    contacts: usize,
+) {
+    let each = format!(
+        "SELECT currval('incident_id_seq') - {incidents} + i AS incident,
+                ((i - 1) * {recipients} + k) % {contacts} + 1 AS contact
+           FROM generate_series(1, {incidents}) AS i, generate_series(0, {recipients} - 1) AS k
+           ORDER BY i, k"
+    );
+    icinga
+        .run(&format!(
+            "INSERT INTO object (id, source_id, name)
+               SELECT sha256(('crowd ' || i)::bytea), 1, 'db' || i || '!disk' FROM generate_series(1, {incidents}) AS i
+               ON CONFLICT DO NOTHING;
+             INSERT INTO incident (object_id, started_at, severity)
+               SELECT sha256(('crowd ' || i)::bytea), 0, 'crit' FROM generate_series(1, {incidents}) AS i;
+             INSERT INTO incident_contact (incident_id, contact_id, role)
+               SELECT incident, contact, 'recipient' FROM ({each}) AS each;
+             INSERT INTO incident_history (incident_id, contact_id, channel_id, time, message, type, notification_state)
+               SELECT incident, contact, 1, (extract(epoch FROM now()) * 1000)::bigint, '{MESSAGE}', 'notified', 'pending'
+               FROM ({each}) AS each;"
+        ))
         .await;
 }
 
