@@ -1,24 +1,38 @@
 #!/bin/sh
-# Builds the .deb and the .rpm into target/packages/:
+# Builds the .deb, the .rpm and their SHA256SUMS into target/packages/:
 #
 #   sh packaging/build.sh
 #
-# Installs cargo-deb and cargo-generate-rpm if they are missing. The .rpm is for systems with the same libssl and glibc, or
-# newer ones, as the system that it is built on.
+# Installs the cargo tools that it needs if they are missing. The same sources give the same files, in whatever directory they
+# are built, with the same compiler and libraries. The .rpm is for systems with the same libssl and glibc, or newer ones, as
+# the system that it is built on.
 set -eu
+umask 022
 cd "$(dirname "$0")/.."
+# Where cargo installs programs.
+PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
 cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb >/dev/null
 cargo generate-rpm --version >/dev/null 2>&1 || cargo install --locked cargo-generate-rpm
+cargo auditable --version >/dev/null 2>&1 || cargo install --locked cargo-auditable
+# Not optimized, because it is compiled more slowly than it runs.
+command -v auditable2cdx >/dev/null || cargo install --locked --debug auditable2cdx
 
 out=target/packages
 rm -rf "$out"
 mkdir -p "$out"
 
-cargo build --release --locked
+# The time of the last change, not of the build.
+: "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || date -r CHANGELOG.md +%s)}"
+export TZ=UTC LC_ALL=C.UTF-8
 
-# The day of what is built, not of the building: the same sources give the same files.
-day=$(git log -1 --format=%cd --date=short 2>/dev/null) || day=$(date -r CHANGELOG.md +%Y-%m-%d)
+# The daemon carries the list of crates that it was built from, and no path of the machine that built it.
+separator=$(printf '\037')
+CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$PWD=/source$separator--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
+    cargo auditable build --release --locked
+auditable2cdx target/release/icinga-desktop-bridge >"$out/icinga-desktop-bridge.cdx.json"
+
+day=$(date -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%d)
 cargo run --locked --quiet --example man -- "$day" >"$out/icinga-desktop-bridge.8"
 gzip -9n "$out/icinga-desktop-bridge.8"
 gzip -9nc CHANGELOG.md >"$out/changelog.gz"
@@ -30,10 +44,14 @@ icinga-desktop-bridge ($version-1) unstable; urgency=medium
 
   * What changed: /usr/share/doc/icinga-desktop-bridge/changelog.gz
 
- -- $maintainer  $(date -R -u -d "$day")
+ -- $maintainer  $(date -R -d "$day")
 TEXT
 
+# For the packagers only: where it changes, what is written in C is compiled anew.
+export SOURCE_DATE_EPOCH
 cargo deb --locked --quiet --no-build --output "$out/" >/dev/null
 cargo generate-rpm --output "$out/"
 rm "$out/changelog.Debian" "$out"/*.gz
-ls "$out"/*.deb "$out"/*.rpm
+cd "$out"
+sha256sum ./*.deb ./*.rpm | sed 's|\./||' >SHA256SUMS
+ls "$PWD"/*

@@ -33,6 +33,9 @@ have mandoc || missing="$missing mandoc"
 have groff || missing="$missing groff-base"
 have col || missing="$missing bsdextrautils"
 have systemd-nspawn || missing="$missing systemd-container"
+# What releases are signed with.
+have gpg || missing="$missing gpg"
+have gpg-agent || missing="$missing gpg-agent"
 # What the configuration for Icinga is checked with, and runs the plugin. Not in every PATH.
 [ -x /usr/sbin/icinga2 ] || missing="$missing icinga2-bin"
 # What the alerts are checked with, and the real one that asks the daemon.

@@ -31,6 +31,11 @@ impl Packages {
             }
         })
     }
+
+    /// Where they are, beside their list of crates and their checksums.
+    pub(crate) fn directory(&self) -> &Path {
+        self.deb.parent().expect("a directory")
+    }
 }
 
 /// The one package of this kind.

@@ -41,6 +41,7 @@ fn expected(units: &str) -> BTreeSet<String> {
         format!("{doc}/README.md"),
         format!("{doc}/changelog.gz"),
         format!("{doc}/examples/config.ini"),
+        format!("{doc}/icinga-desktop-bridge.cdx.json"),
     ]);
     shipped("sql", &format!("{share}/sql"), &mut files);
     for kind in ["nginx", "apache", "icinga", "grafana", "prometheus"] {
@@ -111,5 +112,37 @@ fn the_rpm_holds_everything() {
     let requires = query(&["--requires"]);
     for needed in ["libssl.so", "systemd >= 247"] {
         assert!(requires.contains(needed), "{requires}");
+    }
+}
+
+/// For a scanner that reads the list, and for one that reads the binary.
+#[test]
+fn the_packages_list_the_crates_of_the_daemon() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut unpack = Command::new("dpkg-deb");
+    output(
+        unpack
+            .arg("--extract")
+            .arg(&Packages::built().deb)
+            .arg(directory.path()),
+    );
+    let name = "usr/share/doc/icinga-desktop-bridge/icinga-desktop-bridge.cdx.json";
+    let list = fs::read_to_string(directory.path().join(name)).expect("a list");
+    let binary = directory.path().join("usr/bin/icinga-desktop-bridge");
+    assert_eq!(output(Command::new("auditable2cdx").arg(binary)), list);
+
+    let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
+    assert_eq!(list["bomFormat"], "CycloneDX");
+    let listed: BTreeSet<String> = list["components"]
+        .as_array()
+        .expect("components")
+        .iter()
+        .chain([&list["metadata"]["component"]])
+        .map(|crate_| format!("{} v{}", crate_["name"], crate_["version"]).replace('"', ""))
+        .collect();
+    let tree = "tree --locked --quiet --edges normal,build --prefix none --no-dedupe";
+    for line in output(Command::new("cargo").args(tree.split(' '))).lines() {
+        let crate_ = line.split(" (").next().expect("a name");
+        assert!(listed.contains(crate_), "{line} is not listed");
     }
 }

@@ -11,6 +11,8 @@ mod leftovers;
 mod man_page;
 mod migration;
 mod parsed;
+mod releasing;
+mod reproducible;
 mod rpm;
 mod sandbox;
 mod service;
