@@ -29,6 +29,8 @@ have pgbouncer || [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
 # What the packages are looked at with, and what boots the systemd that they are installed in.
 have lintian || missing="$missing lintian"
 have rpm || missing="$missing rpm"
+have dnf || missing="$missing dnf"
+have createrepo_c || missing="$missing createrepo-c"
 have mandoc || missing="$missing mandoc"
 have groff || missing="$missing groff-base"
 have col || missing="$missing bsdextrautils"
@@ -36,6 +38,8 @@ have systemd-nspawn || missing="$missing systemd-container"
 # What releases are signed with.
 have gpg || missing="$missing gpg"
 have gpg-agent || missing="$missing gpg-agent"
+# The next Debian, which the .deb is installed in.
+have mmdebstrap || missing="$missing mmdebstrap"
 # What the configuration for Icinga is checked with, and runs the plugin. Not in every PATH.
 [ -x /usr/sbin/icinga2 ] || missing="$missing icinga2-bin"
 # What the alerts are checked with, and the real one that asks the daemon.

@@ -40,16 +40,21 @@ impl Machine {
     ///
     /// If that is not possible; the message says why.
     pub(crate) fn boot() -> Self {
-        Self::boot_with(Path::new(""))
+        Self::boot_with(Path::new(""), Path::new("/"))
+    }
+
+    /// As [`Machine::boot`], but with the packages of the system in that directory instead of this host's.
+    pub(crate) fn boot_system(root: &Path) -> Self {
+        Self::boot_with(Path::new(""), root)
     }
 
     /// As [`Machine::boot`], on a host where the files below `leftovers` are, too.
     pub(crate) fn boot_on_host_with(leftovers: &Path) -> Self {
         assert!(leftovers.is_dir(), "{}", leftovers.display());
-        Self::boot_with(leftovers)
+        Self::boot_with(leftovers, Path::new("/"))
     }
 
-    fn boot_with(leftovers: &Path) -> Self {
+    fn boot_with(leftovers: &Path, system: &Path) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "a machine is booted by root only: run the tests of packages as root"
@@ -65,6 +70,7 @@ impl Machine {
                 .arg(&directory)
                 .arg(FRESH)
                 .arg(leftovers)
+                .arg(system)
                 .stdout(Stdio::piped())
                 // Why there is no machine.
                 .stderr(Stdio::inherit());

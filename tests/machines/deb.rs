@@ -64,7 +64,43 @@ pub(super) fn next_version(directory: &Path, deb: &Path) -> PathBuf {
 
 #[test]
 fn the_package_comes_is_upgraded_and_goes() {
-    let machine = Arc::new(Machine::boot());
+    comes_is_upgraded_and_goes(Machine::boot());
+}
+
+/// What is built on one release of Debian also lives on the next.
+#[test]
+fn the_package_comes_is_upgraded_and_goes_on_debian_13() {
+    let machine = Machine::boot_system(&debian_13());
+    machine.run("grep -q VERSION_CODENAME=trixie /etc/os-release");
+    comes_is_upgraded_and_goes(machine);
+}
+
+/// A Debian 13, fetched when it is first asked for.
+fn debian_13() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debian-13");
+    if !root.is_dir() {
+        let fetched = root.with_extension("new");
+        // Of a fetch that was interrupted.
+        let _ = fs::remove_dir_all(&fetched);
+        let include = "--include=systemd-sysv,dbus,iproute2,curl,libssl3t64,postgresql-17";
+        let output = Command::new("mmdebstrap")
+            .args(["--quiet", "--variant=minbase", "--dpkgopt=force-unsafe-io"])
+            .args([include, "trixie"])
+            .arg(&fetched)
+            .output()
+            .expect("mmdebstrap runs (apt-get install mmdebstrap)");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        fs::rename(&fetched, &root).expect("a complete one");
+    }
+    root
+}
+
+fn comes_is_upgraded_and_goes(machine: Machine) {
+    let machine = Arc::new(machine);
     start_database(&machine);
     let directory = tempfile::tempdir().expect("a temporary directory");
     let packaged = &Packages::built().deb;
@@ -84,7 +120,7 @@ fn the_package_comes_is_upgraded_and_goes() {
     a_purge_leaves_nothing(&machine, &before);
 }
 
-fn start_web_modules_daemon(machine: &Machine, web: &str) {
+pub(super) fn start_web_modules_daemon(machine: &Machine, web: &str) {
     install(machine, web);
     machine.run(&format!(
         "systemctl daemon-reload; systemctl enable --quiet --now {SERVICE}"

@@ -12,7 +12,7 @@ use super::steps::*;
 use crate::common::packages::Packages;
 use crate::common::systemd::Machine;
 
-const PACKAGE: &str = "icinga-desktop-notifications";
+pub(super) const PACKAGE: &str = "icinga-desktop-notifications";
 
 /// Scripts as debhelper makes them, up to that of Debian 11, which masks the unit of a removed package.
 const SCRIPTS: [(&str, &str); 3] = [
@@ -80,31 +80,37 @@ pub(super) fn released_deb(directory: &Path) -> PathBuf {
 }
 
 /// A .rpm like that one.
-fn released_rpm(directory: &Path) -> PathBuf {
+pub(super) fn released_rpm(directory: &Path) -> PathBuf {
     fs::write(directory.join(ALIAS), unit()).expect("a unit");
-    let spec = directory.join("released.spec");
-    fs::write(
-        &spec,
-        format!(
-            "Name: {PACKAGE}\nVersion: 0.3.0\nRelease: 1\nSummary: as the one of Icinga\nLicense: none\nBuildArch: noarch\n\
-             %description\n%install\n\
-             install -D -m 644 {unit} %{{buildroot}}/usr/lib/systemd/system/{ALIAS}\n\
-             %preun\n[ $1 -ne 0 ] || systemctl --quiet --no-reload disable --now {ALIAS} || :\n\
-             %postun\nsystemctl daemon-reload || :\n\
-             %files\n/usr/lib/systemd/system/{ALIAS}\n",
-            unit = directory.join(ALIAS).display()
-        ),
-    )
-    .expect("a specification");
+    let specification = format!(
+        "Name: {PACKAGE}\nVersion: 0.3.0\nRelease: 1\nSummary: as the one of Icinga\nLicense: none\nBuildArch: noarch\n\
+         %description\n%install\n\
+         install -D -m 644 {unit} %{{buildroot}}/usr/lib/systemd/system/{ALIAS}\n\
+         %preun\n[ $1 -ne 0 ] || systemctl --quiet --no-reload disable --now {ALIAS} || :\n\
+         %postun\nsystemctl daemon-reload || :\n\
+         %files\n/usr/lib/systemd/system/{ALIAS}\n",
+        unit = directory.join(ALIAS).display()
+    );
+    rpmbuild(directory, &specification).remove(0)
+}
+
+/// Builds what a specification says.
+pub(super) fn rpmbuild(directory: &Path, specification: &str) -> Vec<PathBuf> {
+    let top = tempfile::tempdir_in(directory).expect("a directory").keep();
+    let spec = top.join("packages.spec");
+    fs::write(&spec, specification).expect("a specification");
     let built = Command::new("rpmbuild")
         .arg("-bb")
         .arg("--define")
-        .arg(format!("_topdir {}", directory.display()))
+        .arg(format!("_topdir {}", top.display()))
+        .arg("--define")
+        .arg("_rpmfilename %%{NAME}-%%{VERSION}.rpm")
         .arg(&spec)
         .output()
         .expect("rpmbuild runs (apt-get install rpm)");
     assert!(built.status.success(), "{built:?}");
-    directory.join(format!("RPMS/noarch/{PACKAGE}-0.3.0-1.noarch.rpm"))
+    let rpms = fs::read_dir(top.join("RPMS")).expect("what was built");
+    rpms.map(|rpm| rpm.expect("an entry").path()).collect()
 }
 
 /// Asserts that the service is enabled, under both names.

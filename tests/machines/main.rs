@@ -7,6 +7,7 @@ mod contents;
 mod deb;
 mod director;
 mod displaced;
+mod dnf;
 mod leftovers;
 mod man_page;
 mod migration;

@@ -1,8 +1,9 @@
 # Boots a machine in directory $1, prints its leader's process id, waits for the end of standard input, and takes it all down.
-# Script $2 makes the machine a fresh host. The files below $3, if that is not empty, are there as if they were the host's.
+# Script $2 makes the machine a fresh host. The files below $3, if that is not empty, are there as if they were the host's. $4 is
+# the host's root, or that of another system.
 set -u
 umask 022
-state=$1 fresh=$2 leftovers=$3
+state=$1 fresh=$2 leftovers=$3 system=$4
 root=$state/root layers=$state/layers
 group=$(basename "$state")
 trap '' HUP INT TERM
@@ -36,12 +37,12 @@ down() {
 }
 failed() { echo "$1" >&2; cat "$state/console" >&2 2>/dev/null; down; exit 1; }
 
-# Layers, from the bottom up: this host, what a test adds to it, what makes that a fresh host, what the machine writes.
+# Layers, from the bottom up: this host or the other system, what a test adds to it, what makes that a fresh host, what the machine writes.
 mkdir "$root" "$state/fresh" "$layers"
 mount -t tmpfs -o mode=755 tmpfs "$layers" || failed "cannot mount a tmpfs"
 mkdir "$layers/leftovers" "$layers/fresh" "$layers/fresh-work" "$layers/writes" "$layers/writes-work"
 [ -z "$leftovers" ] || cp -R "$leftovers/." "$layers/leftovers" || failed "cannot copy $leftovers"
-host=$layers/leftovers:/
+host=$layers/leftovers:$system
 # To an overlay such a device is a file that was removed.
 for directory in home root srv; do
     mknod "$layers/fresh/$directory" c 0 0 || failed "cannot hide /$directory"
@@ -56,6 +57,8 @@ mount -t overlay -o "ro,lowerdir=$layers/fresh:$host" overlay "$state/fresh" &&
     failed "cannot mount an overlay of several layers"
 
 for hierarchy in $hierarchies; do mkdir -p "$hierarchy/$group"; done
+# A systemd from 256 on does not boot with the old hierarchies.
+export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 setsid sh -c 'for group in "$@"; do echo $$ >"$group/cgroup.procs"; done
     exec systemd-nspawn --quiet --register=no --keep-unit --private-network --console=pipe -D "$0" --boot' \
     "$root" $(for hierarchy in $hierarchies; do echo "$hierarchy/$group"; done) \
