@@ -35,6 +35,10 @@ have mandoc || missing="$missing mandoc"
 have groff || missing="$missing groff-base"
 have col || missing="$missing bsdextrautils"
 have systemd-nspawn || missing="$missing systemd-container"
+# A policy of SELinux, which is read and not loaded, and what reads it.
+[ -e /usr/share/selinux/default/base.pp.bz2 ] || missing="$missing selinux-policy-default"
+have seinfo || missing="$missing setools"
+have matchpathcon || [ -x /usr/sbin/matchpathcon ] || missing="$missing selinux-utils"
 # What releases are signed with.
 have gpg || missing="$missing gpg"
 have gpg-agent || missing="$missing gpg-agent"

@@ -16,6 +16,7 @@ mod releasing;
 mod reproducible;
 mod rpm;
 mod sandbox;
+mod selinux;
 mod service;
 mod shipped;
 mod steps;
