@@ -53,6 +53,9 @@ have php || missing="$missing php-cli"
 for name in curl intl mbstring pgsql xml; do
   php -m 2>/dev/null | grep -qx $name || missing="$missing php-$name"
 done
+# Ansible comes from PyPI; the role's hosts need Debian's module for packages.
+/usr/bin/python3 -m pip --version >/dev/null 2>&1 || missing="$missing python3-pip"
+/usr/bin/python3 -c 'import apt' 2>/dev/null || missing="$missing python3-apt"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" -ne 0 ]; then
     echo "Missing packages. As root: apt-get update && apt-get install$missing" >&2
@@ -89,6 +92,8 @@ fi
 # What the dashboard is checked with.
 [ tests/grafana/node_modules/.package-lock.json -nt tests/grafana/package-lock.json ] \
   || npm ci --silent --no-audit --no-fund --prefix tests/grafana
+# Copied into the machine that the role is tried on, which has no network.
+[ -d target/ansible ] || /usr/bin/python3 -m pip install --quiet --root-user-action=ignore --target target/ansible 'ansible-core==2.19.*'
 
 # Everything is built once here, so what incremental builds store is of no use.
 export CARGO_INCREMENTAL=0

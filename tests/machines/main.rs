@@ -1,5 +1,6 @@
 //! The packages, and their life in a booted systemd.
 
+mod ansible;
 mod by_hand;
 #[path = "../common/mod.rs"]
 mod common;

@@ -9,6 +9,7 @@ use std::process::Command;
 use icinga_desktop_bridge::config::Config;
 use serde_json::Value;
 
+use super::ansible::ANSIBLE;
 use super::contents::output;
 use super::director::director_imports;
 use crate::common::apache::Apache;
@@ -48,6 +49,11 @@ fn is_parsed(file: &Path) -> bool {
         ("deb", "preinst" | "postinst" | "prerm" | "postrm") => shells_read(file),
         ("", "config.ini.example") => the_daemon_takes(file),
         ("" | "rpm", _) if name.ends_with(".sh") => shells_read(file),
+        // For people.
+        ("ansible", "README.md") => {}
+        (of_role, _) if of_role.starts_with("ansible") && name.ends_with(".yml") => {
+            ansible_reads(file);
+        }
         _ => return false,
     }
     true
@@ -81,6 +87,33 @@ fn shells_read(script: &Path) {
     for shell in ["dash", "bash"] {
         output(Command::new(shell).arg("-n").arg(script));
     }
+}
+
+/// A file of tasks by itself. The playbook reads the role's other files.
+fn ansible_reads(file: &Path) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut playbook = PathBuf::from("packaging/ansible/site.yml");
+    if file
+        .parent()
+        .is_some_and(|parent| parent.ends_with("tasks"))
+    {
+        playbook = directory.path().join("tasks.yml");
+        let tasks = file.canonicalize().expect("a path");
+        let import = format!(
+            "- hosts: all\n  tasks:\n    - ansible.builtin.import_tasks: {}\n",
+            tasks.display()
+        );
+        fs::write(&playbook, import).expect("a playbook");
+    }
+    let mut ansible = Command::new("/usr/bin/python3");
+    ansible
+        .args(["-m", "ansible", "playbook", "--syntax-check", "-i"])
+        .args(["localhost,".as_ref(), playbook.as_os_str()])
+        .env("PYTHONPATH", ANSIBLE)
+        .env("ANSIBLE_HOME", directory.path())
+        .env("LC_ALL", "C.UTF-8");
+    let said = Said::by(&mut ansible);
+    assert_eq!(said.code, Some(0), "{}: {said}", file.display());
 }
 
 /// Its checker finds nothing in the unit beside its others.
