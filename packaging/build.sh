@@ -22,8 +22,9 @@ out=target/packages
 rm -rf "$out"
 mkdir -p "$out"
 
-# The time of the last change, not of the build.
+# The time of the last change, not of the build. Packagers read it, and the C compiler for mimalloc, which says when it was built.
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || date -r CHANGELOG.md +%s)}"
+export SOURCE_DATE_EPOCH
 export TZ=UTC LC_ALL=C.UTF-8
 
 # The daemon carries the list of crates that it was built from, and no path of the machine that built it.
@@ -33,7 +34,8 @@ CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$PWD=/source$separator--remap-path-
 auditable2cdx target/release/icinga-desktop-bridge >"$out/icinga-desktop-bridge.cdx.json"
 
 day=$(date -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%d)
-cargo run --locked --quiet --example man -- "$day" >"$out/icinga-desktop-bridge.8"
+# Without that time, which would have the tests' own build compile what is in C anew.
+env -u SOURCE_DATE_EPOCH cargo run --locked --quiet --example man -- "$day" >"$out/icinga-desktop-bridge.8"
 gzip -9n "$out/icinga-desktop-bridge.8"
 gzip -9nc CHANGELOG.md >"$out/changelog.gz"
 
@@ -47,8 +49,6 @@ icinga-desktop-bridge ($version-1) unstable; urgency=medium
  -- $maintainer  $(date -R -d "$day")
 TEXT
 
-# For the packagers only: where it changes, what is written in C is compiled anew.
-export SOURCE_DATE_EPOCH
 cargo deb --locked --quiet --no-build --output "$out/" >/dev/null
 cargo generate-rpm --output "$out/"
 rm "$out/changelog.Debian" "$out"/*.gz
