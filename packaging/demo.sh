@@ -1,13 +1,27 @@
 #!/bin/sh
 # Shows the bridge at work on this machine, with nothing but a fresh Debian and Rust:
 #
-#   sh packaging/demo.sh
+#   sh packaging/demo.sh          a page with three desktops (examples/demo), at the address that is printed
+#   sh packaging/demo.sh --text   in the terminal; also if there is neither a terminal nor a display
 #
-# A private PostgreSQL in a temporary directory, Icinga Notifications' tables, the triggers, three signed-in users and the
-# real daemon. Every few seconds an incident changes as Icinga would write it, and the streams of alice and bob are shown.
+# A private PostgreSQL in a temporary directory, Icinga Notifications' tables, the triggers, three users and the real daemon;
+# for the page also a private nginx with the shipped file. The text shows the streams of alice and bob, while every few
+# seconds an incident changes as Icinga would write it. Everything listens on this machine alone.
 # Ctrl-C ends everything; nothing is left behind but packages that had to be installed and the build in target/.
 set -eu
 cd "$(dirname "$0")/.."
+
+# The tests take what they have built already.
+profile=${DEMO_PROFILE:-release}
+mode=page
+[ -t 1 ] || [ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ] || mode=text
+case ${1:-} in
+  '') ;;
+  --text) mode=text ;;
+  *) echo "usage: sh packaging/demo.sh [--text]" >&2; exit 2 ;;
+esac
+# Where Debian has nginx, which not every PATH names.
+PATH=$PATH:/usr/sbin
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 [ -t 1 ] || say() { printf '\n%s\n' "$*"; }
@@ -16,7 +30,11 @@ bindir() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1; }
 
 missing=
 [ -n "$(bindir)" ] || missing="$missing postgresql"
-for pair in cc:gcc pkg-config:pkg-config curl:curl; do
+case $mode in
+  page) needed="cc:gcc pkg-config:pkg-config nginx:nginx-light" ;;
+  text) needed="cc:gcc pkg-config:pkg-config curl:curl" ;;
+esac
+for pair in $needed; do
   command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
 done
 [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
@@ -26,15 +44,28 @@ if [ -n "$missing" ]; then
     exit 1
   fi
   say "Installing:$missing"
+  # Debian's packages start their services, which nobody asked for.
+  policy=
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    policy=/usr/sbin/policy-rc.d
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+  rm -f $policy
 fi
 command -v cargo >/dev/null || { echo "Missing Rust: see https://rustup.rs" >&2; exit 1; }
 PATH=$(bindir):$PATH
 
-say "Building the daemon"
-cargo build --release --locked
-daemon=${CARGO_TARGET_DIR:-target}/release/icinga-desktop-bridge
+case $mode in
+  page) say "Building the daemon and the page"; cargo build --profile "$profile" --locked --bins --example demo ;;
+  text) say "Building the daemon"; cargo build --profile "$profile" --locked ;;
+esac
+built=${CARGO_TARGET_DIR:-target}/$profile
+[ "$profile" != dev ] || built=${CARGO_TARGET_DIR:-target}/debug
+daemon=$built/icinga-desktop-bridge
 
 # PostgreSQL refuses to run as root: then it runs as its own user.
 if [ "$(id -u)" -eq 0 ]; then
@@ -47,8 +78,11 @@ dir=$(mktemp -d "${TMPDIR:-/tmp}/icinga-desktop-bridge-demo.XXXXXX")
 chmod 755 "$dir"
 pids=
 cleanup() {
-  trap - EXIT INT TERM HUP
+  trap - EXIT
+  # A terminal that is closed sends more than one.
+  trap '' INT TERM HUP
   for pid in $pids; do kill "$pid" 2>/dev/null || :; done
+  wait
   [ ! -e "$dir/data/postmaster.pid" ] || as_postgres pg_ctl -D "$dir/data" -m immediate -s stop || :
   rm -rf "$dir"
   echo
@@ -61,10 +95,15 @@ say "Starting a private PostgreSQL in $dir"
 mkdir "$dir/data"
 [ "$(id -u)" -ne 0 ] || chown postgres "$dir" "$dir/data"
 as_postgres initdb -D "$dir/data" -U postgres -A trust -E UTF8 --no-locale --no-sync >"$dir/initdb.log"
-as_postgres pg_ctl -D "$dir/data" -w -s -l "$dir/postgres.log" \
-  -o "-c listen_addresses= -c unix_socket_directories=$dir -c fsync=off" start
+cat >>"$dir/data/postgresql.conf" <<CONF
+listen_addresses = ''
+unix_socket_directories = '$dir'
+unix_socket_permissions = 0700
+fsync = off
+CONF
+as_postgres pg_ctl -D "$dir/data" -w -s -l "$dir/postgres.log" start
 
-sql() { psql -h "$dir" -U postgres -v ON_ERROR_STOP=1 -q -X "$@"; }
+sql() { psql -P pager=off -h "$dir" -U postgres -v ON_ERROR_STOP=1 -q -X "$@"; }
 sql -d postgres -c 'CREATE DATABASE notifications'
 sql -d notifications -f tests/fixtures/schema-1.0.sql
 echo "\$ psql -f sql/install.sql"
@@ -72,27 +111,12 @@ sql -d notifications -f sql/install.sql
 sql -d notifications -c 'CREATE ROLE bridge LOGIN'
 sql -d notifications -v role=bridge -f sql/grants.sql
 
-say "Signing in alice, bob and carol, as Icinga Web does at login"
 now="(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 for user in alice bob carol; do
-  sql -d notifications <<SQL
-INSERT INTO contact (full_name, username, default_channel_id, changed_at)
-  VALUES ('$user', '$user', 1, $now);
-INSERT INTO browser_session (php_session_id, username, user_agent, authenticated_at)
-  VALUES ('demo-session-of-$user-0123', '$user', 'demo', $now);
-SQL
+  sql -d notifications -c "INSERT INTO contact (full_name, username, default_channel_id, changed_at)
+    VALUES ('$user', '$user', 1, $now)"
 done
-
-say "Starting the daemon"
 mkdir -p "$dir/icingaweb2/modules/notifications"
-cat >"$dir/icingaweb2/modules/notifications/config.ini" <<INI
-[daemon]
-host = "127.0.0.1"
-port = "0"
-
-[database]
-resource = "notifications"
-INI
 cat >"$dir/icingaweb2/resources.ini" <<INI
 [notifications]
 type = "db"
@@ -100,6 +124,30 @@ db = "pgsql"
 host = "$dir"
 dbname = "notifications"
 username = "bridge"
+INI
+
+if [ $mode = page ]; then
+  say "Starting nginx, the daemon and the page"
+  "$built/examples/demo" "$dir" "$daemon" &
+  pids=$!
+  wait $pids || { cat "$dir/daemon.log" "$dir/nginx.log" >&2; exit 1; }
+  exit
+fi
+
+say "Signing in alice, bob and carol, as Icinga Web does at login"
+for user in alice bob carol; do
+  sql -d notifications -c "INSERT INTO browser_session (php_session_id, username, user_agent, authenticated_at)
+    VALUES ('demo-session-of-$user-0123', '$user', 'demo', $now)"
+done
+
+say "Starting the daemon"
+cat >"$dir/icingaweb2/modules/notifications/config.ini" <<INI
+[daemon]
+host = "127.0.0.1"
+port = "0"
+
+[database]
+resource = "notifications"
 INI
 "$daemon" check --config-dir "$dir/icingaweb2"
 "$daemon" run --config-dir "$dir/icingaweb2" 2>"$dir/daemon.log" &

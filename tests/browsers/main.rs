@@ -6,6 +6,7 @@ mod bridges;
 mod browser;
 #[path = "../common/mod.rs"]
 mod common;
+mod demo;
 mod desktop;
 mod popups;
 mod proxies;

@@ -9,12 +9,15 @@ use crate::common::daemon::ConfigDir;
 use clap::CommandFactory as _;
 use icinga_desktop_bridge::cli::Cli;
 
-/// README and everything below `doc`.
+/// README and every page in `doc`.
 fn pages() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = vec![root.join("README.md")];
     for entry in fs::read_dir(root.join("doc")).expect("the manual") {
-        paths.push(entry.expect("an entry").path());
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            paths.push(path);
+        }
     }
     paths
         .into_iter()

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use fantoccini::elements::Element;
 use fantoccini::wd::WindowHandle;
-use fantoccini::{Client, ClientBuilder};
+use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
@@ -200,6 +201,47 @@ impl Browser {
             tabs.postMessage('tell')"
         );
         serde_json::from_value(self.run(&script).await).expect("tabs")
+    }
+
+    /// Shows a page in the tab that is looked at.
+    pub(crate) async fn show(&self, url: &str) {
+        self.goto(url).await;
+    }
+
+    /// Clicks on an element, as with the mouse.
+    pub(crate) async fn click(&self, selector: &str) {
+        self.find(selector).await.click().await.expect(selector);
+    }
+
+    /// Types keys while an element has the focus.
+    pub(crate) async fn type_into(&self, selector: &str, keys: &str) {
+        let element = self.find(selector).await;
+        element.send_keys(keys).await.expect(selector);
+    }
+
+    /// Runs a script in the page that is looked at, or in a frame of it, until it calls `done`.
+    pub(crate) async fn ask(&self, frame: Option<&str>, script: &str) -> Value {
+        let Some(frame) = frame else {
+            return self.run(script).await;
+        };
+        let element = self.find(frame).await;
+        element.enter_frame().await.expect(frame);
+        let said = self.run(script).await;
+        (self.client.enter_parent_frame().await).expect("the page of the frame");
+        said
+    }
+
+    /// Takes a picture of what a window of this size shows, as a PNG.
+    pub(crate) async fn picture(&self, width: u32, height: u32) -> Vec<u8> {
+        let sized = self.client.set_window_size(width, height).await;
+        sized.expect("a window");
+        self.run("scrollTo(0, 0); done()").await;
+        self.client.screenshot().await.expect("a picture")
+    }
+
+    async fn find(&self, selector: &str) -> Element {
+        let found = self.client.find(Locator::Css(selector)).await;
+        found.expect(selector)
     }
 
     async fn goto(&self, url: &str) {
