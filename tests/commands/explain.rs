@@ -740,11 +740,13 @@ async fn the_rows_of_others_are_not_read() {
     let (database, role) = installed(Cluster::shared(), "others", Shape::V1_0);
     let icinga = Icinga::new(database.connect().await, Shape::V1_0);
     let incident = icinga.incident("db1!disk", "crit").await;
+    let other = icinga.incident("web1", "crit").await;
     let (alice, bob) = (icinga.contact("alice").await, icinga.contact("bob").await);
     icinga
         .by_hand(&format!(
             "INSERT INTO incident_history (incident_id, contact_id, channel_id, time, type, notification_state)
-               SELECT {incident}, CASE WHEN n > 3 THEN {bob} ELSE {alice} END, 1, 0, 'notified', 'sent'
+               SELECT CASE WHEN n > 3 THEN {other} ELSE {incident} END,
+                      CASE WHEN n > 3 THEN {bob} ELSE {alice} END, 1, 0, 'notified', 'sent'
                FROM generate_series(1, {ROWS}) AS n;
              ANALYZE incident_history"
         ))

@@ -109,7 +109,11 @@ fn every_link_within_the_project_leads_somewhere() {
                 continue;
             }
             let (file, heading) = target.split_once('#').unwrap_or((target, ""));
-            let file = path.parent().expect("a directory").join(file);
+            let file = match file {
+                // A heading of the same page.
+                "" => path.clone(),
+                file => path.parent().expect("a directory").join(file),
+            };
             assert!(file.exists(), "{}: {target}", path.display());
             if !heading.is_empty() {
                 let there = fs::read_to_string(&file).expect("text");
