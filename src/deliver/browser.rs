@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use super::ended::Ended;
 use super::pace::Pace;
 use super::receipt::{self, Habits, Receipt};
-use super::stream::{self, Stream, Unread};
+use super::stream::{Stream, Unread};
 use crate::config::Tuning;
 use crate::deliver::{Missing, Replay, Replayer, Running};
 use crate::hub::{Command, Handed, Hub, Mailbox, Memory, Message};
@@ -591,33 +591,37 @@ impl Browser {
 
     /// The browser says how far it has read. What else the same stream carried it will never read.
     fn named(&mut self, named: LastEventId) -> Proof {
-        let over = self.ended.iter().map(|ended| &ended.carried);
-        let open = self.streams.iter().map(Stream::carried);
-        let Some((index, count)) = stream::read_from(over.chain(open), named) else {
-            return Proof::None;
-        };
-        let (read, unread) = match self.ended.get_mut(index) {
-            Some(ended) => {
+        let mut proof = Proof::None;
+        let (mut read, mut unread) = (Vec::new(), Vec::new());
+        for ended in &mut self.ended {
+            if let Some(count) = ended.carried.read_by(named) {
+                proof = Proof::Id;
                 let is_awaited = ended.is_awaited();
-                ended.is_answered();
                 let events = &mut ended.carried.events;
-                let read = events.drain(..count).collect();
-                // Otherwise they were written again already.
-                let unread = is_awaited.then(|| events.drain(..).collect());
-                (read, unread.unwrap_or_default())
+                read.extend(events.drain(..count));
+                if is_awaited {
+                    unread.extend(events.drain(..));
+                }
+                ended.is_answered();
             }
-            None => {
-                let stream = &mut self.streams[index - self.ended.len()];
-                // Its client has left, though the proxy has not noticed it.
-                stream.end(event::RETRY);
-                let events = &mut stream.carried_mut().events;
-                let read = events.drain(..count).collect();
-                (read, events.drain(..).collect())
+        }
+        // Otherwise it comes from a stream that is over, however late: what that carried may have been written to another tab's
+        // stream again, which lives.
+        if proof == Proof::None {
+            for stream in &mut self.streams {
+                if let Some(count) = stream.carried().read_by(named) {
+                    proof = Proof::Id;
+                    let events = &mut stream.carried_mut().events;
+                    read.extend(events.drain(..count));
+                    unread.extend(events.drain(..));
+                    // Its client has left, though the proxy has not noticed it.
+                    stream.end(event::RETRY);
+                }
             }
-        };
+        }
         self.read(read, true);
         self.unread(unread);
-        Proof::Id
+        proof
     }
 
     /// These events were read, wherever they were written as well; or count as read, if they were not `acknowledged`.

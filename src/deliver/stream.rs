@@ -64,23 +64,6 @@ impl Carried {
     }
 }
 
-/// From which of these streams a tab has come back that has read up to `named`, and how many of its events it has read. Those
-/// that are over stand first.
-///
-/// An event that was written again is on several. The tab comes from the one that it has read to its end, and rather from one
-/// that is over: the other tab, whose stream is open, has read nothing less for it.
-pub(super) fn read_from<'a>(
-    streams: impl Iterator<Item = &'a Carried>,
-    named: LastEventId,
-) -> Option<(usize, usize)> {
-    let read = streams.enumerate().filter_map(|(index, carried)| {
-        let count = carried.read_by(named)?;
-        Some((count < carried.events.len(), index, count))
-    });
-    let (_, index, count) = read.min()?;
-    Some((index, count))
-}
-
 /// A stream. It frees its place in the hub when dropped.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -321,38 +304,6 @@ mod tests {
             message: Some(&"x".repeat(4000)),
         });
         Arc::new(rendered.event(vec![HistoryId(number)], 0))
-    }
-
-    fn carried(events: &[&Arc<Event>]) -> Carried {
-        let unread = |event: &&Arc<Event>| Unread {
-            event: Arc::clone(event),
-            writes: 1,
-        };
-        Carried {
-            events: events.iter().map(unread).collect(),
-            begin: Mark::new(),
-            end: None,
-        }
-    }
-
-    #[test]
-    fn a_tab_that_was_late_comes_from_its_own_stream() {
-        let [four, five, six] = [4, 5, 6].map(event_of);
-        let row = |id| LastEventId::Row(HistoryId(id));
-        // Of a tab that came back so late that the event was written again, to another tab's stream.
-        let over = carried(&[&five]);
-        for open in [&[&five, &six][..], &[&six, &five]] {
-            let open = carried(open);
-            let streams = || [&over, &open].into_iter();
-            assert_eq!(read_from(streams(), row(5)), Some((0, 1)));
-            let begin = LastEventId::Mark(open.begin);
-            assert_eq!(read_from(streams(), begin), Some((1, 0)));
-        }
-        // Of a tab that read less than its stream carried, while another has read all.
-        let (less, all) = (carried(&[&five, &six]), carried(&[&four, &five]));
-        assert_eq!(read_from([&less, &all].into_iter(), row(5)), Some((1, 2)));
-        assert_eq!(read_from([&less].into_iter(), row(5)), Some((0, 1)));
-        assert_eq!(read_from([&less].into_iter(), row(4)), None);
     }
 
     #[tokio::test]
