@@ -15,11 +15,12 @@ use crate::common::wait::eventually_within;
 use crate::common::webdriver::Browser;
 use crate::common::{chromium, firefox};
 
-/// Runs the demo in a terminal until standard input closes, and then ends it as a closed window does.
+/// Runs the demo in a terminal until standard input closes, and then ends it. Not by the signal of a window that closes, which
+/// whoever runs the tests may have had ignored.
 const IN_A_TERMINAL: &str = r#"
     script --quiet --flush --command "exec sh packaging/demo.sh" "$1" < /dev/null > /dev/null &
     cat > /dev/null
-    kill -HUP $(cat "/proc/$!/task/$!/children")
+    kill -TERM $(cat "/proc/$!/task/$!/children")
     wait
 "#;
 
