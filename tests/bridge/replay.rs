@@ -329,9 +329,10 @@ async fn a_role_without_the_right_to_store_positions_still_serves_and_says_so() 
         .wait_for_log("no right to write icinga_desktop.browser_position");
     let mut alice = world.user("alice").await;
     world.nothing_else(&mut [&mut alice]).await;
+    // It is ended soon after the event, and the tab does not come back.
+    alice.tab.end().await;
     let session_id = alice.session_id;
     drop(alice.tab);
-    world.daemon.wait_for_log("client left");
     let missed = world.incident(alice.contact, "missed").await;
     let mut alice = world.come_back(alice.contact, session_id).await;
     // The last one may come again: it was not known to have arrived.
