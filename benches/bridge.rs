@@ -63,20 +63,10 @@ const NAMES: [&str; 11] = [
 /// One thread: what must not wait for anything else of this program has a thread and a runtime of its own.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    // Cargo adds --bench.
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
-    if let Some(unknown) = wanted.iter().find(|name| !NAMES.contains(&name.as_str())) {
-        eprintln!("no measurement {unknown:?}; there are: {}", NAMES.join(" "));
+    let Some(names) = shared::chosen("measurement", &NAMES) else {
         return ExitCode::FAILURE;
-    }
+    };
     common::raise_file_limit();
-    let names: Vec<&str> = NAMES
-        .into_iter()
-        .filter(|name| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name))
-        .collect();
     let [name] = names[..] else {
         return one_by_one(&names);
     };

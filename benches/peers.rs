@@ -48,15 +48,9 @@ const ROUNDS: usize = 3;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    // Cargo adds --bench.
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
-    if let Some(unknown) = wanted.iter().find(|name| !HUBS.contains(&name.as_str())) {
-        eprintln!("no hub {unknown:?}; there are: {}", HUBS.join(" "));
+    let Some(mut hubs) = shared::chosen("hub", &HUBS) else {
         return ExitCode::FAILURE;
-    }
+    };
     common::raise_file_limit();
     let scale = Scale::from_environment();
     let rounds = figures::setting("PEERS_ROUNDS", ROUNDS);
@@ -69,11 +63,7 @@ async fn main() -> ExitCode {
     for name in NOT_MEASURED {
         println!("not measured: {name}");
     }
-    let hubs: Vec<&str> = HUBS
-        .into_iter()
-        .filter(|name| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name))
-        .filter(|name| installed(name))
-        .collect();
+    hubs.retain(|name| installed(name));
     for round in 0..rounds {
         for position in 0..hubs.len() {
             // Another one begins each time: whatever changes steadily meets all alike.

@@ -9,6 +9,22 @@ use crate::common::daemon::{ConfigDir, Daemon};
 use crate::common::postgres::Database;
 use crate::common::world::resource;
 
+/// Which of `names` the command line asks for, all unless it names some, in their order. `None` if it names another `what`: then
+/// it was said which there are.
+pub(crate) fn chosen(what: &str, names: &[&'static str]) -> Option<Vec<&'static str>> {
+    // Cargo adds --bench.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
+        eprintln!("no {what} {unknown:?}; there are: {}", names.join(" "));
+        return None;
+    }
+    let is_wanted = |name: &&str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    Some(names.iter().copied().filter(is_wanted).collect())
+}
+
 /// A daemon that logs as it does in production, ready.
 pub(crate) fn daemon(database: &Database, role: &str) -> Daemon {
     let config = ConfigDir::new("host = 127.0.0.1\nport = 0", &resource(database, role));
