@@ -75,14 +75,15 @@ async fn what_the_admin_listener_answers() {
         assert_eq!(status, 404, "{path}");
         assert!(body.contains("/metrics"), "{body}");
     }
-    for path in [
+    let paths = [
         "/",
         "/live",
         "/health",
         "/health/live",
         "/health/ready",
         "/metrics",
-    ] {
+    ];
+    for path in paths {
         let answer = send(&admin, "POST", path).await;
         assert_eq!(
             (answer.status, answer.header("allow")),
@@ -91,14 +92,7 @@ async fn what_the_admin_listener_answers() {
         );
     }
     // And the other way round: browsers' side knows nothing of it.
-    for path in [
-        "/",
-        "/live",
-        "/health",
-        "/health/live",
-        "/health/ready",
-        "/metrics",
-    ] {
+    for path in paths {
         let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
         let answer = Answer::to(&world.daemon.address, request.as_bytes()).await;
         assert_eq!(answer.status, 404, "{path}");
