@@ -11,8 +11,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-# The tests take what they have built already.
-profile=${DEMO_PROFILE:-release}
+# The tests show what they have built already.
+built=${DEMO_BUILT:-}
 mode=page
 [ -t 1 ] || [ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ] || mode=text
 case ${1:-} in
@@ -59,12 +59,13 @@ fi
 command -v cargo >/dev/null || { echo "Missing Rust: see https://rustup.rs" >&2; exit 1; }
 PATH=$(bindir):$PATH
 
-case $mode in
-  page) say "Building the daemon and the page"; cargo build --profile "$profile" --locked --bins --example demo ;;
-  text) say "Building the daemon"; cargo build --profile "$profile" --locked ;;
-esac
-built=${CARGO_TARGET_DIR:-target}/$profile
-[ "$profile" != dev ] || built=${CARGO_TARGET_DIR:-target}/debug
+if [ -z "$built" ]; then
+  case $mode in
+    page) say "Building the daemon and the page"; cargo build --release --locked --bins --example demo ;;
+    text) say "Building the daemon"; cargo build --release --locked ;;
+  esac
+  built=${CARGO_TARGET_DIR:-target}/release
+fi
 daemon=$built/icinga-desktop-bridge
 
 # PostgreSQL refuses to run as root: then it runs as its own user.

@@ -49,13 +49,14 @@ impl Demo {
             .status()
             .expect("cargo runs");
         assert!(built.success());
+        let daemon = Path::new(env!("CARGO_BIN_EXE_icinga-desktop-bridge"));
         let files = tempfile::tempdir().expect("a temporary directory");
         let log = files.path().join("log");
         let guardian = Guardian::start(script, |shell| {
             shell
                 .arg(&log)
                 .current_dir(root)
-                .env("DEMO_PROFILE", "dev")
+                .env("DEMO_BUILT", daemon.parent().expect("a directory"))
                 // Nobody is to be shown a browser.
                 .env_remove("DISPLAY")
                 .env_remove("WAYLAND_DISPLAY");

@@ -132,15 +132,21 @@ fn leave(directory: &Path) {
     }
 }
 
-/// What could be there of it: accounts, dpkg's books, units, and all files of such names.
+/// What could be there of it: accounts, dpkg's books, units, and all files of such names but the project's own, which other tests
+/// may be building meanwhile.
 fn inventory(machine: &Machine) -> String {
-    machine.run(
+    let built = std::env::current_exe().expect("the path of the tests");
+    let target = built.ancestors().nth(3).expect("the target directory");
+    machine.run(&format!(
         "cat /etc/passwd /etc/group /etc/shadow /etc/gshadow /etc/nsswitch.conf
          cat /var/lib/dpkg/status /var/lib/dpkg/diversions /var/lib/dpkg/statoverride
          systemctl list-unit-files --no-pager --no-legend
-         find / -xdev \\( -name '*icinga*' -o -name 'left*' -o -name anna -o -name .curlrc -o -name 'rpmdb*' \\) -print | sort
+         find / -xdev \\( -path '{}' -o -path '{}' \\) -prune \
+             -o \\( -name '*icinga*' -o -name 'left*' -o -name anna -o -name .curlrc -o -name 'rpmdb*' \\) -print | sort
          ls -A /root /srv /home",
-    )
+        env!("CARGO_MANIFEST_DIR"),
+        target.display(),
+    ))
 }
 
 #[test]
