@@ -21,10 +21,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::carried::{self, Named, Unread};
 use super::ended::Ended;
 use super::pace::Pace;
 use super::receipt::{self, Habits, Receipt};
-use super::stream::{Stream, Unread};
+use super::stream::Stream;
 use crate::config::Tuning;
 use crate::deliver::{Missing, Replay, Replayer, Running};
 use crate::hub::{Command, Handed, Hub, Mailbox, Memory, Message};
@@ -589,39 +590,35 @@ impl Browser {
         }
     }
 
-    /// The browser says how far it has read. What else the same stream carried it will never read.
+    /// The browser says how far it has read. What else its stream carried it will never read.
     fn named(&mut self, named: LastEventId) -> Proof {
-        let mut proof = Proof::None;
-        let (mut read, mut unread) = (Vec::new(), Vec::new());
-        for ended in &mut self.ended {
-            if let Some(count) = ended.carried.read_by(named) {
-                proof = Proof::Id;
-                let is_awaited = ended.is_awaited();
-                let events = &mut ended.carried.events;
-                read.extend(events.drain(..count));
-                if is_awaited {
-                    unread.extend(events.drain(..));
+        // It is back because its stream is over, whether or not the proxy has noticed that.
+        let over = self.ended.len();
+        let ended = self.ended.iter().map(|ended| &ended.carried);
+        let carried = ended.chain(self.streams.iter().map(Stream::carried));
+        let Some(Named { read, left }) = carried::read_by(carried, named) else {
+            return Proof::None;
+        };
+        self.read(read, true);
+        let mut unread = Vec::new();
+        match left {
+            Some(index) if index < over => {
+                let ended = &mut self.ended[index];
+                // Otherwise that was written again already.
+                if ended.is_awaited() {
+                    unread.extend(ended.carried.events.drain(..));
                 }
                 ended.is_answered();
             }
-        }
-        // Otherwise it comes from a stream that is over, however late: what that carried may have been written to another tab's
-        // stream again, which lives.
-        if proof == Proof::None {
-            for stream in &mut self.streams {
-                if let Some(count) = stream.carried().read_by(named) {
-                    proof = Proof::Id;
-                    let events = &mut stream.carried_mut().events;
-                    read.extend(events.drain(..count));
-                    unread.extend(events.drain(..));
-                    // Its client has left, though the proxy has not noticed it.
-                    stream.end(event::RETRY);
-                }
+            Some(index) => {
+                let stream = &mut self.streams[index - over];
+                unread.extend(stream.carried_mut().events.drain(..));
+                stream.end(event::RETRY);
             }
+            None => {}
         }
-        self.read(read, true);
         self.unread(unread);
-        proof
+        Proof::Id
     }
 
     /// These events were read, wherever they were written as well; or count as read, if they were not `acknowledged`.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::carried::{Carried, Unread};
 use super::receipt::{Ending, Habits};
-use super::stream::{Carried, Stream, Unread};
+use super::stream::Stream;
 
 /// How long a stream is remembered, so that a browser that names what it has read late is understood.
 const REMEMBERED: Duration = Duration::from_secs(10);

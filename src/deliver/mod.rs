@@ -1,6 +1,7 @@
 //! From the hub to a browser: what it is given, on which stream, and what it missed.
 
 pub(crate) mod browser;
+mod carried;
 mod ended;
 mod pace;
 mod receipt;

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,55 +13,16 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::carried::{Carried, Unread};
 use crate::hub::{Handed, Place};
-use crate::model::event::{self, Event};
-use crate::model::returned::{ClientKey, LastEventId, Mark};
+use crate::model::event::{self};
+use crate::model::returned::{ClientKey, Mark};
 use crate::net::Socket;
 use crate::observe::metrics::Metrics;
 
 /// How long a client may take nothing of what waits for it. The kernel gives up a peer that does not
 /// acknowledge (`TCP_USER_TIMEOUT`); this is for one that acknowledges but never reads.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
-
-/// An event on its way, and how often it was written to a stream.
-#[derive(Debug, Clone)]
-pub(super) struct Unread {
-    pub(super) event: Arc<Event>,
-    pub(super) writes: u8,
-}
-
-/// What a stream carried that may not have been read, oldest first, and by which names its browser can say how far it has
-/// read.
-#[derive(Debug)]
-pub(super) struct Carried {
-    pub(super) events: VecDeque<Unread>,
-    begin: Mark,
-    end: Option<Mark>,
-}
-
-impl Carried {
-    /// How much it is, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.events
-            .iter()
-            .map(|unread| unread.event.bytes.len())
-            .sum()
-    }
-
-    /// How many events were read by who has read up to `named`; `None` if that is not of this stream.
-    pub(super) fn read_by(&self, named: LastEventId) -> Option<usize> {
-        match named {
-            LastEventId::Mark(mark) if mark == self.begin => Some(0),
-            LastEventId::Mark(mark) if Some(mark) == self.end => Some(self.events.len()),
-            LastEventId::Mark(_) => None,
-            LastEventId::Row(id) => {
-                let last =
-                    (self.events.iter()).rposition(|unread| unread.event.named() == Some(id));
-                last.map(|index| index + 1)
-            }
-        }
-    }
-}
 
 /// A stream. It frees its place in the hub when dropped.
 #[derive(Debug)]
@@ -96,11 +56,7 @@ impl Stream {
             socket: handed.socket,
             queue: VecDeque::from([(handed.head, None)]),
             begun: false,
-            carried: Carried {
-                events: VecDeque::new(),
-                begin: handed.mark,
-                end: None,
-            },
+            carried: Carried::new(handed.mark),
             unnamed: false,
             ending: None,
             end_due,

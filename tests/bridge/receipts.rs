@@ -148,3 +148,29 @@ async fn an_event_without_a_receipt_is_written_five_times() {
     }
     wait_for_metrics(&admin, &[("events_total{outcome=\"unacknowledged\"}", 1.0)]).await;
 }
+
+/// A tab that is back too late had its event written to another tab's stream, too. That one lives, and has read more since.
+#[tokio::test]
+async fn a_tab_that_is_late_costs_another_tab_nothing() {
+    let world = World::new("late").await;
+    let (contact, session_id) = world.signed_in("alice").await;
+    let mut late = world.stream(&session_id).await;
+    let first = world.incident(contact, "first").await;
+    assert_eq!(late.event().await.incident(), first.incident);
+    while late.block().await.is_some() {}
+    let site = Site::daemon(&world.daemon.address, AGENT);
+    // It names something, so that it is not taken for the one that is awaited.
+    let mut other = EventSource::resume(&site, &session_id, "m0000000000000000").await;
+    assert_eq!(other.event().await.incident(), first.incident);
+    let second = world.incident(contact, "second").await;
+    assert_eq!(other.event().await.incident(), second.incident);
+    let first_row = first.history[0].to_string();
+    let mut late = EventSource::resume(&site, &session_id, &first_row).await;
+    world.delivered_to(&session_id, second.history[0]).await;
+    let last = world.incident(contact, "last").await;
+    let shown = tokio::select! {
+        event = late.event() => event,
+        event = other.event() => event,
+    };
+    assert_eq!(shown.incident(), last.incident, "{shown:?}");
+}
