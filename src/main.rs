@@ -19,7 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return misused(&error),
+        Err(error) => return usage_error(&error),
     };
     logging::start(log_filter(&cli.common));
     match execute(&cli) {
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 /// A wrong command line, or a question for help.
-fn misused(error: &clap::Error) -> ExitCode {
+fn usage_error(error: &clap::Error) -> ExitCode {
     let given = Cli::command().ignore_errors(true).try_get_matches();
     let plugin = given.is_ok_and(|given| given.subcommand_name() == Some("check-health"));
     if plugin && error.use_stderr() {

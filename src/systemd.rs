@@ -38,32 +38,32 @@ pub(crate) fn sockets() -> io::Result<Vec<Passed>> {
 
 /// Start-up is over.
 pub(crate) fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
 /// A sign of life, for the watchdog.
 pub(crate) fn alive() {
-    tell(&[NotifyState::Watchdog]);
+    notify(&[NotifyState::Watchdog]);
 }
 
 /// The configuration is being read again; [`ready`] ends that.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => debug!("the service manager was not told of a reload: {error}"),
     }
 }
 
 /// The daemon is stopping.
 pub(crate) fn stopping() {
-    tell(&[
+    notify(&[
         NotifyState::Stopping,
         NotifyState::Status("stopping: ending streams"),
     ]);
 }
 
 /// One datagram to `$NOTIFY_SOCKET`, if that is set (`sd_notify(3)`).
-pub(crate) fn tell(states: &[NotifyState<'_>]) {
+pub(crate) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         debug!("the service manager could not be told: {error}");
     }

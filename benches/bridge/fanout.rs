@@ -44,8 +44,8 @@ pub(crate) async fn run() {
         let back = crowd.wait_for_returns(STREAMS);
         let back = back.iter().map(|arrival| arrival.at).max().expect("some");
         let again = Effort::so_far(daemon.pid(), &database).since(&before);
-        let told: HashSet<_> = arrivals.iter().map(|arrival| arrival.contact).collect();
-        assert_eq!(told.len(), STREAMS, "somebody was told twice");
+        let received: HashSet<_> = arrivals.iter().map(|arrival| arrival.contact).collect();
+        assert_eq!(received.len(), STREAMS, "somebody was told twice");
         let at = |since: Instant| {
             // The first events may be there before COMMIT has returned.
             let since = |at: Instant| milliseconds(at.saturating_duration_since(since));

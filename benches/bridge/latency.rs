@@ -39,7 +39,7 @@ const WARM_UP: usize = 100;
 const PAUSE: Duration = Duration::from_millis(3);
 
 /// How long a commit may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Of the browser.
 const TABS: usize = 2;
@@ -152,7 +152,7 @@ fn note(disk: bool, commits: &str, receiver: &str, values: &[f64]) {
 
 /// Microseconds until the next event.
 fn since(sent: Instant, heard: &Heard) -> f64 {
-    let at = heard.recv_timeout(PATIENCE).expect("the event arrives");
+    let at = heard.recv_timeout(TIMEOUT).expect("the event arrives");
     microseconds(at - sent)
 }
 
@@ -207,7 +207,7 @@ where
             .expect("a runtime")
             .block_on(work(sender));
     });
-    heard.recv_timeout(PATIENCE).expect("the receiver is ready");
+    heard.recv_timeout(TIMEOUT).expect("the receiver is ready");
     heard
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::common::wait::{PATIENCE, eventually_blocking};
+use crate::common::wait::{TIMEOUT, eventually_blocking};
 use crate::shared::figures;
 
 /// When something was published.
@@ -50,7 +50,7 @@ pub(crate) const DATA: &str = r#"{"time":"2026-11-23T10:15:30.123+00:00","payloa
 
 /// The process that writes its id to a file, and those that it starts, once there are as many. A server may accept before.
 pub(crate) fn processes(file: &Path, started: usize) -> Vec<u32> {
-    eventually_blocking(PATIENCE, || {
+    eventually_blocking(TIMEOUT, || {
         let pid = figures::pid_in(file).ok_or("no process id yet")?;
         let children = figures::children(pid);
         let complete = children.len() == started;

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::common::postgres::{Database, Session};
 use crate::common::sse::{AGENT, request};
-use crate::common::wait::PATIENCE;
+use crate::common::wait::TIMEOUT;
 
 /// What makes a block an event. Not all servers write a space before it.
 const EVENT: &[u8] = b"icinga2.notification";
@@ -165,7 +165,7 @@ impl Crowd {
         // Progress, and not time, is what is to be expected of each of many sign-ins.
         let (mut seen, mut since) = (0, Instant::now());
         while seen < count {
-            assert!(since.elapsed() < PATIENCE, "{seen} of {count} streams open");
+            assert!(since.elapsed() < TIMEOUT, "{seen} of {count} streams open");
             std::thread::sleep(Duration::from_millis(10));
             let now = crowd.arrivals.open.load(Ordering::Relaxed);
             if now > seen {
@@ -203,7 +203,7 @@ impl Arrivals {
         // Looking now and then instead of being woken: ten thousand wake-ups would be felt.
         while self.events.load(Ordering::Acquire) < count {
             let seen = self.events.load(Ordering::Relaxed);
-            assert!(start.elapsed() < PATIENCE, "{seen} of {count} {what}");
+            assert!(start.elapsed() < TIMEOUT, "{seen} of {count} {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
         let mut list = self.list.lock().expect("not poisoned");

@@ -15,7 +15,7 @@ use crate::icinga::Database;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// How long a look may take: PostgreSQL may be stopped under it.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where the facts are.
 pub(crate) struct Facts {
@@ -60,7 +60,7 @@ impl Facts {
         tokio::spawn(async move {
             let mut read = Read::default();
             while !sender.is_closed() {
-                if let Ok(Ok(now)) = timeout(PATIENCE, self.read()).await {
+                if let Ok(Ok(now)) = timeout(TIMEOUT, self.read()).await {
                     read = now;
                 }
                 let seen = Seen {

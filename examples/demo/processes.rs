@@ -23,7 +23,7 @@ const RESTART: Duration = Duration::from_secs(3);
 pub(crate) const OUTAGE: Duration = Duration::from_secs(10);
 
 /// How long a program may take to start on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The shipped file for nginx.
 const SHIPPED: &str = include_str!("../../packaging/nginx/icinga-desktop-bridge.conf");
@@ -225,7 +225,7 @@ pub(crate) fn nginx(directory: &Path) -> Result<Command> {
 
 /// Waits until something accepts connections there.
 pub(crate) async fn accepts(port: u16) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     timeout_at(deadline, async {
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             sleep(Duration::from_millis(20)).await;

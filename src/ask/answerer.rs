@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::question::{Answer, Question, decode, pack};
 use crate::database::{Queries, Session};
-use crate::hub::{Hub, Seen};
+use crate::hub::{Hub, KnownBrowser};
 use crate::model::event::{Content, Event, Rendered};
 use crate::model::explanation::{BrowserState, Explanation};
 use crate::model::ids::{ContactId, IncidentId};
@@ -94,7 +94,7 @@ impl Answerer {
     async fn answer(&self, session: &Session, token: &Token, question: Question) {
         let answer = match question {
             Question::Test { contact_id } => self.test(session, contact_id).await,
-            Question::RollCall => self.roll_call(),
+            Question::RollCall => self.count_bridges(),
             Question::Explain { contact_id } => self.explain(session, contact_id).await,
         };
         if let Err(error) = session.answer(token, &answer.encode()).await {
@@ -148,7 +148,7 @@ impl Answerer {
         }
     }
 
-    fn roll_call(&self) -> Answer {
+    fn count_bridges(&self) -> Answer {
         let browsers = self.hub.all_browsers();
         let mut numbers: Vec<i64> = browsers.iter().map(|browser| browser.number()).collect();
         numbers.sort_unstable();
@@ -175,14 +175,14 @@ impl Answerer {
 }
 
 /// How a browser is.
-async fn state(seen: Seen) -> BrowserState {
-    let here = match seen.here {
-        Some(here) => timeout(TASK, here).await.ok().and_then(Result::ok),
+async fn state(seen: KnownBrowser) -> BrowserState {
+    let connected = match seen.connected {
+        Some(connected) => timeout(TASK, connected).await.ok().and_then(Result::ok),
         None => None,
     };
     BrowserState {
         browser: seen.key.number(),
-        here,
+        connected,
         done: seen.done,
     }
 }

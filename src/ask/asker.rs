@@ -11,7 +11,7 @@ use crate::database::{QueryError, Session};
 use crate::model::notification::Token;
 
 /// How long the command waits for bridges. It waits no longer than they take, unless one of them hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time between two looks for answers.
 const POLL: Duration = Duration::from_millis(50);
@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Answers {
     /// How many bridges listen on the database.
     pub(crate) listening: usize,
-    /// What those answered that did, within [`PATIENCE`].
+    /// What those answered that did, within [`TIMEOUT`].
     pub(crate) answers: Vec<Answer>,
 }
 
@@ -91,7 +91,7 @@ async fn collect(
     token: &Token,
     listening: usize,
 ) -> Result<Vec<Answer>, QueryError> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let stored = session.asked(token).await?;
         let answers = stored

@@ -11,5 +11,5 @@ mod asker;
 mod question;
 
 pub(crate) use answerer::{Answerer, QUEUE};
-pub(crate) use asker::{Answers, AskError, PATIENCE, ask};
+pub(crate) use asker::{Answers, AskError, TIMEOUT, ask};
 pub(crate) use question::Question;

@@ -184,7 +184,7 @@ pub(super) mod tests {
         let explanation = Explanation {
             browsers: vec![BrowserState {
                 browser: i64::MIN,
-                here: None,
+                connected: None,
                 done: vec![Done {
                     row: HistoryId(i64::MAX),
                     at_s: u32::MAX,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use log::debug;
 use tokio::sync::{mpsc, watch};
 
-use crate::hub::{Doubted, Hub};
+use crate::hub::{Hub, Recheck};
 
 /// How many changed sign-ins may wait to be checked.
 pub(super) const QUEUE: usize = 4096;
@@ -14,37 +14,40 @@ pub(super) const QUEUE: usize = 4096;
 /// Where to say whose sign-ins to check again. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Rechecks {
-    queue: mpsc::Sender<Doubted>,
+    queue: mpsc::Sender<Recheck>,
     changes: Arc<AtomicU64>,
     hub: Hub,
-    hears: watch::Receiver<bool>,
+    listening: watch::Receiver<bool>,
 }
 
 impl Rechecks {
     /// The way to a [`SignIns`](super::SignIns) task, and its end there.
-    pub(crate) fn new(hub: Hub, hears: watch::Receiver<bool>) -> (Self, mpsc::Receiver<Doubted>) {
+    pub(crate) fn new(
+        hub: Hub,
+        listening: watch::Receiver<bool>,
+    ) -> (Self, mpsc::Receiver<Recheck>) {
         let (queue, receiver) = mpsc::channel(QUEUE);
         let changes = Arc::default();
         let rechecks = Self {
             queue,
             changes,
             hub,
-            hears,
+            listening,
         };
         (rechecks, receiver)
     }
 
     /// Says that sign-ins may have changed. Until they are checked, nobody of them is let in without a question to the
     /// database.
-    pub(crate) fn changed(&self, doubted: Doubted) {
+    pub(crate) fn changed(&self, recheck: Recheck) {
         self.changes.fetch_add(1, Ordering::AcqRel);
-        self.hub.doubt(doubted);
-        self.check(doubted);
+        self.hub.invalidate(recheck);
+        self.check(recheck);
     }
 
     /// Whether it would be heard now if a sign-in changed.
-    pub(crate) fn are_heard(&self) -> bool {
-        *self.hears.borrow()
+    pub(crate) fn is_listening(&self) -> bool {
+        *self.listening.borrow()
     }
 
     /// How often sign-ins may have changed so far. Whoever asks the database about one, and finds this
@@ -54,10 +57,10 @@ impl Rechecks {
     }
 
     /// Has sign-ins checked.
-    pub(crate) fn check(&self, doubted: Doubted) {
-        if self.queue.try_send(doubted).is_err() {
+    pub(crate) fn check(&self, recheck: Recheck) {
+        if self.queue.try_send(recheck).is_err() {
             // The next periodic check finds it.
-            debug!("sign-ins are checked later ({doubted:?}): too many changed at once");
+            debug!("sign-ins are checked later ({recheck:?}): too many changed at once");
         }
     }
 }

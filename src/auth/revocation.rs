@@ -17,7 +17,7 @@ use super::rechecks::QUEUE;
 use crate::config::Tuning;
 use crate::database::installation::GRANT;
 use crate::database::{Queries, QueryError, Session};
-use crate::hub::{Doubted, Hub};
+use crate::hub::{Hub, Recheck};
 use crate::model::ids::ContactId;
 use crate::observe::Throttle;
 use crate::observe::metrics::Metrics;
@@ -30,7 +30,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How long checks of everybody may fail until streams end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// When a browser is to come back whose stream was ended because its sign-in cannot be checked: not all at
 /// once, and it will be turned away until checks work again.
@@ -60,7 +60,7 @@ enum Unchecked {
 /// The task.
 #[derive(Debug)]
 pub(crate) struct SignIns {
-    rechecks: mpsc::Receiver<Doubted>,
+    rechecks: mpsc::Receiver<Recheck>,
     queries: Queries,
     /// Whether there is anything to tell.
     events: Queries,
@@ -77,7 +77,7 @@ pub(crate) struct SignIns {
 impl SignIns {
     /// Checks what `rechecks` names through `queries`, while `events` could be told, and tells whether checks are `failing`.
     pub(crate) fn new(
-        rechecks: mpsc::Receiver<Doubted>,
+        rechecks: mpsc::Receiver<Recheck>,
         queries: Queries,
         events: Queries,
         hub: Hub,
@@ -113,7 +113,7 @@ impl SignIns {
                         return;
                     }
                 }
-                _ = check.tick() => changed.push(Doubted::All),
+                _ = check.tick() => changed.push(Recheck::All),
                 _ = clean_up.tick() => {
                     if let Some(session) = self.queries.current() {
                         self.clean_up(&session).await;
@@ -121,7 +121,7 @@ impl SignIns {
                     continue;
                 }
             }
-            let everybody = changed.contains(&Doubted::All);
+            let everybody = changed.contains(&Recheck::All);
             let contacts = self.contacts(&changed);
             changed.clear();
             match self.check_all(&contacts).await {
@@ -164,7 +164,7 @@ impl SignIns {
             self.checked = Instant::now();
             return debug!("sign-ins could not be checked, the database is away: {error}");
         }
-        if self.checked.elapsed() < PATIENCE {
+        if self.checked.elapsed() < TIMEOUT {
             if let Some(more) = self.failed.take() {
                 warn!("sign-ins cannot be checked, this is tried again: {error}{more}");
             }
@@ -172,7 +172,7 @@ impl SignIns {
         }
         if !self.failing.send_replace(true) {
             error!(
-                "sign-ins could not be checked for {PATIENCE:?}, so all streams end until they can: {error}; if a right is \
+                "sign-ins could not be checked for {TIMEOUT:?}, so all streams end until they can: {error}; if a right is \
                  missing, run: {GRANT}"
             );
         }
@@ -181,16 +181,16 @@ impl SignIns {
     }
 
     /// The contacts among `changed` that have streams here.
-    fn contacts(&self, changed: &[Doubted]) -> Vec<ContactId> {
-        if changed.contains(&Doubted::All) {
+    fn contacts(&self, changed: &[Recheck]) -> Vec<ContactId> {
+        if changed.contains(&Recheck::All) {
             return self.hub.contacts();
         }
         let contacts: HashSet<ContactId> = changed
             .iter()
-            .flat_map(|doubted| match doubted {
-                Doubted::Contact(contact_id) => vec![*contact_id],
-                Doubted::Browser(key) => self.hub.contacts_of(*key),
-                Doubted::All => Vec::new(),
+            .flat_map(|recheck| match recheck {
+                Recheck::Contact(contact_id) => vec![*contact_id],
+                Recheck::Browser(key) => self.hub.contacts_of(*key),
+                Recheck::All => Vec::new(),
             })
             .filter(|contact_id| self.hub.has(*contact_id))
             .collect();

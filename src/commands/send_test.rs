@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::{NO_BRIDGE, Problem};
-use crate::ask::{self, Answers, PATIENCE, Question};
+use crate::ask::{self, Answers, Question, TIMEOUT};
 use crate::config::Config;
 use crate::database::{Connector, Session};
 
@@ -64,7 +64,7 @@ fn verdict(answers: &Answers, user: &str) -> Result<String, Problem> {
     let silent = match listening.saturating_sub(answers.len()) {
         0 => String::new(),
         silent => format!(
-            "{silent} of {listening} bridges did not answer within {PATIENCE:?}; their logs say why. "
+            "{silent} of {listening} bridges did not answer within {TIMEOUT:?}; their logs say why. "
         ),
     };
     if delivered > 0 {

@@ -24,7 +24,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long everything may take that makes a new session ready for use: longer than the ten seconds after which the
 /// server gives a statement up, and not for ever where a proxy or a frozen server says nothing.
-pub(crate) const SETUP_PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Makes connections to the configured database.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ mod tls;
 mod types;
 
 pub(crate) use backoff::Backoff;
-pub(crate) use connect::SETUP_PATIENCE;
+pub(crate) use connect::SETUP_TIMEOUT;
 pub use connect::{Connector, PgConnection};
 pub use error::{ConnectError, QueryError};
 pub(crate) use error::{NO_POOLER, NOT_A_STANDBY, describe};

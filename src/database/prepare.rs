@@ -65,7 +65,7 @@ impl Session {
             statements,
             installation: installation.clone(),
         };
-        let epoch = session.tide().await?.epoch;
+        let epoch = session.watermark().await?.epoch;
         future::try_join5(
             session.history(&epoch, i64::MAX, &[], Kinds::Severity),
             session.new_incidents(i64::MAX, &[]),
@@ -100,7 +100,7 @@ impl Session {
 impl Statements {
     async fn prepare(client: &Client, installation: &Installation) -> Result<Self, Error> {
         Ok(Self {
-            tide: client.prepare(&look::tide_sql(installation)).await?,
+            watermark: client.prepare(&look::watermark_sql(installation)).await?,
             newest: client.prepare(&look::newest_sql()).await?,
             history: client.prepare(&look::history_sql(installation)).await?,
             new_incidents: client.prepare(&look::new_incidents_sql()).await?,

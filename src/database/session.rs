@@ -6,7 +6,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement, ToStatement};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Connector, SETUP_PATIENCE};
+use super::connect::{Connector, SETUP_TIMEOUT};
 use super::error::{ConnectError, QueryError, describe, is_outdated};
 use super::installation::{self, Installation, VERSION};
 use super::queries::recipients::recipients_sql;
@@ -22,7 +22,7 @@ pub(crate) enum OpenError {
     #[error(transparent)]
     Installation(#[from] installation::Error),
     /// The server says nothing.
-    #[error("no answer within {SETUP_PATIENCE:?}; is the server overloaded or frozen?")]
+    #[error("no answer within {SETUP_TIMEOUT:?}; is the server overloaded or frozen?")]
     Silent,
 }
 
@@ -39,7 +39,7 @@ pub struct Session {
 /// The statements that are sent again and again.
 #[derive(Debug)]
 pub(super) struct Statements {
-    pub(super) tide: Statement,
+    pub(super) watermark: Statement,
     pub(super) newest: Statement,
     pub(super) history: Statement,
     pub(super) new_incidents: Statement,
@@ -74,7 +74,7 @@ impl Session {
         // A set of one, because it ends its task when it is dropped.
         let mut closed = JoinSet::new();
         let _ = closed.spawn(connection);
-        let session = timeout(SETUP_PATIENCE, Self::set_up(client, known))
+        let session = timeout(SETUP_TIMEOUT, Self::set_up(client, known))
             .await
             .map_err(|_| OpenError::Silent)??;
         let outdated = session.outdated.clone();

@@ -31,7 +31,7 @@ use crate::deliver::{Missing, Replay, Replayer, Running};
 use crate::hub::{Command, Handed, Hub, Mailbox, Memory, Message};
 use crate::model::browser::BrowserKey;
 use crate::model::event::{self, Event};
-use crate::model::explanation::{Here, Pending, now_s};
+use crate::model::explanation::{Connected, Pending, now_s};
 use crate::model::ids::{ContactId, HistoryId};
 use crate::model::returned::{LastEventId, Returned};
 use crate::observe::metrics::{Metrics, Proof};
@@ -58,7 +58,7 @@ const FIRST_RENEWAL: std::ops::Range<Duration> = Duration::from_secs(2)..Duratio
 
 /// How long it takes at most from a request to its stream: as long as the database may take to answer, or until a browser
 /// comes back that was told to because the database is away.
-const HANDED_OVER: Duration = Duration::from_secs(10);
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time between two streams that are ended for a third tab that lives.
 const DISPLACE_INTERVAL: Duration = Duration::from_secs(60);
@@ -111,7 +111,7 @@ pub(crate) fn run(mailbox: Mailbox, shared: Arc<Shared>) -> impl Future<Output =
                 // Commands first, so that a stream that was handed over gets what follows it.
                 biased;
                 command = commands.next() => match command {
-                    Some(command) => browser.obey(command),
+                    Some(command) => browser.handle(command),
                     // The hub has forgotten the browser.
                     None => return,
                 },
@@ -125,7 +125,7 @@ pub(crate) fn run(mailbox: Mailbox, shared: Arc<Shared>) -> impl Future<Output =
                     Ok(Message::Events(events)) => browser.receive(&events),
                     Ok(Message::Gap) => browser.incomplete = true,
                     // What is due next is asked anew anyway.
-                    Ok(Message::Retuned) => {}
+                    Ok(Message::SettingsChanged) => {}
                     Err(RecvError::Lagged(missed)) => browser.lagged(missed),
                     Err(RecvError::Closed) => return,
                 },
@@ -176,13 +176,13 @@ struct Browser {
     /// A replay is owed since something may have been missed.
     incomplete: bool,
     /// Boxed as `end` is, so that a browser costs no more than what each needs.
-    seldom: Option<Box<Seldom>>,
+    rare: Option<Box<Rare>>,
     end: Option<Box<End>>,
 }
 
 /// What hardly any browser ever needs.
 #[derive(Default)]
-struct Seldom {
+struct Rare {
     /// When a stream was last ended for a third one.
     displaced_at: Option<Instant>,
     /// Who waits for a stream to end.
@@ -229,13 +229,13 @@ impl Browser {
             acknowledges: false,
             last_end: None,
             receipt_at: None,
-            expected_until: Some(Instant::now() + HANDED_OVER),
+            expected_until: Some(Instant::now() + HAND_OVER_TIMEOUT),
             waiting: leftovers.into_iter().map(unread).collect(),
             replay: None,
             // Whatever it missed since it was last here; nothing, if it never was.
             returning: true,
             incomplete: false,
-            seldom: None,
+            rare: None,
             end: None,
         }
     }
@@ -249,7 +249,9 @@ impl Browser {
                 self.streams.is_empty() && !awaits
             }
             // What was told may still be named.
-            None => self.is_away() && self.ended.iter().all(|e| e.carried.events.is_empty()),
+            None => {
+                self.is_disconnected() && self.ended.iter().all(|e| e.carried.events.is_empty())
+            }
         };
         if !over {
             return false;
@@ -276,7 +278,7 @@ impl Browser {
             }
             return;
         }
-        if self.is_away() {
+        if self.is_disconnected() {
             self.leave_to_replay();
         } else {
             if self.replay.is_none() {
@@ -289,7 +291,7 @@ impl Browser {
     }
 
     /// Whether there is no stream, and none is expected.
-    fn is_away(&self) -> bool {
+    fn is_disconnected(&self) -> bool {
         let mut ended = self.ended.iter();
         self.streams.is_empty()
             && !ended.any(|ended| ended.ending().is_some())
@@ -305,9 +307,9 @@ impl Browser {
         self.waiting
             .retain(|unread| unread.event.history_ids.is_empty());
         // Nobody is there to see them.
-        let seldom = self.seldom.as_mut();
-        let tests = seldom
-            .map(|seldom| std::mem::take(&mut seldom.tests))
+        let rare = self.rare.as_mut();
+        let tests = rare
+            .map(|rare| std::mem::take(&mut rare.tests))
             .unwrap_or_default();
         self.waiting.retain(|unread| {
             !tests
@@ -418,21 +420,21 @@ impl Browser {
             && self.pending().next().is_none()
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle(&mut self, command: Command) {
         match command {
             Command::Stream(handed) => self.open(*handed),
             Command::Returned(returned) => self.returned(&returned),
             Command::MakeRoom(at, sender) => self.make_room(at, sender),
             Command::Test(event, sender) => {
-                if self.end.is_none() && !self.is_away() {
-                    let tests = &mut self.seldom.get_or_insert_default().tests;
+                if self.end.is_none() && !self.is_disconnected() {
+                    let tests = &mut self.rare.get_or_insert_default().tests;
                     tests.push((Arc::clone(&event), sender));
                     self.waiting.push_back(Unread { event, writes: 0 });
                 }
             }
             Command::Explain(sender) => {
                 // Otherwise it is not here, as the end of the sender says.
-                if !self.is_away() {
+                if !self.is_disconnected() {
                     let _ = sender.send(self.explain());
                 }
             }
@@ -497,23 +499,23 @@ impl Browser {
     /// that lives: they may take turns once in a while.
     fn make_room(&mut self, at: std::time::Instant, sender: oneshot::Sender<()>) {
         let now = Instant::now();
-        let seldom = self.seldom.get_or_insert_default();
+        let rare = self.rare.get_or_insert_default();
         if !self.streams.iter().any(Stream::is_ending) {
             let recently = |displaced_at| now < displaced_at + DISPLACE_INTERVAL;
-            if self.receipt_at == Some(at) && seldom.displaced_at.is_some_and(recently) {
+            if self.receipt_at == Some(at) && rare.displaced_at.is_some_and(recently) {
                 return;
             }
             if !self.streams.is_empty() {
-                seldom.displaced_at = Some(now);
+                rare.displaced_at = Some(now);
                 self.end_for_receipt(0);
             }
         }
-        self.seldom.get_or_insert_default().room.push(sender);
+        self.rare.get_or_insert_default().room.push(sender);
     }
 
     /// Takes the receipt that a return is.
     fn returned(&mut self, returned: &Returned) {
-        self.expected_until = Some(Instant::now() + HANDED_OVER);
+        self.expected_until = Some(Instant::now() + HAND_OVER_TIMEOUT);
         let awaited: Vec<usize> = (0..self.ended.len())
             .filter(|index| self.ended[*index].ending().is_some())
             .collect();
@@ -559,7 +561,7 @@ impl Browser {
     }
 
     /// How its streams are.
-    fn explain(&self) -> Here {
+    fn explain(&self) -> Connected {
         let streams = self.streams.iter().map(Stream::carried);
         let ended = self.ended.iter().filter(|ended| ended.is_awaited());
         let carried = streams.chain(ended.map(|ended| &ended.carried));
@@ -577,7 +579,7 @@ impl Browser {
             .collect();
         pending.sort_unstable_by_key(|pending| pending.row);
         pending.drain(..pending.len().saturating_sub(ROWS));
-        Here {
+        Connected {
             streams: self.streams.len(),
             since_s: self.since_s,
             returned_s: self.returned_s,
@@ -637,8 +639,8 @@ impl Browser {
             for ended in &mut self.ended {
                 ended.carried.events.retain(|unread| !is_it(unread));
             }
-            if let (Some(test), Some(seldom)) = (self.test(&event), &mut self.seldom) {
-                let (_, sender) = seldom.tests.swap_remove(test);
+            if let (Some(test), Some(rare)) = (self.test(&event), &mut self.rare) {
+                let (_, sender) = rare.tests.swap_remove(test);
                 // Whoever asked may have left.
                 let _ = sender.send(());
             } else {
@@ -796,12 +798,12 @@ impl Browser {
         }
         self.ended.reserve_exact(1);
         self.ended.push(ended);
-        self.tell_of_room();
+        self.notify_room();
     }
 
     /// Its place is free by now.
-    fn tell_of_room(&mut self) {
-        for sender in self.seldom.iter_mut().flat_map(|s| s.room.drain(..)) {
+    fn notify_room(&mut self) {
+        for sender in self.rare.iter_mut().flat_map(|s| s.room.drain(..)) {
             // Whoever asked may have left.
             let _ = sender.send(());
         }
@@ -840,7 +842,7 @@ impl Browser {
 
     /// Which of the tests an event is, if it is one.
     fn test(&self, event: &Arc<Event>) -> Option<usize> {
-        let tests = self.seldom.as_ref().map(|seldom| seldom.tests.iter());
+        let tests = self.rare.as_ref().map(|rare| rare.tests.iter());
         tests?.position(|(test, _)| Arc::ptr_eq(test, event))
     }
 
@@ -855,7 +857,7 @@ impl Browser {
         let expected = self.expected_until.filter(|until| now < *until);
         let ticks = streams.chain(ended).chain(end).chain(expected);
         // Without any of these it is over, unless a stream is on its way, which is a command.
-        ticks.min().unwrap_or(now + HANDED_OVER)
+        ticks.min().unwrap_or(now + HAND_OVER_TIMEOUT)
     }
 }
 

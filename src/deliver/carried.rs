@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn who_names_an_event_has_read_what_came_before_it_on_the_same_stream() {
+    fn an_id_proves_that_everything_before_it_on_the_stream_was_read() {
         let [one, two, three] = events([1, 2, 3]);
         let streams = [carried(8, &[&one, &two, &three]), carried(9, &[])];
         for (name, read, left) in [

@@ -222,11 +222,11 @@ fn milliseconds_ago(age: Duration) -> i64 {
 
 /// An event for each incident within the bounds, behind one that sums up the others.
 fn events(missed: Vec<Missed>, epoch: u64) -> Vec<Arc<Event>> {
-    let (told, left_out): (Vec<_>, Vec<_>) = missed
+    let (shown, left_out): (Vec<_>, Vec<_>) = missed
         .into_iter()
         .partition(|missed| missed.texts.is_some());
     let summary = summary(&left_out, epoch);
-    let told = told.into_iter().map(|missed| {
+    let shown = shown.into_iter().map(|missed| {
         let (title, message) = missed.texts.unwrap_or_default();
         let rendered = Rendered::new(&Content {
             time_ms: missed.time_ms,
@@ -237,7 +237,7 @@ fn events(missed: Vec<Missed>, epoch: u64) -> Vec<Arc<Event>> {
         });
         rendered.event(missed.history_ids, epoch)
     });
-    summary.into_iter().chain(told).map(Arc::new).collect()
+    summary.into_iter().chain(shown).map(Arc::new).collect()
 }
 
 /// One event for all that is beyond the bounds, so that nothing is dropped in silence. It leads to the
@@ -288,13 +288,13 @@ mod tests {
     use super::*;
     use crate::model::ids::IncidentId;
 
-    fn missed(incident_id: i64, history_ids: &[i64], told: bool) -> Missed {
+    fn missed(incident_id: i64, history_ids: &[i64], shown: bool) -> Missed {
         Missed {
             history_ids: history_ids.iter().copied().map(HistoryId).collect(),
             incident_id: IncidentId(incident_id),
             time_ms: 0,
             severity: "crit".to_owned(),
-            texts: told.then(|| ("title".to_owned(), None)),
+            texts: shown.then(|| ("title".to_owned(), None)),
         }
     }
 

@@ -71,9 +71,9 @@ impl Stream {
     pub(super) fn write(&mut self, unread: Unread) {
         let event = &unread.event;
         // Later it is no measure of the way from the database.
-        let heard = event.heard.filter(|_| unread.writes == 0);
+        let received_at = event.received_at.filter(|_| unread.writes == 0);
         self.unnamed = event.named().is_none();
-        self.push_heard(event.bytes.clone(), heard, Instant::now());
+        self.push_received(event.bytes.clone(), received_at, Instant::now());
         self.carried.events.push_back(Unread {
             writes: unread.writes.saturating_add(1),
             ..unread
@@ -165,7 +165,7 @@ impl Stream {
     /// What the kernel has taken of an event counts into the latency of `metrics`.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, metrics: &Metrics) -> Poll<io::Result<()>> {
         self.poll_client(cx)?;
-        while let Some((block, heard)) = self.queue.front_mut() {
+        while let Some((block, received_at)) = self.queue.front_mut() {
             // Not behind it: on a busy machine the client may have read it before this goes on.
             let now = Instant::now();
             let Poll::Ready(written) = Pin::new(&mut self.socket).poll_write(cx, block)? else {
@@ -181,8 +181,8 @@ impl Stream {
             block.advance(written);
             self.begun = !block.is_empty();
             if block.is_empty() {
-                if let Some(heard) = heard {
-                    metrics.latency_since(*heard);
+                if let Some(received_at) = received_at {
+                    metrics.latency_since(*received_at);
                 }
                 self.queue.pop_front();
             }
@@ -202,15 +202,20 @@ impl Stream {
     }
 
     fn push(&mut self, block: Bytes, now: Instant) {
-        self.push_heard(block, None, now);
+        self.push_received(block, None, now);
     }
 
-    fn push_heard(&mut self, block: Bytes, heard: Option<std::time::Instant>, now: Instant) {
+    fn push_received(
+        &mut self,
+        block: Bytes,
+        received_at: Option<std::time::Instant>,
+        now: Instant,
+    ) {
         if self.queue.is_empty() {
             // Nothing waited until now, so this is when waiting begins.
             self.last_progress = now;
         }
-        self.queue.push_back((block, heard));
+        self.queue.push_back((block, received_at));
         self.last_block = now;
     }
 
@@ -238,6 +243,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::sync::Arc;
 
     use socket2::SockRef;
     use tokio::io::AsyncReadExt as _;
@@ -246,7 +252,7 @@ mod tests {
     use super::*;
     use crate::hub::Hub;
     use crate::model::browser::{AgentKey, BrowserKey};
-    use crate::model::event::{Content, Rendered};
+    use crate::model::event::{Content, Event, Rendered};
     use crate::model::ids::{ContactId, HistoryId, IncidentId};
     use crate::model::returned::Returned;
     use crate::model::sign_in::SignIn;
@@ -326,9 +332,9 @@ mod tests {
         let blocks: Vec<_> = text.split_inclusive("\n\n").collect();
         assert_eq!(blocks.first(), Some(&":\n\n"));
         assert_eq!(blocks.last(), Some(&"retry: 3000\n\n"));
-        let told = &blocks[1..blocks.len() - 1];
-        assert!(told.len() < 900, "{}", told.len());
-        for (number, block) in (1..).zip(told) {
+        let written = &blocks[1..blocks.len() - 1];
+        assert!(written.len() < 900, "{}", written.len());
+        for (number, block) in (1..).zip(written) {
             assert_eq!(block.as_bytes(), event_of(number).bytes);
         }
     }

@@ -30,7 +30,7 @@ pub(crate) const PENDING: u32 = 32;
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
     /// Whether the listener hears.
-    pub(crate) hears: watch::Receiver<bool>,
+    pub(crate) listening: watch::Receiver<bool>,
     /// The session for events.
     pub(crate) events: Queries,
     /// The session for sign-ins.
@@ -51,14 +51,14 @@ impl Admin {
     /// Whether the listener hears, and the query and sign-in sessions are up.
     fn database(&self) -> [bool; 3] {
         [
-            *self.hears.borrow(),
+            *self.listening.borrow(),
             self.events.current().is_some(),
             self.sign_ins.current().is_some(),
         ]
     }
 
     /// Why the daemon cannot do all its work; `None` if it can.
-    fn impediment(&self) -> Option<&'static str> {
+    fn not_ready(&self) -> Option<&'static str> {
         match self.database() {
             [true, true, true] if !self.health.borrow().looked => {
                 Some("no look at the table of notifications yet; the log says why")
@@ -86,7 +86,7 @@ impl Admin {
         let response = match path {
             // It came through the accept loop and the runtime.
             "/health/live" => plain(StatusCode::OK, "alive"),
-            "/health/ready" => match self.impediment() {
+            "/health/ready" => match self.not_ready() {
                 None => plain(StatusCode::OK, "ready"),
                 Some(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, reason),
             },
@@ -131,7 +131,7 @@ impl Admin {
         let database = self.database();
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            impediment: self.impediment().map(str::to_owned),
+            not_ready: self.not_ready().map(str::to_owned),
             streams: self.hub.streams(),
             streams_limit: self.hub.max_streams(),
             users: self.hub.users(),
@@ -145,7 +145,7 @@ impl Admin {
 
     fn metrics(&self) -> Result<String, fmt::Error> {
         let gauges = Gauges {
-            ready: self.impediment().is_none(),
+            ready: self.not_ready().is_none(),
             streams: self.hub.streams(),
             max_streams: self.hub.max_streams(),
             users: self.hub.users(),

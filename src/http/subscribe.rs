@@ -23,7 +23,7 @@ use crate::auth::{Credentials, Rechecks, SignInError};
 use crate::config::Tuning;
 use crate::database::{Queries, QueryError, Session};
 use crate::deliver::{Pace, Replayer, browser};
-use crate::hub::{Doubted, Full, Hub, Place};
+use crate::hub::{Full, Hub, Place, Recheck};
 use crate::model::browser::{AgentKey, BrowserKey};
 use crate::model::event;
 use crate::model::explanation::{Other, Why};
@@ -52,7 +52,7 @@ const THIRD_RETRY: Duration = Duration::from_secs(30);
 const MAX_SIGN_INS: usize = 16;
 
 /// How long a sign-in may wait for the database: no longer than a proxy waits for a head.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long ending a stream in favour of another one may take: more than a few milliseconds if its client does not read.
 const ROOM: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ pub(crate) struct State {
     rechecks: Rechecks,
     sign_ins: Arc<Semaphore>,
     full: Arc<Mutex<Throttle>>,
-    away: Arc<Mutex<Throttle>>,
+    unreachable: Arc<Mutex<Throttle>>,
 }
 
 impl State {
@@ -94,7 +94,7 @@ impl State {
             rechecks,
             sign_ins: Arc::new(Semaphore::new(MAX_SIGN_INS)),
             full: Arc::default(),
-            away: Arc::default(),
+            unreachable: Arc::default(),
         }
     }
 }
@@ -165,7 +165,7 @@ enum NoStream {
     Query(QueryError),
     /// As [`NoStream::NoDatabase`].
     #[error(
-        "no answer from the database within {PATIENCE:?}; is it overloaded, or table browser_session locked? \
+        "no answer from the database within {TIMEOUT:?}; is it overloaded, or table browser_session locked? \
          pg_stat_activity shows it"
     )]
     NoAnswer,
@@ -195,7 +195,7 @@ impl From<Full> for NoStream {
             Full::Browser => Self::Third,
             Full::Daemon => Self::Full,
             Full::Stopping => Self::Stopping,
-            Full::Turned => Self::NoDatabase,
+            Full::EpochChanged => Self::NoDatabase,
         }
     }
 }
@@ -209,7 +209,7 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
             response.extensions_mut().insert(hand_over);
             response
         }
-        Err(reason) => turn_away(state, &reason),
+        Err(reason) => answer_refused(state, &reason),
     }
 }
 
@@ -258,7 +258,7 @@ async fn enter(
     returned: &Returned,
 ) -> Result<Place, NoStream> {
     let hub = &state.browsers.hub;
-    if state.rechecks.are_heard()
+    if state.rechecks.is_listening()
         && let Some(place) = hub.come_back(browser, agent)
     {
         return Ok(place?);
@@ -266,9 +266,9 @@ async fn enter(
     let changes = state.rechecks.changes();
     let sign_in = match sign_in(state, credentials, returned.last_event_id).await {
         // While nobody can sign out either, a stream that was ended goes on as those do that were not.
-        Err(away @ (NoStream::NoDatabase | NoStream::Query(QueryError::Lost(_)))) => {
+        Err(unreachable @ (NoStream::NoDatabase | NoStream::Query(QueryError::Lost(_)))) => {
             let place = hub.come_back(browser, agent);
-            return place.map_or(Err(away), |place| Ok(place?));
+            return place.map_or(Err(unreachable), |place| Ok(place?));
         }
         other => other?,
     };
@@ -280,9 +280,9 @@ async fn enter(
     })?;
     if state.rechecks.changes() != changes {
         // The sign-in may have ended after the database was asked, and before there was a stream to end.
-        let doubted = Doubted::Contact(sign_in.contact_id);
-        hub.doubt(doubted);
-        state.rechecks.check(doubted);
+        let recheck = Recheck::Contact(sign_in.contact_id);
+        hub.invalidate(recheck);
+        state.rechecks.check(recheck);
     }
     if let Some(mailbox) = mailbox {
         state
@@ -315,7 +315,7 @@ async fn sign_in(
         });
         Ok(asked.await??)
     };
-    timeout(PATIENCE, asking)
+    timeout(TIMEOUT, asking)
         .await
         .unwrap_or(Err(NoStream::NoAnswer))
 }
@@ -364,7 +364,7 @@ async fn ask(
 }
 
 /// Logs and counts why there is no stream, and answers the request.
-fn turn_away(state: &State, reason: &NoStream) -> Response {
+fn answer_refused(state: &State, reason: &NoStream) -> Response {
     let metrics = &state.browsers.metrics;
     let postponed = match reason {
         NoStream::Refused(refusal) => {
@@ -378,7 +378,7 @@ fn turn_away(state: &State, reason: &NoStream) -> Response {
             return come_back(THIRD_RETRY);
         }
         NoStream::NoDatabase | NoStream::Query(_) | NoStream::NoAnswer | NoStream::Died(_) => {
-            match state.away.lock().take() {
+            match state.unreachable.lock().take() {
                 Some(more) => warn!("browsers are told to come back: {reason}{more}"),
                 None => debug!("a browser was told to come back: {reason}"),
             }

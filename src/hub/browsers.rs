@@ -83,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn they_are_what_a_map_of_them_is(changes in prop::collection::vec((any::<bool>(), 0..20_u8, any::<u8>()), 0..100)) {
+        fn they_behave_like_a_map(changes in prop::collection::vec((any::<bool>(), 0..20_u8, any::<u8>()), 0..100)) {
             let (mut browsers, mut map) = (Browsers::default(), BTreeMap::new());
             for (insert, key, value) in changes {
                 let key = BrowserKey::new(&key.to_string());

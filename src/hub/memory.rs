@@ -94,8 +94,8 @@ impl Remembered {
     }
 
     /// Begins another epoch: what was told are rows up to a time, in milliseconds since the epoch of Unix.
-    pub(super) fn turn(&mut self, epoch: u64, told_until_ms: i64) {
-        self.position = Position::told_until(told_until_ms);
+    pub(super) fn change_epoch(&mut self, epoch: u64, delivered_until_ms: i64) {
+        self.position = Position::delivered_until(delivered_until_ms);
         self.epoch = epoch;
         self.recent.clear();
     }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_each_row_is_remembered() {
+    fn the_outcome_of_each_row_is_remembered() {
         let of = |event: &Event, acknowledged| {
             let memory = Memory::new(Position::default(), 0, 0);
             memory.lock().delivered(event, acknowledged);
@@ -148,9 +148,9 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_of_another_epoch_marks_no_row_of_this_one() {
+    fn what_was_delivered_in_another_epoch_marks_no_row_of_this_one() {
         let memory = Memory::new(Position::default(), 0, 0);
-        memory.lock().turn(1, 5);
+        memory.lock().change_epoch(1, 5);
         let earlier = Event {
             history_ids: vec![HistoryId(3)],
             ..Event::clone(&event(1))

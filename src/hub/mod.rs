@@ -8,4 +8,6 @@ mod registry;
 
 pub(crate) use memory::Memory;
 pub(crate) use positions::Positions;
-pub(crate) use registry::{Command, Doubted, Full, Handed, Hub, Mailbox, Message, Place, Seen};
+pub(crate) use registry::{
+    Command, Full, Handed, Hub, KnownBrowser, Mailbox, Message, Place, Recheck,
+};

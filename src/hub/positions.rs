@@ -36,7 +36,7 @@ const CHUNK: usize = 1000;
 
 /// What a browser was told, seen for a while without its lock.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Acknowledged {
     pub(crate) contact_id: ContactId,
     pub(crate) key: BrowserKey,
     /// As [`Remembered::position`](super::memory::Remembered::position).
@@ -47,13 +47,13 @@ pub(crate) struct Told {
 
 impl Hub {
     /// What all browsers that are remembered were told.
-    pub(crate) fn told(&self) -> Vec<Told> {
+    pub(crate) fn acknowledged(&self) -> Vec<Acknowledged> {
         let state = self.state();
         let memories = state.memories.iter();
         memories
             .map(|((contact_id, key), memory)| {
                 let memory = memory.lock();
-                Told {
+                Acknowledged {
                     contact_id: *contact_id,
                     key: *key,
                     position: memory.position.clone(),
@@ -63,18 +63,18 @@ impl Hub {
             .collect()
     }
 
-    /// Follows a timeline from now on. `told` is what browsers were told of it, as far as that was looked up; what was
+    /// Follows a timeline from now on. `acknowledged` is what browsers were told of it, as far as that was looked up; what was
     /// delivered meanwhile is of it as well. Browsers look for the rest.
-    pub(crate) fn follow(&self, timeline: Timeline, told: Vec<(Told, Position)>) {
-        let another = !told.is_empty();
+    pub(crate) fn follow(&self, timeline: Timeline, acknowledged: Vec<(Acknowledged, Position)>) {
+        let another = !acknowledged.is_empty();
         let mut state = self.state();
         state.timeline = Some(timeline);
         self.0.settled.store(UNKNOWN, Ordering::Release);
-        let mut told: HashMap<_, _> = (told.into_iter())
+        let mut acknowledged: HashMap<_, _> = (acknowledged.into_iter())
             .map(|(before, position)| ((before.contact_id, before.key), (before, position)))
             .collect();
         state.change_all(|whose, memory| {
-            let Some((before, position)) = told.remove(whose) else {
+            let Some((before, position)) = acknowledged.remove(whose) else {
                 return false;
             };
             memory.position = position;
@@ -151,10 +151,11 @@ impl Hub {
         {
             state.left.pop_front();
             let recipient = state.recipients.get(&whose.0);
-            let is_here = recipient.is_some_and(|r| r.browsers.contains(whose.1));
+            let is_connected = recipient.is_some_and(|r| r.browsers.contains(whose.1));
             let memory = state.memories.get(&whose);
             // One that has come back and left again stands in the list once more.
-            if !is_here && memory.is_some_and(|memory| memory.lock().touched.elapsed() >= age) {
+            if !is_connected && memory.is_some_and(|memory| memory.lock().touched.elapsed() >= age)
+            {
                 state.memories.remove(&whose);
             }
         }
@@ -257,12 +258,12 @@ impl Positions {
         if self.timeline.as_ref() == Some(&timeline) {
             return Ok(true);
         }
-        let mut told = Vec::new();
+        let mut acknowledged = Vec::new();
         if let (Some(_), Some((epoch, _))) = (&self.timeline, self.hub.epoch()) {
-            let mut before = self.hub.told();
+            let mut before = self.hub.acknowledged();
             while !before.is_empty() {
                 let chunk = before.split_off(before.len().saturating_sub(CHUNK));
-                told.extend(compare(session, chunk, &epoch).await?);
+                acknowledged.extend(compare(session, chunk, &epoch).await?);
             }
             // Once it has come off: until then it is tried again every second.
             warn!(
@@ -270,7 +271,7 @@ impl Positions {
                  told was compared with it"
             );
         }
-        self.hub.follow(timeline.clone(), told);
+        self.hub.follow(timeline.clone(), acknowledged);
         self.timeline = Some(timeline);
         Ok(true)
     }
@@ -279,31 +280,42 @@ impl Positions {
 /// What was told of rows that the database has.
 async fn compare(
     session: &Session,
-    told: Vec<Told>,
+    acknowledged: Vec<Acknowledged>,
     epoch: &Epoch,
-) -> Result<Vec<(Told, Position)>, QueryError> {
-    let keys: Vec<_> = told.iter().map(|told| told.key).collect();
-    let rows = told.iter().flat_map(|told| &told.recent);
+) -> Result<Vec<(Acknowledged, Position)>, QueryError> {
+    let keys: Vec<_> = acknowledged
+        .iter()
+        .map(|acknowledged| acknowledged.key)
+        .collect();
+    let rows = acknowledged
+        .iter()
+        .flat_map(|acknowledged| &acknowledged.recent);
     let history_ids: Vec<HistoryId> = rows.map(|(done, _)| done.row).collect();
     let stored = session.positions(&keys, epoch).await?;
     let (existing, newest) = session.existing(&history_ids).await?;
-    let compared = told.into_iter().map(|told| {
-        let mut position = match stored.get(&told.key) {
+    let compared = acknowledged.into_iter().map(|acknowledged| {
+        let mut position = match stored.get(&acknowledged.key) {
             // A time, which is the same on every timeline.
-            _ if told.position.time_ms().is_some() => told.position.clone(),
+            _ if acknowledged.position.time_ms().is_some() => acknowledged.position.clone(),
             Some(position) => position.clone(),
             // The best that is known of one that was never stored.
-            None => Position::new(told.position.floor().min(newest), []),
+            None => Position::new(acknowledged.position.floor().min(newest), []),
         };
         let there = |(done, incident_id): &&(Done, IncidentId)| {
             existing.contains(&RowIdentity {
                 history_id: done.row,
                 incident_id: *incident_id,
-                contact_id: told.contact_id,
+                contact_id: acknowledged.contact_id,
             })
         };
-        position.extend(told.recent.iter().filter(there).map(|(done, _)| done.row));
-        (told, position)
+        position.extend(
+            acknowledged
+                .recent
+                .iter()
+                .filter(there)
+                .map(|(done, _)| done.row),
+        );
+        (acknowledged, position)
     });
     Ok(compared.collect())
 }
@@ -320,7 +332,7 @@ mod tests {
         let hub = Hub::new(100);
         let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
         assert!(hub.unstored_positions().is_none(), "of no epoch yet");
-        hub.turn(&"1".into(), 0);
+        hub.change_epoch(&"1".into(), 0);
         let unstored = || hub.unstored_positions().unwrap().1;
         let positions = unstored();
         assert_eq!(positions.len(), 1);
@@ -336,7 +348,7 @@ mod tests {
         assert_eq!(unstored().len(), 1);
         assert!(unstored().is_empty());
 
-        hub.turn(&"2".into(), 5);
+        hub.change_epoch(&"2".into(), 5);
         assert!(unstored().is_empty(), "a time is not stored");
         memory.lock().position.settle(HistoryId(1));
         assert_eq!(unstored().len(), 1);
@@ -362,15 +374,15 @@ mod tests {
             hub.delivered(ContactId(7), BrowserKey::new("a"), &memory, &event, true);
         };
         deliver(20, 1);
-        let told = hub.told();
-        let recent = told[0].recent.iter().map(|(done, _)| done.row);
+        let acknowledged = hub.acknowledged();
+        let recent = acknowledged[0].recent.iter().map(|(done, _)| done.row);
         assert!(recent.eq([HistoryId(20)]));
         // Between looking and following.
         deliver(15, 2);
-        let told = told
+        let acknowledged = acknowledged
             .into_iter()
-            .map(|told| (told, Position::new(HistoryId(10), [])));
-        hub.follow("2".into(), told.collect());
+            .map(|acknowledged| (acknowledged, Position::new(HistoryId(10), [])));
+        hub.follow("2".into(), acknowledged.collect());
         let position = mailbox.memory.lock().position.clone();
         assert_eq!(position, Position::new(HistoryId(10), [15].map(HistoryId)));
         assert!(matches!(mailbox.messages.try_recv(), Ok(Message::Gap)));

@@ -60,7 +60,7 @@ impl Refusals {
     }
 
     /// Takes note of a browser that was let in.
-    pub(super) fn let_in(&mut self, key: BrowserKey) {
+    pub(super) fn admit(&mut self, key: BrowserKey) {
         let refused = self.0.iter_mut().map(|entry| &mut entry.refused);
         for refused in refused.filter(|refused| refused.browser == key.number()) {
             refused.over = true;
@@ -137,7 +137,7 @@ mod tests {
         };
         refusals.add(key(1), ALICE, USER_AGENT);
         refusals.add(key(2), ALICE, USER_AGENT);
-        refusals.let_in(key(1));
+        refusals.admit(key(1));
         assert_eq!(over(&refusals), [true, false]);
         refusals.add(key(1), ALICE, USER_AGENT);
         assert_eq!(over(&refusals), [false, false]);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_pushes_out_what_is_known_of_another() {
+    fn no_contact_displaces_what_is_known_of_another() {
         let mut refusals = Refusals::default();
         refusals.add(key(0), ALICE, USER_AGENT);
         for number in 1..10_000 {

@@ -25,7 +25,7 @@ use super::memory::{Memory, Remembered};
 use super::refusals::Refusals;
 use crate::model::browser::{AgentKey, BrowserKey};
 use crate::model::event::{self, Event};
-use crate::model::explanation::{Done, Here, Other, Refused, Why};
+use crate::model::explanation::{Connected, Done, Other, Refused, Why};
 use crate::model::ids::{ContactId, HistoryId};
 use crate::model::returned::{Mark, Returned};
 use crate::model::sign_in::SignIn;
@@ -56,7 +56,7 @@ pub(crate) enum Message {
     /// Something may have been missed: look for yourselves.
     Gap,
     /// Settings have changed: what is due when may have, too.
-    Retuned,
+    SettingsChanged,
 }
 
 /// What a browser's task is told.
@@ -77,7 +77,7 @@ pub(crate) enum Command {
     /// answers.
     Test(Arc<Event>, oneshot::Sender<()>),
     /// Answer how the browser's streams are. If it has none, and none is expected, nobody answers.
-    Explain(oneshot::Sender<Here>),
+    Explain(oneshot::Sender<Connected>),
     /// The daemon stops: end all streams, and wait a moment for receipts.
     End {
         /// When the client is to come back.
@@ -114,7 +114,7 @@ pub(crate) struct Mailbox {
 
 /// Whose sign-ins may have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doubted {
+pub(crate) enum Recheck {
     /// This browser's.
     Browser(BrowserKey),
     /// This contact's.
@@ -125,10 +125,10 @@ pub(crate) enum Doubted {
 
 /// What is known of a browser.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct KnownBrowser {
     pub(crate) key: BrowserKey,
     /// The answer of its task, if it has one.
-    pub(crate) here: Option<oneshot::Receiver<Here>>,
+    pub(crate) connected: Option<oneshot::Receiver<Connected>>,
     /// What became of the last rows that it was sent, oldest first.
     pub(crate) done: Vec<Done>,
 }
@@ -143,7 +143,7 @@ pub(crate) enum Full {
     /// The daemon is stopping.
     Stopping,
     /// Ids have started again since the database was asked.
-    Turned,
+    EpochChanged,
 }
 
 /// A cheap handle on the hub.
@@ -179,7 +179,7 @@ pub(super) struct State {
     /// Whose each browser is that is here.
     contacts: HashMap<BrowserKey, ContactId>,
     /// When every sign-in may last have changed.
-    doubted_at: Option<Instant>,
+    invalidated_at: Option<Instant>,
     /// Within which its ids are given once; `None` until the first look.
     pub(super) epoch: Option<Epoch>,
     /// How many epochs have ended.
@@ -201,7 +201,7 @@ pub(super) struct Browser {
     /// When its sign-in was last asked about and found valid.
     valid_at: Instant,
     /// When its sign-in may last have changed.
-    doubted_at: Option<Instant>,
+    invalidated_at: Option<Instant>,
     /// When it last gave a place back.
     left_at: Instant,
 }
@@ -239,13 +239,13 @@ impl Hub {
         let contact_id = *state.contacts.get(&key)?;
         let recipient = state.recipients.get_mut(&contact_id)?;
         let browser = recipient.browsers.get_mut(key)?;
-        let doubted_at = browser.doubted_at.max(state.doubted_at);
+        let invalidated_at = browser.invalidated_at.max(state.invalidated_at);
         // One that has been away for longer may have been told by another bridge meanwhile.
         let expected = browser.places > 0 || browser.left_at.elapsed() < EXPECTED_FOR;
         let valid = expected
             && browser.agent == agent
             && browser.valid_at.elapsed() < VALID_FOR
-            && doubted_at.is_none_or(|doubted_at| doubted_at < browser.valid_at);
+            && invalidated_at.is_none_or(|invalidated_at| invalidated_at < browser.valid_at);
         if !valid {
             return None;
         }
@@ -289,15 +289,15 @@ impl Hub {
 
     /// Says that sign-ins may have changed: of a browser, a contact, or everybody. Until they have been asked about again,
     /// nobody of them is let in without a question.
-    pub(crate) fn doubt(&self, doubted: Doubted) {
+    pub(crate) fn invalidate(&self, recheck: Recheck) {
         let now = Some(Instant::now());
         let mut guard = self.state();
         let state = &mut *guard;
-        let (contact_id, key) = match doubted {
-            Doubted::Browser(key) => (state.contacts.get(&key).copied(), Some(key)),
-            Doubted::Contact(contact_id) => (Some(contact_id), None),
-            Doubted::All => {
-                state.doubted_at = now;
+        let (contact_id, key) = match recheck {
+            Recheck::Browser(key) => (state.contacts.get(&key).copied(), Some(key)),
+            Recheck::Contact(contact_id) => (Some(contact_id), None),
+            Recheck::All => {
+                state.invalidated_at = now;
                 return;
             }
         };
@@ -306,7 +306,7 @@ impl Hub {
             .into_iter()
             .flat_map(|recipient| recipient.browsers.iter_mut());
         for (_, browser) in browsers.filter(|(other, _)| key.is_none_or(|key| key == *other)) {
-            browser.doubted_at = now;
+            browser.invalidated_at = now;
         }
     }
 
@@ -346,7 +346,7 @@ impl Hub {
             return Err(Full::Daemon);
         }
         if sign_in.epoch != state.epoch_number {
-            return Err(Full::Turned);
+            return Err(Full::EpochChanged);
         }
         state.contacts.insert(key, contact_id);
         let recipient = state
@@ -374,7 +374,7 @@ impl Hub {
                 places: 1,
                 agent: sign_in.agent,
                 valid_at: sign_in.asked_at,
-                doubted_at: None,
+                invalidated_at: None,
                 left_at: Instant::now(),
             };
             recipient.browsers.insert(key, browser);
@@ -400,7 +400,7 @@ impl Hub {
         };
         state.streams += 1;
         drop(guard);
-        self.0.refusals.lock().let_in(key);
+        self.0.refusals.lock().admit(key);
         Ok((self.place(contact_id, key), mailbox))
     }
 
@@ -481,13 +481,16 @@ impl Hub {
         contact_id: ContactId,
         others: &[BrowserKey],
         limit: usize,
-    ) -> Vec<Seen> {
+    ) -> Vec<KnownBrowser> {
         let state = self.state();
         let recipient = state.recipients.get(&contact_id);
-        let here = |key: BrowserKey| recipient.and_then(|r| r.browsers.get(key));
+        let connected = |key: BrowserKey| recipient.and_then(|r| r.browsers.get(key));
         let keys = recipient.into_iter().flat_map(|r| r.browsers.keys());
-        let away = others.iter().copied().filter(|key| here(*key).is_none());
-        let seen = keys.chain(away).filter_map(|key| {
+        let disconnected = others
+            .iter()
+            .copied()
+            .filter(|key| connected(*key).is_none());
+        let seen = keys.chain(disconnected).filter_map(|key| {
             let memory = state.memories.get(&(contact_id, key))?.lock();
             let done = memory.recent.iter().map(|(done, _)| *done).collect();
             let ask = |browser: &Browser| {
@@ -496,9 +499,9 @@ impl Hub {
                 let _ = browser.commands.unbounded_send(Command::Explain(sender));
                 receiver
             };
-            Some(Seen {
+            Some(KnownBrowser {
                 key,
-                here: here(key).map(ask),
+                connected: connected(key).map(ask),
                 done,
             })
         });
@@ -525,15 +528,15 @@ impl Hub {
 
     /// Tells every browser that something may have been missed.
     pub(crate) fn gap(&self) {
-        self.tell_all(&Message::Gap);
+        self.send_to_all(&Message::Gap);
     }
 
     /// Tells every browser that settings have changed.
-    pub(crate) fn retune(&self) {
-        self.tell_all(&Message::Retuned);
+    pub(crate) fn settings_changed(&self) {
+        self.send_to_all(&Message::SettingsChanged);
     }
 
-    fn tell_all(&self, message: &Message) {
+    fn send_to_all(&self, message: &Message) {
         for recipient in self.state().recipients.values() {
             // No receiver: the last browser is just leaving.
             let _ = recipient.messages.send(message.clone());
@@ -560,7 +563,7 @@ impl Hub {
     }
 
     /// Says which history row is the newest.
-    pub(crate) fn saw(&self, newest: HistoryId) {
+    pub(crate) fn set_newest(&self, newest: HistoryId) {
         self.0.newest.store(newest.0, Ordering::Release);
     }
 
@@ -572,7 +575,7 @@ impl Hub {
 
     /// Says which epoch ids are of. If it is another one, what browsers were told are rows up to a time, in milliseconds
     /// since the epoch of Unix, and they look for what is newer. Returns whether it is another one.
-    pub(crate) fn turn(&self, epoch: &Epoch, told_until_ms: i64) -> bool {
+    pub(crate) fn change_epoch(&self, epoch: &Epoch, delivered_until_ms: i64) -> bool {
         let mut state = self.state();
         let before = state.epoch.replace(epoch.clone());
         if before.is_none_or(|before| before == *epoch) {
@@ -582,7 +585,7 @@ impl Hub {
         self.0.settled.store(UNKNOWN, Ordering::Release);
         let number = state.epoch_number;
         state.change_all(|_, memory| {
-            memory.turn(number, told_until_ms);
+            memory.change_epoch(number, delivered_until_ms);
             true
         });
         drop(state);

@@ -40,7 +40,7 @@ impl StartError {
 }
 
 /// The signals that end the daemon.
-pub(super) struct Ending {
+pub(super) struct StopSignals {
     pub(super) terminate: Signal,
     pub(super) interrupt: Signal,
 }
@@ -48,7 +48,7 @@ pub(super) struct Ending {
 /// Everything that could fail before the start.
 pub(super) struct Opened {
     pub(super) connector: Connector,
-    pub(super) ending: Ending,
+    pub(super) stop_signals: StopSignals,
     /// Asks to read the configuration again.
     pub(super) hangup: Signal,
     pub(super) capacity: Capacity,
@@ -61,7 +61,7 @@ impl Opened {
         Ok(Self {
             connector: Connector::new(&config.database)?,
             // Before anything that takes time: one that comes while we start must not kill without a word.
-            ending: Ending {
+            stop_signals: StopSignals {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,
             },

@@ -15,11 +15,11 @@ use crate::systemd;
 
 /// How long the service manager is kept waiting for a start to be over: `systemctl start` and the boot shall not hang
 /// because the database is away, while browsers are answered and told to come back.
-const READY_PATIENCE: Duration = Duration::from_secs(10);
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Says so in the log once notifications are heard and browsers can be let in, and to the service manager then or when
 /// its patience is at an end.
-pub(super) async fn say_when_ready(
+pub(super) async fn report_ready(
     mut beats: watch::Receiver<u64>,
     mut events: Queries,
     mut sessions: Queries,
@@ -33,13 +33,13 @@ pub(super) async fn say_when_ready(
             && health.wait_for(|health| health.looked).await.is_ok()
     };
     let mut ready = pin!(ready);
-    let early = timeout(READY_PATIENCE, &mut ready).await;
+    let early = timeout(READY_TIMEOUT, &mut ready).await;
     systemd::ready();
     let is_ready = match early {
         Ok(is_ready) => is_ready,
         Err(_) => {
             warn!(
-                "not ready after {READY_PATIENCE:?}: browsers are told to come back until the database answers"
+                "not ready after {READY_TIMEOUT:?}: browsers are told to come back until the database answers"
             );
             ready.await
         }

@@ -29,7 +29,7 @@ pub(super) async fn reload<L>(
                     warn!("{warning}");
                 }
                 tune.send_replace(new.daemon.tuning);
-                hub.retune();
+                hub.settings_changed();
                 info!(
                     "configuration reloaded: settings for keep-alives, replays, kinds of notifications and session age \
                      applied"

@@ -8,8 +8,8 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::open::{Ending, Opened};
-use super::ready::say_when_ready;
+use super::open::{Opened, StopSignals};
+use super::ready::report_ready;
 use super::reload::reload;
 use super::status;
 use super::tasks::named;
@@ -22,7 +22,7 @@ use crate::http::admin::{self, Admin};
 use crate::http::status::Pages;
 use crate::http::{self, State};
 use crate::hub::{Hub, Positions};
-use crate::listen::{Expected, Listener, Outlets, Pulse};
+use crate::listen::{Channels, Expected, Listener, Pulse};
 use crate::model::database_session::DatabaseSession;
 use crate::observe::Health;
 use crate::observe::metrics::Metrics;
@@ -56,7 +56,7 @@ pub(super) struct Daemon {
     pub(super) tasks: JoinSet<&'static str>,
     /// The one of them that says when start-up is over.
     pub(super) ready: AbortHandle,
-    pub(super) ending: Ending,
+    pub(super) stop_signals: StopSignals,
 }
 
 impl Daemon {
@@ -67,7 +67,7 @@ impl Daemon {
     {
         let Opened {
             connector,
-            ending,
+            stop_signals,
             hangup,
             capacity,
             listeners,
@@ -83,7 +83,7 @@ impl Daemon {
 
         let Listening {
             rechecks,
-            hears,
+            listening,
             health,
             unchecked,
             ready,
@@ -105,7 +105,7 @@ impl Daemon {
         );
         if let Some(listeners) = admin {
             let routes = admin::routes(Admin {
-                hears: hears.clone(),
+                listening: listening.clone(),
                 health,
                 unchecked,
                 events: sessions.events.clone(),
@@ -119,7 +119,7 @@ impl Daemon {
         }
         let reload = reload(hangup, config, load, tune, hub.clone());
         let _ = tasks.spawn(named("reload", reload));
-        let _ = tasks.spawn(named("status", status::report(hub.clone(), hears)));
+        let _ = tasks.spawn(named("status", status::report(hub.clone(), listening)));
         let positions = Positions::new(hub.clone(), sessions.sign_ins);
         Self {
             server: tokio::spawn(server),
@@ -131,7 +131,7 @@ impl Daemon {
             keepers,
             tasks,
             ready,
-            ending,
+            stop_signals,
         }
     }
 }
@@ -166,7 +166,7 @@ struct Listening {
     /// Where to have sign-ins checked.
     rechecks: Rechecks,
     /// Whether the listener hears.
-    hears: watch::Receiver<bool>,
+    listening: watch::Receiver<bool>,
     /// What looks have found.
     health: watch::Receiver<Health>,
     /// Whether sign-ins cannot be checked.
@@ -186,19 +186,19 @@ fn listen_and_resolve(
 ) -> Listening {
     let bell = Bell::default();
     let (questions, to_answer) = mpsc::channel(ask::QUEUE);
-    let (beats, beaten) = watch::channel(0);
-    let (hears, heard) = watch::channel(false);
-    let (rechecks, to_recheck) = Rechecks::new(hub.clone(), heard.clone());
-    let (health, healthy) = watch::channel(Health::default());
+    let (beats_sender, beats) = watch::channel(0);
+    let (listening_sender, listening) = watch::channel(false);
+    let (rechecks, to_recheck) = Rechecks::new(hub.clone(), listening.clone());
+    let (health_sender, health) = watch::channel(Health::default());
     let (failing, unchecked) = watch::channel(false);
     let expected = Expected::default();
     let deaf = Arc::new(Notify::new());
-    let outlets = Outlets {
+    let channels = Channels {
         bell: bell.clone(),
         rechecks: rechecks.clone(),
         questions,
-        beats,
-        hears,
+        beats: beats_sender,
+        listening: listening_sender,
     };
     let Sessions {
         events,
@@ -207,7 +207,7 @@ fn listen_and_resolve(
     } = sessions;
     let listener = Listener::new(
         connector,
-        outlets,
+        channels,
         expected.clone(),
         Arc::clone(&deaf),
         metrics.clone(),
@@ -215,8 +215,8 @@ fn listen_and_resolve(
     let pulse = Pulse::new(
         events.clone(),
         expected,
-        beaten.clone(),
-        heard.clone(),
+        beats.clone(),
+        listening.clone(),
         deaf,
         Arc::clone(hung),
     );
@@ -226,8 +226,8 @@ fn listen_and_resolve(
         hub.clone(),
         metrics.clone(),
         tuning.clone(),
-        heard.clone(),
-        health,
+        listening.clone(),
+        health_sender,
     );
     let revocation = SignIns::new(
         to_recheck,
@@ -238,8 +238,8 @@ fn listen_and_resolve(
         tuning.clone(),
         failing,
     );
-    let answerer = Answerer::new(to_answer, events.clone(), hub.clone(), healthy.clone());
-    let ready = say_when_ready(beaten, events.clone(), sign_ins.clone(), healthy.clone());
+    let answerer = Answerer::new(to_answer, events.clone(), hub.clone(), health.clone());
+    let ready = report_ready(beats, events.clone(), sign_ins.clone(), health.clone());
     let _ = tasks.spawn(named("listener", async { match listener.run().await {} }));
     let _ = tasks.spawn(named("resolver", resolver.run()));
     let _ = tasks.spawn(named("sign-ins", revocation.run()));
@@ -248,8 +248,8 @@ fn listen_and_resolve(
     let ready = tasks.spawn(named("ready", async { match ready.await {} }));
     Listening {
         rechecks,
-        hears: heard,
-        health: healthy,
+        listening,
+        health,
         unchecked,
         ready,
     }

@@ -7,32 +7,32 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::hub::Hub;
-use crate::systemd::tell;
+use crate::systemd::notify;
 
 /// Time between two looks at what the status text says.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Keeps the status text up to date, which `systemctl status` shows.
-pub(super) async fn report(hub: Hub, hears: watch::Receiver<bool>) {
+pub(super) async fn report(hub: Hub, listening: watch::Receiver<bool>) {
     let mut shown = String::new();
     loop {
-        let now = status(hub.streams(), hub.contacts().len(), *hears.borrow());
+        let now = status(hub.streams(), hub.contacts().len(), *listening.borrow());
         if now != shown {
-            tell(&[NotifyState::Status(&now)]);
+            notify(&[NotifyState::Status(&now)]);
             shown = now;
         }
         sleep(STATUS_INTERVAL).await;
     }
 }
 
-fn status(streams: usize, users: usize, hears: bool) -> String {
+fn status(streams: usize, users: usize, listening: bool) -> String {
     let plural = |count| if count == 1 { "" } else { "s" };
     let text = format!(
         "{streams} stream{} of {users} user{}",
         plural(streams),
         plural(users)
     );
-    if hears {
+    if listening {
         text
     } else {
         format!("{text}; waiting for the database")
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_counts_and_tells_what_is_amiss() {
+    fn the_status_has_counts_and_what_is_wrong() {
         assert_eq!(status(312, 57, true), "312 streams of 57 users");
         assert_eq!(
             status(1, 1, false),

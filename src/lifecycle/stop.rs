@@ -12,13 +12,13 @@ use crate::hub::Hub;
 use crate::systemd;
 
 /// How long streams may take to say farewell at a stop.
-const FAREWELL: Duration = Duration::from_secs(3);
+const FINAL_BLOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// When browsers come back after a stop: a restarted daemon is there by then, and they do not come all at once.
-const COME_BACK: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(6);
+const RETRY: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(6);
 
 /// How long the last positions may take to be stored.
-const STORE: Duration = Duration::from_secs(1);
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Ends everything that needs an end.
@@ -26,14 +26,14 @@ impl Daemon {
         self.ready.abort();
         systemd::stopping();
         // Before nobody is let in any more: the browsers' returns are receipts.
-        farewell(&self.hub, &self.browsers).await;
+        end_streams(&self.hub, &self.browsers).await;
         self.close.cancel();
         if !self.server.is_finished() {
             // Awaited, because a Unix socket is removed when the server is gone, and because it has requests to answer.
             let _ = self.server.await;
         }
         self.store.cancel();
-        if timeout(STORE, self.positions).await.is_err() {
+        if timeout(STORE_TIMEOUT, self.positions).await.is_err() {
             warn!(
                 "positions could not be stored in time: browsers may be told again what they were told last"
             );
@@ -42,14 +42,14 @@ impl Daemon {
 }
 
 /// Ends all streams and waits until they are closed, but not for ever.
-async fn farewell(hub: &Hub, browsers: &TaskTracker) {
+async fn end_streams(hub: &Hub, browsers: &TaskTracker) {
     let streams = hub.streams();
-    hub.stop(|| rand::rng().random_range(COME_BACK));
+    hub.stop(|| rand::rng().random_range(RETRY));
     if streams > 0 {
         info!("stopping: ending {streams} streams");
     }
     browsers.close();
-    if timeout(FAREWELL, browsers.wait()).await.is_err() {
+    if timeout(FINAL_BLOCK_TIMEOUT, browsers.wait()).await.is_err() {
         warn!(
             "{} streams did not take their farewell and are cut",
             hub.streams()

@@ -12,15 +12,15 @@ pub(super) async fn named(name: &'static str, task: impl Future<Output = ()>) ->
 }
 
 /// Waits for one of `tasks` to end, which none ever does by itself.
-pub(super) async fn first_death(tasks: &mut JoinSet<&'static str>) -> Exit {
+pub(super) async fn first_ended(tasks: &mut JoinSet<&'static str>) -> Exit {
     match tasks.join_next().await {
-        Some(Ok(task)) => died(task),
-        Some(Err(error)) => died(&error.to_string()),
-        None => died("all"),
+        Some(Ok(task)) => task_ended(task),
+        Some(Err(error)) => task_ended(&error.to_string()),
+        None => task_ended("all"),
     }
 }
 
-pub(super) fn died(task: &str) -> Exit {
+pub(super) fn task_ended(task: &str) -> Exit {
     error!("a task ended unasked ({task}): stopping, so that the service manager starts anew");
     Exit::Failed
 }
@@ -36,14 +36,14 @@ mod tests {
         let mut tasks = JoinSet::new();
         let _ = tasks.spawn(named("endless", future::pending()));
         let _ = tasks.spawn(named("brief", future::ready(())));
-        assert_eq!(first_death(&mut tasks).await, Exit::Failed);
+        assert_eq!(first_ended(&mut tasks).await, Exit::Failed);
     }
 
     #[tokio::test]
-    async fn so_does_one_that_panics() {
+    async fn a_task_that_panics_takes_the_daemon_down() {
         let mut tasks = JoinSet::new();
         let _ = tasks.spawn(named("endless", future::pending()));
         let _ = tasks.spawn(named("clumsy", async { panic!("as a test wants it") }));
-        assert_eq!(first_death(&mut tasks).await, Exit::Failed);
+        assert_eq!(first_ended(&mut tasks).await, Exit::Failed);
     }
 }

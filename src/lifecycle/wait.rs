@@ -3,24 +3,24 @@
 use super::Exit;
 use super::open::StartError;
 use super::start::Daemon;
-use super::tasks::{died, first_death};
+use super::tasks::{first_ended, task_ended};
 
 impl Daemon {
     /// Waits for the end: a signal, or a task that ends although none does by itself, but for the keepers when there is
     /// nothing to keep.
     pub(super) async fn wait(&mut self) -> Exit {
         tokio::select! {
-            _ = self.ending.terminate.recv() => Exit::Stopped,
-            _ = self.ending.interrupt.recv() => Exit::Stopped,
+            _ = self.stop_signals.terminate.recv() => Exit::Stopped,
+            _ = self.stop_signals.interrupt.recv() => Exit::Stopped,
             result = &mut self.keepers => match result {
                 Ok((Err(error), _)) => StartError::from(error).give_up(),
-                Ok((Ok(()), _)) => died("query sessions"),
-                Err(error) => died(&error.to_string()),
+                Ok((Ok(()), _)) => task_ended("query sessions"),
+                Err(error) => task_ended(&error.to_string()),
             },
-            exit = first_death(&mut self.tasks) => exit,
+            exit = first_ended(&mut self.tasks) => exit,
             result = &mut self.server => match result {
-                Ok(()) => died("HTTP server"),
-                Err(error) => died(&error.to_string()),
+                Ok(()) => task_ended("HTTP server"),
+                Err(error) => task_ended(&error.to_string()),
             },
         }
     }

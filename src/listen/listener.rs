@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Error};
 
 use crate::auth::Rechecks;
-use crate::database::{Backoff, ConnectError, Connector, SETUP_PATIENCE, describe};
-use crate::hub::Doubted;
+use crate::database::{Backoff, ConnectError, Connector, SETUP_TIMEOUT, describe};
+use crate::hub::Recheck;
 use crate::listen::Expected;
 use crate::model::database_session::DatabaseSession;
 use crate::model::ids::IncidentId;
@@ -30,7 +30,7 @@ use crate::resolve::Bell;
 
 /// Where the listener sends what it hears.
 #[derive(Debug)]
-pub(crate) struct Outlets {
+pub(crate) struct Channels {
     /// To the resolver.
     pub(crate) bell: Bell,
     /// To whoever ends streams whose sign-in is not valid any more.
@@ -40,7 +40,7 @@ pub(crate) struct Outlets {
     /// To the pulse: which beat of its own came back.
     pub(crate) beats: watch::Sender<u64>,
     /// Whether the session listens: what makes the daemon ready.
-    pub(crate) hears: watch::Sender<bool>,
+    pub(crate) listening: watch::Sender<bool>,
 }
 
 /// Why the daemon does not listen.
@@ -50,7 +50,7 @@ enum ListenError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// LISTEN was not answered.
-    #[error("no answer to LISTEN within {SETUP_PATIENCE:?}")]
+    #[error("no answer to LISTEN within {SETUP_TIMEOUT:?}")]
     Silent,
     /// The session failed.
     #[error("{}", describe(.0))]
@@ -67,7 +67,7 @@ enum ListenError {
 #[derive(Debug)]
 pub(crate) struct Listener {
     connector: Connector,
-    outlets: Outlets,
+    channels: Channels,
     /// The beat of our own that is on its way.
     expected: Expected,
     /// Tells that the session is deaf although it looks healthy.
@@ -78,17 +78,17 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// A listener that sends what it hears to `outlets`, and connects anew when told that it is `deaf`.
+    /// A listener that sends what it hears to `channels`, and connects anew when told that it is `deaf`.
     pub(crate) fn new(
         connector: Connector,
-        outlets: Outlets,
+        channels: Channels,
         expected: Expected,
         deaf: Arc<Notify>,
         metrics: Metrics,
     ) -> Self {
         Self {
             connector,
-            outlets,
+            channels,
             expected,
             deaf,
             metrics,
@@ -102,7 +102,7 @@ impl Listener {
         let mut backoff = Backoff::default();
         loop {
             let Err(reason) = self.listen(&mut backoff).await;
-            if self.outlets.hears.send_replace(false) {
+            if self.channels.listening.send_replace(false) {
                 self.metrics.reconnect(DatabaseSession::Listener);
             }
             let delay = backoff.next_delay();
@@ -119,7 +119,7 @@ impl Listener {
         let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
         // Listening first: what is committed from here on is heard, and the gap that is reported next
         // makes the resolver look for what was committed before.
-        let mut listening = pin!(timeout(SETUP_PATIENCE, listen(&client)));
+        let mut listening = pin!(timeout(SETUP_TIMEOUT, listen(&client)));
         loop {
             tokio::select! {
                 result = &mut listening => {
@@ -132,9 +132,9 @@ impl Listener {
         info!("database: LISTEN {BELL_CHANNEL} is in force");
         backoff.reset();
         self.metrics.gaps.inc();
-        self.outlets.bell.gap();
-        self.outlets.rechecks.changed(Doubted::All);
-        self.outlets.hears.send_replace(true);
+        self.channels.bell.gap();
+        self.channels.rechecks.changed(Recheck::All);
+        self.channels.listening.send_replace(true);
         let deaf = Arc::clone(&self.deaf);
         loop {
             tokio::select! {
@@ -161,26 +161,26 @@ impl Listener {
         let understood = match channel {
             // Whatever it says: it means to look.
             BELL_CHANNEL => {
-                self.outlets.bell.ring();
+                self.channels.bell.ring();
                 Ok(())
             }
             INCIDENT_CHANNEL => notification::parse(payload)
                 .map(|change: SeverityChange| self.announce(change.incident_id)),
             SESSION_CHANNEL => notification::parse(payload).map(|change: SessionChange| {
-                self.outlets.rechecks.changed(match change {
-                    SessionChange::Browser(key) => Doubted::Browser(key),
-                    SessionChange::ContactId(contact_id) => Doubted::Contact(contact_id),
+                self.channels.rechecks.changed(match change {
+                    SessionChange::Browser(key) => Recheck::Browser(key),
+                    SessionChange::ContactId(contact_id) => Recheck::Contact(contact_id),
                 });
             }),
             ASK_CHANNEL => notification::parse(payload).map(|asked: Marked| {
                 // Full: somebody floods the channel, which the one who answers logs.
-                let _ = self.outlets.questions.try_send(asked.token);
+                let _ = self.channels.questions.try_send(asked.token);
             }),
             _ => notification::parse(payload).map(|beat: Marked| {
                 // Others' beats say nothing about our ears.
                 if let Some(number) = self.expected.take(&beat.token) {
-                    self.metrics.whole_round();
-                    self.outlets.beats.send_replace(number);
+                    self.metrics.pulse_received();
+                    self.channels.beats.send_replace(number);
                 }
             }),
         };
@@ -198,7 +198,7 @@ impl Listener {
     }
 
     fn announce(&mut self, incident_id: IncidentId) {
-        if !self.outlets.bell.announce(incident_id) {
+        if !self.channels.bell.announce(incident_id) {
             self.metrics.notifications_overflowed.inc();
             if let Some(more) = self.overflowed.take() {
                 warn!(

@@ -5,5 +5,5 @@ mod listener;
 mod pulse;
 
 pub(crate) use beat::Expected;
-pub(crate) use listener::{Listener, Outlets};
+pub(crate) use listener::{Channels, Listener};
 pub(crate) use pulse::Pulse;

@@ -14,11 +14,11 @@ use super::beat::Expected;
 use crate::database::{NOT_A_STANDBY, Queries, QueryError, Session};
 use crate::systemd;
 
-/// Time between two beats: a deaf daemon is noticed within this and [`PATIENCE`].
+/// Time between two beats: a deaf daemon is noticed within this and [`TIMEOUT`].
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a beat may be on its way. It takes milliseconds, unless the server is very busy.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many beats in a row may stay without an answer, before every session is given up and connected
 /// anew: a proxy may keep up a connection whose server is gone, and no keepalive sees behind it.
@@ -30,21 +30,21 @@ pub(crate) struct Pulse {
     queries: Queries,
     expected: Expected,
     beats: watch::Receiver<u64>,
-    hears: watch::Receiver<bool>,
+    listening: watch::Receiver<bool>,
     deaf: Arc<Notify>,
     hung: Arc<Notify>,
     number: u64,
 }
 
 impl Pulse {
-    /// A pulse that is sent through `queries`, comes back as `beats` while the listener `hears`, and
+    /// A pulse that is sent through `queries`, comes back as `beats` while the listener `listening`, and
     /// tells it that it is `deaf` if not; and tells the keepers of sessions that they are `hung` if a beat
     /// cannot even be sent.
     pub(crate) fn new(
         queries: Queries,
         expected: Expected,
         beats: watch::Receiver<u64>,
-        hears: watch::Receiver<bool>,
+        listening: watch::Receiver<bool>,
         deaf: Arc<Notify>,
         hung: Arc<Notify>,
     ) -> Self {
@@ -52,7 +52,7 @@ impl Pulse {
             queries,
             expected,
             beats,
-            hears,
+            listening,
             deaf,
             hung,
             number: 0,
@@ -73,7 +73,7 @@ impl Pulse {
                 }
             };
             self.number += 1;
-            match timeout(PATIENCE, self.send(&session)).await {
+            match timeout(TIMEOUT, self.send(&session)).await {
                 Ok(Ok(())) => {
                     if std::mem::take(&mut silent) > 0 {
                         info!("database: it answers again");
@@ -99,7 +99,7 @@ impl Pulse {
     /// stopping.
     async fn connected(&mut self) -> Option<Arc<Session>> {
         let session = self.queries.session().await?;
-        self.hears.wait_for(|hears| *hears).await.ok()?;
+        self.listening.wait_for(|listening| *listening).await.ok()?;
         Some(session)
     }
 
@@ -107,7 +107,7 @@ impl Pulse {
     /// connection.
     fn no_answer(&self, beats: u32) {
         if beats == 1 {
-            warn!("database: no answer within {PATIENCE:?}; is the server overloaded or frozen?");
+            warn!("database: no answer within {TIMEOUT:?}; is the server overloaded or frozen?");
         }
         if beats.is_multiple_of(SILENT_BEATS) {
             error!(
@@ -121,12 +121,12 @@ impl Pulse {
     async fn await_echo(&mut self, session: &Session) {
         let number = self.number;
         let echo = self.beats.wait_for(|beat| *beat >= number);
-        if timeout(PATIENCE, echo).await.is_ok() {
+        if timeout(TIMEOUT, echo).await.is_ok() {
             // The whole way: a statement, the server, the listener, and whatever runs them here.
             systemd::alive();
             return;
         }
-        if !*self.hears.borrow() {
+        if !*self.listening.borrow() {
             return;
         }
         match session.diagnose_deafness().await {
@@ -134,7 +134,7 @@ impl Pulse {
             Ok(_) if *self.beats.borrow() >= number => return,
             Ok(true) => error!("database: the listener is deaf: {NOT_A_STANDBY}"),
             Ok(false) => error!(
-                "database: the listener is deaf: it did not hear its own notification within {PATIENCE:?}. If a \
+                "database: the listener is deaf: it did not hear its own notification within {TIMEOUT:?}. If a \
                  pooler in transaction mode (PgBouncer) is between here and PostgreSQL, connect to PostgreSQL \
                  itself. Otherwise the notification queue was damaged; listening again repairs it"
             ),

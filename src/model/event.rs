@@ -58,7 +58,7 @@ pub struct Event {
     pub through: Option<HistoryId>,
     /// When the bell for it was heard, or the look began that found it before or without one; if a look found it, and it is
     /// told for the first time: its latency is measured from there.
-    pub heard: Option<Instant>,
+    pub received_at: Option<Instant>,
 }
 
 #[derive(Serialize)]
@@ -123,7 +123,7 @@ impl Rendered {
             sums_up: false,
             bytes: block.into(),
             through: None,
-            heard: None,
+            received_at: None,
         }
     }
 }
@@ -138,7 +138,7 @@ impl Event {
             sums_up: false,
             bytes: Bytes::new(),
             through: None,
-            heard: None,
+            received_at: None,
         }
     }
 

@@ -21,14 +21,15 @@ pub(crate) struct BrowserState {
     /// [`BrowserKey::number`](super::browser::BrowserKey::number).
     pub(crate) browser: i64,
     /// `None` if it has no streams, and is not expected back at once.
-    pub(crate) here: Option<Here>,
+    #[serde(rename = "here")]
+    pub(crate) connected: Option<Connected>,
     /// What became of the last rows that it was sent, oldest first.
     pub(crate) done: Vec<Done>,
 }
 
 /// A browser that has streams, or will be back in a moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Here {
+pub(crate) struct Connected {
     /// Open streams; none for a moment while it comes back for the next one.
     pub(crate) streams: usize,
     /// Since when it is here, in seconds since the epoch of Unix. Streams end and begin all the time meanwhile.

@@ -22,7 +22,7 @@ pub struct Position {
     floor: HistoryId,
     above: BTreeSet<HistoryId>,
     /// Rows up to this time are done as well, in milliseconds since the epoch of Unix; until ids say so.
-    told_until: Option<i64>,
+    delivered_until: Option<i64>,
 }
 
 impl Position {
@@ -38,16 +38,16 @@ impl Position {
 
     /// The position of a browser that was told everything up to a time, in milliseconds since the epoch of Unix, when ids
     /// were others'.
-    pub fn told_until(time_ms: i64) -> Self {
+    pub fn delivered_until(time_ms: i64) -> Self {
         Self {
-            told_until: Some(time_ms),
+            delivered_until: Some(time_ms),
             ..Self::default()
         }
     }
 
     /// Rows of this time and before are done whatever their ids are; of none, if `None`.
     pub fn time_ms(&self) -> Option<i64> {
-        self.told_until
+        self.delivered_until
     }
 
     /// Ids up to and including this one are done.
@@ -79,7 +79,7 @@ impl Position {
     /// Raises the floor to `settled`: what is not done up to there never will be, and what is older than the position's
     /// time has ids by now.
     pub fn settle(&mut self, settled: HistoryId) {
-        self.told_until = None;
+        self.delivered_until = None;
         if settled > self.floor {
             self.floor = settled;
             self.above = self
@@ -90,10 +90,10 @@ impl Position {
 
     /// Adds what another copy of the position knows: what either calls done is done.
     pub fn merge(&mut self, other: &Self) {
-        let told_until = self.told_until.min(other.told_until);
+        let delivered_until = self.delivered_until.min(other.delivered_until);
         self.settle(other.floor);
         self.extend(other.above());
-        self.told_until = told_until;
+        self.delivered_until = delivered_until;
     }
 }
 
@@ -145,13 +145,13 @@ mod tests {
 
     #[test]
     fn a_time_counts_until_ids_do() {
-        let mut position = Position::told_until(5);
+        let mut position = Position::delivered_until(5);
         position.extend([1].map(HistoryId));
         assert_eq!((position.time_ms(), position.floor().0), (Some(5), 0));
         position.settle(HistoryId(0));
         assert_eq!(position.time_ms(), None);
         let mut known = Position::new(HistoryId(1), []);
-        known.merge(&Position::told_until(5));
+        known.merge(&Position::delivered_until(5));
         assert_eq!(known.time_ms(), None);
     }
 

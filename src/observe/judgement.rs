@@ -49,10 +49,10 @@ impl Report {
     /// is good.
     pub(crate) fn judge(&self, slow: impl FnOnce(f64) -> Option<(State, String)>) -> Vec<Finding> {
         let mut findings = Vec::new();
-        if let Some(impediment) = &self.impediment {
+        if let Some(not_ready) = &self.not_ready {
             findings.push(Finding::new(
                 State::Critical,
-                format!("not ready: {impediment}"),
+                format!("not ready: {not_ready}"),
                 "journalctl -u icinga-notifications-web says why, and icinga-desktop-bridge check what to do; do not restart \
                  the daemon, which connects by itself",
             ));

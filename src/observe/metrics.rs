@@ -223,7 +223,7 @@ impl Inner {
     }
 
     /// Notes that a pulse went all the way: a statement, the server, the listener.
-    pub(crate) fn whole_round(&self) {
+    pub(crate) fn pulse_received(&self) {
         *self.last_round.lock() = Some(Instant::now());
     }
 
@@ -234,10 +234,10 @@ impl Inner {
             .map(|round| round.elapsed().as_secs_f64())
     }
 
-    /// Counts the latency of an event whose bell was `heard` then.
-    pub(crate) fn latency_since(&self, heard: Instant) {
+    /// Counts the latency of an event whose bell was `received_at` then.
+    pub(crate) fn latency_since(&self, received_at: Instant) {
         let now = Instant::now();
-        let seconds = now.duration_since(heard).as_secs_f64();
+        let seconds = now.duration_since(received_at).as_secs_f64();
         self.latency.observe(seconds);
         self.recent.lock().latency(now, seconds);
     }
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_elsewhere_is_shown_as_it_is_told() {
+    fn values_kept_elsewhere_are_shown_as_set() {
         let text = rendered(&Metrics::default());
         for line in [
             "icinga_desktop_ready 0",

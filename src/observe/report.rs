@@ -8,7 +8,8 @@ pub(crate) struct Report {
     /// The program's version.
     pub(crate) version: String,
     /// Why it cannot do all its work; `None` if it can.
-    pub(crate) impediment: Option<String>,
+    #[serde(rename = "impediment")]
+    pub(crate) not_ready: Option<String>,
     /// Open streams.
     pub(crate) streams: usize,
     /// How many there may be.

@@ -60,7 +60,7 @@ impl Bell {
     }
 
     /// Waits until something was heard that was not taken yet.
-    pub(super) async fn heard(&self) {
+    pub(super) async fn wait(&self) {
         self.0.wake.notified().await;
     }
 
@@ -84,14 +84,14 @@ mod tests {
     #[test]
     fn bells_are_coalesced() {
         let bell = Bell::default();
-        assert!(bell.heard().now_or_never().is_none());
+        assert!(bell.wait().now_or_never().is_none());
         for _ in 0..3 {
             bell.ring();
             assert!(bell.announce(IncidentId(7)));
         }
         bell.gap();
-        assert!(bell.heard().now_or_never().is_some());
-        assert!(bell.heard().now_or_never().is_none());
+        assert!(bell.wait().now_or_never().is_some());
+        assert!(bell.wait().now_or_never().is_none());
         assert!(bell.is_rung());
         let rung = bell.take();
         assert!(!bell.is_rung());

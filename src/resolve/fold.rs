@@ -87,7 +87,7 @@ impl Fold {
             let old_severity = match &row.kind {
                 Kind::Changed { old_severity } => old_severity.clone(),
                 Kind::Other => None,
-                Kind::Notified(_) | Kind::Untold => continue,
+                Kind::Notified(_) | Kind::NotSent => continue,
             };
             let others = self.others.entry(row.incident_id).or_default();
             others.insert(row.history_id, old_severity);
@@ -238,10 +238,10 @@ mod tests {
 
     /// On a channel of its own, unless there is an answer.
     fn notified(contact_id: i64) -> Kind {
-        told(contact_id, None, false)
+        notified_kind(contact_id, None, false)
     }
 
-    fn told(contact_id: i64, channel_id: Option<i64>, answered: bool) -> Kind {
+    fn notified_kind(contact_id: i64, channel_id: Option<i64>, answered: bool) -> Kind {
         Kind::Notified(Notified {
             contact_id: ContactId(contact_id),
             channel_id,
@@ -338,22 +338,22 @@ mod tests {
         let rows = vec![
             row(1, 9, 1, changed("ok")),
             // Its answer was written by transaction 20, that of the next by 21.
-            row(2, 20, 1, told(7, Some(1), true)),
-            row(3, 21, 1, told(7, Some(2), true)),
-            row(4, 9, 1, told(7, Some(3), false)),
+            row(2, 20, 1, notified_kind(7, Some(1), true)),
+            row(3, 21, 1, notified_kind(7, Some(2), true)),
+            row(4, 9, 1, notified_kind(7, Some(3), false)),
             // Another event, on the same channel.
-            row(5, 22, 1, told(7, Some(1), true)),
-            row(6, 10, 1, told(7, Some(2), false)),
+            row(5, 22, 1, notified_kind(7, Some(1), true)),
+            row(6, 10, 1, notified_kind(7, Some(2), false)),
             // And one behind a change.
             row(7, 11, 1, changed("crit")),
-            row(8, 23, 1, told(7, Some(3), true)),
-            row(9, 24, 1, told(7, Some(4), true)),
+            row(8, 23, 1, notified_kind(7, Some(3), true)),
+            row(9, 24, 1, notified_kind(7, Some(4), true)),
         ];
         let ids: Vec<_> = (fold(&mut some, rows).into_iter())
             .map(|(ids, _)| ids)
             .collect();
         assert_eq!(ids, [vec![2, 3, 4], vec![5, 6], vec![8, 9]]);
-        let late = vec![row(10, 25, 1, told(7, Some(5), true))];
+        let late = vec![row(10, 25, 1, notified_kind(7, Some(5), true))];
         assert_eq!(fold(&mut some, late), [(vec![10], String::new())]);
     }
 
@@ -374,12 +374,12 @@ mod tests {
 
     /// What was told of rows.
     #[derive(Default)]
-    struct Told {
+    struct Sent {
         events: BTreeSet<Key>,
         rows: BTreeSet<i64>,
     }
 
-    impl Told {
+    impl Sent {
         /// Takes what became of rows of these `keys`: one event of each key, and of each row one thing.
         fn take(
             &mut self,
@@ -429,9 +429,9 @@ mod tests {
     fn rows_and_looks() -> impl Strategy<Value = Vec<(HistoryRow, usize)>> {
         let kind = prop_oneof![
             4 => (1..4_i64, proptest::option::of(1..3_i64))
-                .prop_map(|(contact_id, channel_id)| told(contact_id, channel_id, false)),
+                .prop_map(|(contact_id, channel_id)| notified_kind(contact_id, channel_id, false)),
             1 => select(vec!["ok", "warning", "crit"]).prop_map(changed),
-            1 => select(vec![Kind::Untold, Kind::Other, Kind::Changed { old_severity: None }]),
+            1 => select(vec![Kind::NotSent, Kind::Other, Kind::Changed { old_severity: None }]),
         ];
         vec((1..5_i64, 1..4_i64, kind, 0..4_usize), 0..30).prop_map(|rows| {
             let numbered = (1..).zip(rows);
@@ -474,7 +474,7 @@ mod tests {
                         .zip(channels)
                         .filter_map(|(id, answered)| Some((id, answered?)));
                     for (channel_id, answered) in used {
-                        let kind = told(contact_id, Some(channel_id), answered);
+                        let kind = notified_kind(contact_id, Some(channel_id), answered);
                         // That of the answer.
                         let answer = 1000 * transaction + 10 * contact_id + channel_id;
                         let id = write(if answered { answer } else { transaction }, kind);
@@ -492,7 +492,7 @@ mod tests {
             rows in rows_and_looks()
         ) {
             let mut fold = Fold::default();
-            let (mut read, mut all) = (Vec::new(), Told::default());
+            let (mut read, mut all) = (Vec::new(), Sent::default());
             for look in 0..4 {
                 let of_look = rows.iter().filter(|(_, of)| *of == look).map(|(row, _)| row.clone());
                 let of_look: Vec<_> = of_look.collect();
@@ -517,7 +517,7 @@ mod tests {
             (rows, keys) in transactions(), page in 1..9_usize
         ) {
             let mut fold = Fold::default();
-            let mut all = Told::default();
+            let mut all = Sent::default();
             for page in rows.chunks(page) {
                 for folded in fold.fold(page.to_vec()) {
                     all.take(&folded, &keys)?;

@@ -102,12 +102,12 @@ pub(crate) struct Resolver {
     hub: Hub,
     metrics: Metrics,
     tuning: watch::Receiver<Tuning>,
-    hears: watch::Receiver<bool>,
+    listening: watch::Receiver<bool>,
     health: watch::Sender<Health>,
     seen: Option<Seen>,
     /// The server's clock at the last look before ids have started again, in milliseconds since the epoch of Unix. Rows of
     /// that time and before were told under their earlier ids: a restore brings them back.
-    told_until_ms: i64,
+    delivered_until_ms: i64,
     fold: Fold,
     recent: Recent,
     /// Incidents to ask about.
@@ -122,14 +122,14 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver between the `bell` and the `hub`, whose listener `hears`; it tells its `health`.
+    /// A resolver between the `bell` and the `hub`, whose listener `listening`; it tells its `health`.
     pub(crate) fn new(
         bell: Bell,
         queries: Queries,
         hub: Hub,
         metrics: Metrics,
         tuning: watch::Receiver<Tuning>,
-        hears: watch::Receiver<bool>,
+        listening: watch::Receiver<bool>,
         health: watch::Sender<Health>,
     ) -> Self {
         Self {
@@ -138,10 +138,10 @@ impl Resolver {
             hub,
             metrics,
             tuning,
-            hears,
+            listening,
             health,
             seen: None,
-            told_until_ms: i64::MIN,
+            delivered_until_ms: i64::MIN,
             fold: Fold::default(),
             recent: Recent::default(),
             changed: BTreeSet::new(),
@@ -239,7 +239,7 @@ impl Resolver {
         };
         tokio::select! {
             biased;
-            () = self.bell.heard() => Cause::Bell,
+            () = self.bell.wait() => Cause::Bell,
             () = sleep(delay) => cause,
         }
     }
@@ -261,8 +261,8 @@ impl Resolver {
         self.count_unannounced(cause, &looked.rows);
         self.await_running(cause, &looked.snapshot);
         // A look may find rows a moment before their bell is heard, or without one.
-        let heard = rung.since.unwrap_or(now);
-        self.tell_rows(looked.rows, looked.full, heard);
+        let received_at = rung.since.unwrap_or(now);
+        self.publish_rows(looked.rows, looked.full, received_at);
         if cause == Cause::Interval {
             self.unannounced += looked.incidents.len();
         }
@@ -271,12 +271,12 @@ impl Resolver {
             // Soon, to notice that it was mended.
             self.triggers_due = self.triggers_due.min(Instant::now() + INTERVAL);
         }
-        if cause == Cause::Interval && self.unannounced > 0 && *self.hears.borrow() {
+        if cause == Cause::Interval && self.unannounced > 0 && *self.listening.borrow() {
             self.without_bell(session).await;
         } else if self.triggers_due <= Instant::now() {
             self.look_for_triggers(session).await;
         }
-        self.tell_changed(session, heard).await?;
+        self.publish_severity_changes(session, received_at).await?;
         Ok(if looked.full || !self.changed.is_empty() {
             Found::Page
         } else if nothing {
@@ -316,17 +316,19 @@ impl Resolver {
         let (young_rows, young_incidents) = (seen.history.young(), seen.incidents.young());
         // Pipelined, in this order: what has ended by the snapshot is seen by those behind it.
         // Incidents before history: what was written of one is then among the rows.
-        let (tide, mut incidents, mut rows) = futures::try_join!(
-            session.tide(),
+        let (watermark, mut incidents, mut rows) = futures::try_join!(
+            session.watermark(),
             session.new_incidents(newest_incident, &young_incidents),
             session.history(&seen.epoch, newest_row, &young_rows, kinds),
         )?;
-        if seen.epoch != tide.epoch || (tide.timeline.is_some() && seen.timeline != tide.timeline) {
+        if seen.epoch != watermark.epoch
+            || (watermark.timeline.is_some() && seen.timeline != watermark.timeline)
+        {
             return Ok(None);
         }
         let more_rows = is_page(&rows, |row| row.history_id.0 > newest_row);
         let more_incidents = is_page(&incidents, |id| id.0 > newest_incident);
-        let filled = seen.history.filled(&tide.snapshot);
+        let filled = seen.history.filled(&watermark.snapshot);
         if !filled.is_empty() {
             rows.extend(
                 session
@@ -335,7 +337,7 @@ impl Resolver {
             );
             rows.sort_by_key(|row| row.history_id);
         }
-        let filled = seen.incidents.filled(&tide.snapshot);
+        let filled = seen.incidents.filled(&watermark.snapshot);
         if !filled.is_empty() {
             incidents.extend(session.new_incidents(i64::MAX, &filled).await?);
             incidents.sort_unstable();
@@ -349,15 +351,15 @@ impl Resolver {
             (later, seen.changes_read) = session.changes(beyond).await?;
         }
         let ids = rows.iter().map(|row| row.history_id.0);
-        seen.history.saw(ids, &tide.snapshot, now, read);
+        seen.history.saw(ids, &watermark.snapshot, now, read);
         rows.extend(later);
         let ids = incidents.iter().map(|id| id.0);
-        seen.incidents.saw(ids, &tide.snapshot, now, read);
-        seen.looked_at_ms = tide.now_ms;
+        seen.incidents.saw(ids, &watermark.snapshot, now, read);
+        seen.looked_at_ms = watermark.now_ms;
         let of: HashSet<_> = rows.iter().map(|row| row.incident_id).collect();
         incidents.retain(|incident_id| !of.contains(incident_id));
         Ok(Some(Looked {
-            snapshot: tide.snapshot,
+            snapshot: watermark.snapshot,
             rows,
             incidents,
             full: more_rows || more_incidents,
@@ -374,45 +376,45 @@ impl Resolver {
         let kinds = self.tuning.borrow().notify;
         let mut history = Gaps::new((newest.history_id.0 - UNSETTLED_IDS).max(0));
         let mut incidents = Gaps::new((newest.incident_id.0 - UNSETTLED_IDS).max(0));
-        let tide = session.tide().await?;
+        let watermark = session.watermark().await?;
         loop {
             let (rows, new) = futures::try_join!(
-                session.history(&tide.epoch, history.newest(), &[], kinds),
+                session.history(&watermark.epoch, history.newest(), &[], kinds),
                 session.new_incidents(incidents.newest(), &[]),
             )?;
             let read = std::time::Instant::now();
             let ids = rows.iter().map(|row| row.history_id.0);
-            history.saw(ids, &tide.snapshot, now, read);
+            history.saw(ids, &watermark.snapshot, now, read);
             let ids = new.iter().map(|id| id.0);
-            incidents.saw(ids, &tide.snapshot, now, read);
+            incidents.saw(ids, &watermark.snapshot, now, read);
             if rows.len() < PAGE && new.len() < PAGE {
                 break;
             }
         }
-        self.recent.saw(&tide.snapshot, now);
-        let told_until = self
+        self.recent.saw(&watermark.snapshot, now);
+        let delivered_until = self
             .seen
             .as_ref()
-            .map_or(tide.now_ms, |seen| seen.looked_at_ms);
-        if self.hub.turn(&tide.epoch, told_until) {
+            .map_or(watermark.now_ms, |seen| seen.looked_at_ms);
+        if self.hub.change_epoch(&watermark.epoch, delivered_until) {
             info!(
                 "database: its ids have started again: browsers are told what is newer than the last look"
             );
             // Of other rows and incidents that had the same ids.
             self.fold = Fold::default();
-            self.told_until_ms = told_until;
+            self.delivered_until_ms = delivered_until;
             // Tables that were made anew may have none.
             self.triggers_due = Instant::now();
         }
-        self.hub.saw(HistoryId(history.newest()));
+        self.hub.set_newest(HistoryId(history.newest()));
         self.seen = Some(Seen {
-            timeline: tide.timeline,
-            epoch: tide.epoch,
+            timeline: watermark.timeline,
+            epoch: watermark.epoch,
             first: history.newest(),
             changes_read: HistoryId(0),
             history,
             incidents,
-            looked_at_ms: tide.now_ms,
+            looked_at_ms: watermark.now_ms,
         });
         self.health.send_modify(|health| health.looked = true);
         // Whoever is connected already looks for what came before.
@@ -421,21 +423,26 @@ impl Resolver {
     }
 
     /// Publishes rows, behind which there are more if a page is `full`.
-    fn tell_rows(&mut self, mut rows: Vec<HistoryRow>, full: bool, heard: std::time::Instant) {
+    fn publish_rows(
+        &mut self,
+        mut rows: Vec<HistoryRow>,
+        full: bool,
+        received_at: std::time::Instant,
+    ) {
         for row in &mut rows {
-            if matches!(&row.kind, Kind::Notified(notified) if notified.time_ms <= self.told_until_ms)
+            if matches!(&row.kind, Kind::Notified(notified) if notified.time_ms <= self.delivered_until_ms)
             {
-                row.kind = Kind::Untold;
+                row.kind = Kind::NotSent;
             }
         }
         let folded = self.fold.fold(rows);
-        self.publish(folded, heard);
+        self.publish(folded, received_at);
         if let Some(seen) = &self.seen {
             let floor = HistoryId(seen.history.floor());
             if !full {
                 self.fold.end_look(floor, seen.history.awaits());
             }
-            self.hub.saw(HistoryId(seen.history.newest()));
+            self.hub.set_newest(HistoryId(seen.history.newest()));
             // Last: below this, browsers that have taken all messages need not look again.
             if floor.0 >= seen.first {
                 self.hub.settle(floor, seen.timeline.as_ref());
@@ -445,7 +452,7 @@ impl Resolver {
     }
 
     /// Makes events of rows, and gives each contact theirs together.
-    fn publish(&self, folded: Vec<Folded>, heard: std::time::Instant) {
+    fn publish(&self, folded: Vec<Folded>, received_at: std::time::Instant) {
         let Some((_, epoch)) = self.hub.epoch() else {
             return;
         };
@@ -465,8 +472,8 @@ impl Resolver {
                 } => {
                     let contact_id = notified.contact_id;
                     // What a transaction tells several contacts of an incident is the same, and comes together.
-                    let same = last.take().filter(|(incident, told, _)| {
-                        *incident == incident_id && told.tells_the_same(&notified)
+                    let same = last.take().filter(|(incident, sent, _)| {
+                        *incident == incident_id && sent.has_same_content(&notified)
                     });
                     let (.., rendered) = last.insert(same.unwrap_or_else(|| {
                         let rendered = Rendered::new(&Content {
@@ -479,7 +486,7 @@ impl Resolver {
                         (incident_id, notified, rendered)
                     }));
                     let event = Event {
-                        heard: Some(heard),
+                        received_at: Some(received_at),
                         ..rendered.event(history_ids, epoch)
                     };
                     (contact_id, event)
@@ -505,10 +512,10 @@ impl Resolver {
 
     /// Tells of incidents that were changed without Icinga Notifications, of a batch of them: a flood of made-up ones must not
     /// delay the next look. By itself: what fails here costs no other event.
-    async fn tell_changed(
+    async fn publish_severity_changes(
         &mut self,
         session: &Session,
-        heard: std::time::Instant,
+        received_at: std::time::Instant,
     ) -> Result<(), QueryError> {
         if self.hub.is_empty() {
             // Nobody to tell: nothing to ask.
@@ -519,7 +526,7 @@ impl Resolver {
         };
         let some: Vec<_> = self.changed.iter().copied().take(BATCH).collect();
         match session.recipients(&some).await {
-            Ok(recipients) => self.publish_changed(recipients, heard),
+            Ok(recipients) => self.publish_changed(recipients, received_at),
             Err(error @ QueryError::Lost(_)) => return Err(error),
             Err(error) => {
                 error!(
@@ -535,7 +542,7 @@ impl Resolver {
         Ok(())
     }
 
-    fn publish_changed(&mut self, recipients: Vec<Recipient>, heard: std::time::Instant) {
+    fn publish_changed(&mut self, recipients: Vec<Recipient>, received_at: std::time::Instant) {
         let Some((_, epoch)) = self.hub.epoch() else {
             return;
         };
@@ -560,7 +567,7 @@ impl Resolver {
                 message: first.message.as_deref(),
             });
             let event = Arc::new(Event {
-                heard: Some(heard),
+                received_at: Some(received_at),
                 ..rendered.event(Vec::new(), epoch)
             });
             for recipient in recipients {

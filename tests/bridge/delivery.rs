@@ -178,7 +178,7 @@ async fn a_severity_changed_by_hand_reaches_contacts_and_group_members_once_each
 }
 
 #[tokio::test]
-async fn once_an_incident_has_a_manager_only_managers_and_subscribers_are_told() {
+async fn once_an_incident_has_a_manager_only_managers_and_subscribers_are_notified() {
     let world = World::new("manager").await;
     let (mut recipient, mut manager, mut subscriber) = (
         world.user("recipient").await,
@@ -241,7 +241,7 @@ async fn a_muted_incident_changed_by_hand_reaches_nobody_until_it_is_unmuted() {
 }
 
 #[tokio::test]
-async fn what_does_not_change_or_is_rolled_back_is_not_told() {
+async fn what_does_not_change_or_is_rolled_back_is_not_sent() {
     let world = World::new("rollback").await;
     let mut alice = world.user("alice").await;
     let icinga = &world.icinga;
@@ -299,7 +299,7 @@ async fn savepoints_around_the_writes_change_nothing() {
 }
 
 #[tokio::test]
-async fn of_several_severities_in_one_transaction_the_last_is_told() {
+async fn of_several_severities_in_one_transaction_the_last_is_sent() {
     let world = World::new("several").await;
     let mut alice = world.user("alice").await;
     let icinga = &world.icinga;

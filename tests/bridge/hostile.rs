@@ -272,11 +272,11 @@ async fn a_stop_ends_thousands_of_streams_cleanly() {
     world.daemon.signal("TERM");
     let mut retries = std::collections::HashSet::new();
     for stream in &mut streams {
-        let mut farewell = stream.block().await.expect("a farewell");
-        while farewell.raw == ":\n\n" || farewell.is_mark() {
-            farewell = stream.block().await.expect("a farewell");
+        let mut final_block = stream.block().await.expect("a farewell");
+        while final_block.raw == ":\n\n" || final_block.is_mark() {
+            final_block = stream.block().await.expect("a farewell");
         }
-        retries.insert(farewell.retry.expect("retry"));
+        retries.insert(final_block.retry.expect("retry"));
         assert!(stream.block().await.is_none());
     }
     assert!(retries.len() > 500, "not all at once: {}", retries.len());

@@ -5,7 +5,7 @@ use crate::common::daemon::{ConfigDir, Daemon};
 use crate::common::icinga::Shape;
 use crate::common::postgres::Cluster;
 use crate::common::sse::{AGENT, Answer, request};
-use crate::common::wait::PATIENCE;
+use crate::common::wait::TIMEOUT;
 use crate::common::world::{World, installed, resource};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -17,7 +17,7 @@ fn get(method: &str, path: &str, headers: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn other_paths_methods_and_versions_are_told_apart() {
+async fn other_paths_methods_and_versions_are_refused_each_in_its_way() {
     let world = World::new("statuses").await;
     let address = &world.daemon.address;
     let subscribe = "/icingaweb2/notifications/v1/subscribe";
@@ -127,7 +127,7 @@ async fn heads_beyond_the_limit_are_431_and_unfinished_ones_are_cut() {
         let mut socket = TcpStream::connect(address).await.unwrap();
         socket.write_all(begun.as_bytes()).await.unwrap();
         let mut rest = Vec::new();
-        let closed = timeout(PATIENCE, socket.read_to_end(&mut rest)).await;
+        let closed = timeout(TIMEOUT, socket.read_to_end(&mut rest)).await;
         assert!(closed.is_ok(), "still open after {begun:?}");
     }
 }
@@ -144,7 +144,7 @@ async fn a_connection_that_is_no_stream_can_be_used_again() {
     let mut seen = String::new();
     while !seen.contains("retry: 3000\n\n") {
         let mut buffer = [0; 1024];
-        let count = timeout(PATIENCE, socket.read(&mut buffer))
+        let count = timeout(TIMEOUT, socket.read(&mut buffer))
             .await
             .unwrap()
             .unwrap();
@@ -171,8 +171,8 @@ async fn sigterm_ends_streams_cleanly_and_the_daemon_with_0() {
     let session_id = world.icinga.sign_in("alice", AGENT).await;
     let mut stream = world.stream(&session_id).await;
     world.daemon.signal("TERM");
-    let farewell = stream.block().await.expect("a farewell");
-    assert!(farewell.retry.is_some(), "{farewell:?}");
+    let final_block = stream.block().await.expect("a farewell");
+    assert!(final_block.retry.is_some(), "{final_block:?}");
     assert!(stream.block().await.is_none());
     assert_eq!(world.daemon.wait().code(), Some(0));
     assert!(world.daemon.log().contains("stopped"));
@@ -196,7 +196,7 @@ async fn who_was_accepted_before_a_stop_is_answered() {
     for (mut socket, rest) in [(half, end), (silent, &request[..])] {
         socket.write_all(rest).await.unwrap();
         let mut answer = String::new();
-        timeout(PATIENCE, socket.read_to_string(&mut answer))
+        timeout(TIMEOUT, socket.read_to_string(&mut answer))
             .await
             .expect("the end in time")
             .unwrap();
@@ -206,7 +206,7 @@ async fn who_was_accepted_before_a_stop_is_answered() {
 }
 
 #[tokio::test]
-async fn while_the_database_is_away_browsers_are_told_to_come_back() {
+async fn while_the_database_is_unreachable_browsers_are_asked_to_come_back() {
     let cluster = Cluster::private();
     let world = World::on(&cluster, "away", Shape::V1_0).await;
     let alice = world.user("alice").await;

@@ -164,12 +164,12 @@ async fn while_many_write_the_bell_is_held_and_no_daemon_misses_anything() {
     let written: BTreeSet<_> = one.into_iter().chain(two).chain(three).collect();
 
     for user in [&mut alice, &mut bob] {
-        let mut told = BTreeSet::new();
-        while told.len() < written.len() {
+        let mut received = BTreeSet::new();
+        while received.len() < written.len() {
             let event = user.tab.event().await;
-            assert!(told.insert(event.incident()), "twice: {event:?}");
+            assert!(received.insert(event.incident()), "twice: {event:?}");
         }
-        assert_eq!(told, written);
+        assert_eq!(received, written);
     }
     world.database.eventually(&format!("NOT {HELD}")).await;
     world.nothing_else(&mut [&mut alice, &mut bob]).await;

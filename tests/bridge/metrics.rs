@@ -4,7 +4,7 @@ use crate::common::admin::{metrics, monitored, wait_for_metrics, wait_for_readin
 use crate::common::icinga::Event;
 use crate::common::postgres::Cluster;
 use crate::common::sse::{AGENT, Answer, OTHER_AGENT};
-use crate::common::wait::{PATIENCE, eventually};
+use crate::common::wait::{TIMEOUT, eventually};
 
 #[tokio::test]
 async fn a_new_daemon_states_its_version_and_has_counted_nothing() {
@@ -61,7 +61,7 @@ async fn an_event_counts_once_for_each_contact_and_so_does_its_latency() {
     .await;
     let seen = metrics(&admin).await;
     let sum = seen["icinga_desktop_event_latency_seconds_sum"];
-    assert!(sum > 0.0 && sum < PATIENCE.as_secs_f64(), "{sum}");
+    assert!(sum > 0.0 && sum < TIMEOUT.as_secs_f64(), "{sum}");
     assert_eq!(
         seen["icinga_desktop_event_latency_seconds_bucket{le=\"+Inf\"}"],
         2.0
@@ -187,7 +187,7 @@ async fn a_database_session_that_was_ended_is_connected_anew_and_counted() {
 }
 
 #[tokio::test]
-async fn browsers_that_are_told_to_come_back_are_counted() {
+async fn browsers_that_are_asked_to_come_back_are_counted() {
     let cluster = Cluster::private();
     let (world, admin) = monitored(&cluster, "postponed").await;
     world.icinga.contact("alice").await;

@@ -92,7 +92,7 @@ async fn a_return_from_elsewhere_is_no_receipt_however_punctual() {
 }
 
 #[tokio::test]
-async fn a_third_stream_takes_the_place_of_the_oldest_once_and_is_told_to_come_back_then() {
+async fn a_third_stream_takes_the_place_of_the_oldest_once_and_is_postponed_after_that() {
     let (world, admin) = monitored(Cluster::shared(), "third").await;
     let (contact, session_id) = world.signed_in("alice").await;
     // Dead ones free their places, because each new one has them ended.
@@ -117,7 +117,7 @@ async fn a_third_stream_takes_the_place_of_the_oldest_once_and_is_told_to_come_b
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_not_told_again_after_a_kill() {
+async fn what_was_acknowledged_is_not_sent_again_after_a_kill() {
     let mut world = World::new("acknowledged").await;
     let mut alice = world.user("alice").await;
     let fence = world.nothing_else(&mut [&mut alice]).await;

@@ -106,7 +106,7 @@ async fn a_restart_and_a_kill_lose_nothing_and_double_nothing() {
 }
 
 #[tokio::test]
-async fn an_event_on_its_way_at_a_restart_is_not_told_again() {
+async fn an_event_on_its_way_at_a_restart_is_not_sent_again() {
     let mut world = World::new("on_its_way").await;
     let mut alice = world.user("alice").await;
     let last = world.incident(alice.contact, "last").await;
@@ -121,7 +121,7 @@ async fn an_event_on_its_way_at_a_restart_is_not_told_again() {
 }
 
 #[tokio::test]
-async fn another_bridge_knows_what_was_told() {
+async fn another_bridge_knows_what_was_delivered() {
     let world = World::new("another").await;
     let other = Daemon::start(&resource(&world.database, &world.role));
     let alice = world.user("alice").await;

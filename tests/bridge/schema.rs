@@ -104,7 +104,7 @@ async fn after_a_restore_under_the_running_daemon_events_come_once() {
 }
 
 #[tokio::test]
-async fn rows_that_a_restore_brings_back_while_the_daemon_looks_are_not_told_again() {
+async fn rows_that_a_restore_brings_back_while_the_daemon_looks_are_not_sent_again() {
     let cluster = Cluster::private();
     let (world, admin) = monitored(&cluster, "in_steps").await;
     let mut alice = world.user("alice").await;

@@ -11,7 +11,7 @@ use crate::common::eventsource::{EventSource, Site};
 use crate::common::icinga::{Icinga, Shape};
 use crate::common::postgres::Cluster;
 use crate::common::sse::AGENT;
-use crate::common::wait::PATIENCE;
+use crate::common::wait::TIMEOUT;
 use crate::common::world::{installed, resource};
 use tempfile::TempDir;
 use tokio::net::UnixDatagram;
@@ -22,7 +22,7 @@ struct Manager {
     socket: UnixDatagram,
     directory: TempDir,
     /// Received, but not asked for yet.
-    told: VecDeque<String>,
+    received: VecDeque<String>,
 }
 
 impl Manager {
@@ -32,7 +32,7 @@ impl Manager {
         Self {
             socket,
             directory,
-            told: VecDeque::new(),
+            received: VecDeque::new(),
         }
     }
 
@@ -46,18 +46,18 @@ impl Manager {
     /// The next thing told that begins with `start`; those before it are forgotten.
     async fn wait_for(&mut self, start: &str) -> String {
         loop {
-            while let Some(told) = self.told.pop_front() {
-                if told.starts_with(start) {
-                    return told;
+            while let Some(message) = self.received.pop_front() {
+                if message.starts_with(start) {
+                    return message;
                 }
             }
             let mut datagram = vec![0; 4096];
-            let length = timeout(PATIENCE, self.socket.recv(&mut datagram))
+            let length = timeout(TIMEOUT, self.socket.recv(&mut datagram))
                 .await
                 .unwrap_or_else(|_| panic!("nothing that begins with {start}"))
                 .expect("a datagram");
             let text = String::from_utf8_lossy(&datagram[..length]);
-            self.told.extend(text.lines().map(str::to_owned));
+            self.received.extend(text.lines().map(str::to_owned));
         }
     }
 }
@@ -70,7 +70,7 @@ fn set_daemon(daemon: &Daemon, section: &str) {
 }
 
 #[tokio::test]
-async fn the_manager_is_told_of_start_status_life_and_stop() {
+async fn systemd_is_notified_of_start_status_watchdog_and_stop() {
     let (database, role) = installed(Cluster::shared(), "manager", Shape::V1_0);
     let mut manager = Manager::new();
     let config = ConfigDir::new("host = 127.0.0.1\nport = 0", &resource(&database, &role));
@@ -129,18 +129,18 @@ async fn a_frozen_daemon_shows_no_life() {
     daemon.wait_for_log("the listener is deaf");
     let lives = |manager: &Manager| {
         manager
-            .told
+            .received
             .iter()
-            .filter(|told| *told == "WATCHDOG=1")
+            .filter(|message| *message == "WATCHDOG=1")
             .count()
     };
     let mut datagram = [0; 4096];
     while let Ok(length) = manager.socket.try_recv(&mut datagram) {
         let text = String::from_utf8_lossy(&datagram[..length]);
-        manager.told.extend(text.lines().map(str::to_owned));
+        manager.received.extend(text.lines().map(str::to_owned));
     }
     // None since the freeze, which lasted for a beat of 10 s and the 10 s in which it was not heard.
-    assert_eq!(lives(&manager), 0, "{:?}", manager.told);
+    assert_eq!(lives(&manager), 0, "{:?}", manager.received);
     drop(frozen);
     // A new session was made, and hears.
     manager.wait_for("WATCHDOG=1").await;

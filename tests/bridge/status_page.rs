@@ -13,7 +13,7 @@ use crate::common::daemon::{ConfigDir, Daemon};
 use crate::common::icinga::Shape;
 use crate::common::postgres::Cluster;
 use crate::common::sse::{Answer, Block};
-use crate::common::wait::{PATIENCE, eventually};
+use crate::common::wait::{TIMEOUT, eventually};
 use crate::common::world::{installed, resource};
 
 /// Opens the page's stream.
@@ -47,7 +47,7 @@ async fn until(stream: &mut Answer, parts: &[&str]) -> String {
             }
         }
     };
-    let read = tokio::time::timeout(PATIENCE, reading).await;
+    let read = tokio::time::timeout(TIMEOUT, reading).await;
     assert!(read.is_ok(), "no {parts:?} in {last}");
     last
 }
@@ -190,7 +190,7 @@ async fn the_page_is_there_on_a_unix_socket() {
                 text.push_str(&String::from_utf8_lossy(&bytes[..read]));
             }
         };
-        tokio::time::timeout(PATIENCE, reading).await.unwrap();
+        tokio::time::timeout(TIMEOUT, reading).await.unwrap();
         assert!(text.contains("<h2>Everything works</h2>"), "{text}");
     }
 }

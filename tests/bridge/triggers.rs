@@ -35,7 +35,7 @@ async fn expect(user: &mut User, written: &Written) {
 }
 
 /// Takes the bell away by this statement, and installs it again.
-async fn without_a_bell_events_come_late_and_it_is_said(take_away: &str) {
+async fn without_a_bell_events_come_late_and_it_is_logged(take_away: &str) {
     // Other databases' transactions would be waited for, and the event be found by a look that follows one of them.
     let cluster = Cluster::private();
     let (world, admin) = monitored(&cluster, "no_bell").await;
@@ -82,7 +82,7 @@ async fn without_a_bell_events_come_late_and_it_is_said(take_away: &str) {
 
 #[tokio::test]
 async fn with_all_triggers_disabled_events_come_late_and_it_is_said_until_it_is_mended() {
-    without_a_bell_events_come_late_and_it_is_said(
+    without_a_bell_events_come_late_and_it_is_logged(
         "ALTER TABLE incident_history DISABLE TRIGGER ALL",
     )
     .await;
@@ -91,7 +91,7 @@ async fn with_all_triggers_disabled_events_come_late_and_it_is_said_until_it_is_
 #[tokio::test]
 async fn with_the_bell_dropped_events_come_late_and_it_is_said_until_it_is_mended() {
     let drop = format!("DROP TRIGGER {BELL} ON incident_history");
-    without_a_bell_events_come_late_and_it_is_said(&drop).await;
+    without_a_bell_events_come_late_and_it_is_logged(&drop).await;
 }
 
 /// Writes an event and comes as far as a commit does before it is one: the bell's trigger has run.
@@ -117,11 +117,11 @@ async fn what_rode_along_with_a_transaction_that_never_rang_comes_nevertheless()
         let mut alice = world.user("alice").await;
         // From here on nothing but a bell or the interval makes the daemon look.
         world.nothing_else(&mut [&mut alice]).await;
-        let mut ears = world.database.listen(&[BELL]).await;
+        let mut listener = world.database.listen(&[BELL]).await;
         let mut ringer = Icinga::new(world.database.connect().await, Shape::V1_0);
         write_and_ring(&ringer, alice.contact, "rings").await;
         let rider = world.incident(alice.contact, "rides along").await;
-        assert_eq!(ears.heard().await, []);
+        assert_eq!(listener.heard().await, []);
         if ending == "a kill" {
             let pid = ringer.session().text("SELECT pg_backend_pid()::text").await;
             let kill = format!("SELECT pg_terminate_backend({pid})");
@@ -140,15 +140,15 @@ async fn what_rode_along_with_a_transaction_that_never_rang_comes_nevertheless()
 async fn what_rides_along_comes_with_the_bell_or_behind_it() {
     let world = World::new("rides").await;
     let mut alice = world.user("alice").await;
-    let mut ears = world.database.listen(&[BELL]).await;
+    let mut listener = world.database.listen(&[BELL]).await;
     let connect = async || Icinga::new(world.database.connect().await, Shape::V1_0);
     let (ringer, late) = (connect().await, connect().await);
     let rung = write_and_ring(&ringer, alice.contact, "rings").await;
     let rider = world.incident(alice.contact, "rides along").await;
     let late_rider = write_and_ring(&late, alice.contact, "rides along late").await;
-    assert_eq!(ears.heard().await, []);
+    assert_eq!(listener.heard().await, []);
     ringer.by_hand("COMMIT").await;
-    assert_eq!(ears.heard().await, [(BELL.to_owned(), String::new())]);
+    assert_eq!(listener.heard().await, [(BELL.to_owned(), String::new())]);
     // A look on the interval may have come before.
     let came = [alice.tab.event().await, alice.tab.event().await].map(|event| event.incident());
     assert_eq!(
@@ -158,6 +158,6 @@ async fn what_rides_along_comes_with_the_bell_or_behind_it() {
     // It leaves the ringing to the one that has rung by now, and commits after that was heard.
     late.by_hand("COMMIT").await;
     expect(&mut alice, &late_rider).await;
-    assert_eq!(ears.heard().await, []);
+    assert_eq!(listener.heard().await, []);
     world.nothing_else(&mut [&mut alice]).await;
 }

@@ -70,7 +70,7 @@ impl Demo {
 
     /// Waits until its output has `text`, and returns the word behind that.
     async fn says(&self, text: &str) -> String {
-        eventually_within(PATIENCE, async || {
+        eventually_within(TIMEOUT, async || {
             let said = std::fs::read(&self.log).unwrap_or_default();
             let said = String::from_utf8_lossy(&said);
             let behind = said.split_once(text).map(|(_, behind)| behind);
@@ -107,7 +107,7 @@ fn processes_of(text: &str) -> Vec<String> {
 }
 
 /// How long the page may take: each trouble lasts up to ten seconds, and the browser and PostgreSQL come back after it.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The key, as WebDriver names it.
 const ENTER: &str = "\u{e007}";
@@ -141,7 +141,7 @@ impl Page {
     /// Waits until a property of an element of the page has this value.
     async fn says(&self, selector: &str, property: &str, value: &str) {
         let script = format!("done(String(document.querySelector('{selector}').{property}))");
-        eventually_within(PATIENCE, async || {
+        eventually_within(TIMEOUT, async || {
             let said = self.browser.ask(None, &script).await;
             if said == value {
                 Ok(())
@@ -154,7 +154,7 @@ impl Page {
 
     /// Waits until a user's stream is in that state.
     async fn desktop_is(&self, user: &str, state: &str) {
-        eventually_within(PATIENCE, async || {
+        eventually_within(TIMEOUT, async || {
             let script = "done(document.body.dataset.state)";
             let is = self.browser.ask(Some(&frame(user)), script).await;
             if is == state {
@@ -203,7 +203,7 @@ impl Page {
 
     async fn desktop_shows(&self, user: &str, expected: &[String]) {
         let titles = "done([...document.querySelectorAll('li strong')].map((title) => title.textContent).reverse())";
-        let shown = eventually_within(PATIENCE, async || {
+        let shown = eventually_within(TIMEOUT, async || {
             let shown = self.browser.ask(Some(&frame(user)), titles).await;
             let count = shown.as_array().map_or(0, Vec::len);
             if count >= expected.len() {

@@ -47,7 +47,7 @@ async fn trouble_loses_nothing(mut world: World, sites: &[Site]) {
         }
         if !away.is_zero() {
             for browser in &mut browsers {
-                browser.tab.told_away().await;
+                browser.tab.refused_by_proxy().await;
             }
             tokio::time::sleep_until(back).await;
         }

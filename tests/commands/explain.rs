@@ -215,7 +215,7 @@ async fn the_right_name_is_found_among_many() {
 }
 
 #[tokio::test]
-async fn a_user_who_is_not_signed_in_is_told_so() {
+async fn explain_reports_a_user_who_is_not_signed_in() {
     let world = World::new("absent").await;
     let contact = world.icinga.contact("alice").await;
     let written = world.incident(contact, "o").await;

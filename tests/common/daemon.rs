@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-use super::wait::{PATIENCE, eventually_blocking};
+use super::wait::{TIMEOUT, eventually_blocking};
 
 /// A running daemon. Killed when dropped; its log is printed if the test fails.
 pub(crate) struct Daemon {
@@ -148,7 +148,7 @@ impl Daemon {
 
     /// Waits for the `n`th line of log that contains `text`.
     pub(crate) fn wait_for_nth_log(&self, text: &str, n: usize) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut guard = self.log.lines();
         loop {
             if let Some(line) = guard.0.iter().filter(|line| line.contains(text)).nth(n - 1) {
@@ -188,7 +188,7 @@ impl Daemon {
 
     /// Waits for the end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        eventually_blocking(PATIENCE, || {
+        eventually_blocking(TIMEOUT, || {
             let ended = self.child.try_wait().expect("wait");
             ended.ok_or("the daemon does not end")
         })

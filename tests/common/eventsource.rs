@@ -22,7 +22,7 @@ use tokio_openssl::SslStream;
 use super::apache::Apache;
 use super::nginx::Nginx;
 use super::sse::{AGENT, Block, EVENT_PATIENCE};
-use super::wait::PATIENCE;
+use super::wait::TIMEOUT;
 
 /// What Icinga Web's clients subscribe to.
 const PATH: &str = "/icingaweb2/notifications/v1/subscribe";
@@ -228,7 +228,7 @@ impl Connection {
                 }
             }
         };
-        timeout(PATIENCE, answer)
+        timeout(TIMEOUT, answer)
             .await
             .expect("an answer in time")
             .expect("an answer")
@@ -341,7 +341,7 @@ impl EventSource {
     }
 
     /// Waits until the proxy has told it that the daemon is away.
-    pub(crate) async fn told_away(&mut self) {
+    pub(crate) async fn refused_by_proxy(&mut self) {
         self.wait_for(|block| {
             block
                 .raw
@@ -365,7 +365,7 @@ impl EventSource {
     }
 
     async fn next(&mut self) -> Heard {
-        let heard = timeout(PATIENCE, self.heard.recv()).await;
+        let heard = timeout(TIMEOUT, self.heard.recv()).await;
         heard
             .expect("something in time")
             .expect("a tab says why it dies")

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::guardian::Guardian;
-use super::wait::{PATIENCE, eventually_blocking};
+use super::wait::{TIMEOUT, eventually_blocking};
 
 /// A running server in a directory of its own, ended when this is dropped or the process ends, however it ends.
 pub(crate) struct Guarded {
@@ -71,7 +71,7 @@ impl Guarded {
             _guardian: guardian,
             log: directory.join("log"),
         };
-        eventually_blocking(PATIENCE, || {
+        eventually_blocking(TIMEOUT, || {
             TcpStream::connect(address).map_err(|error| {
                 let (program, log) = (command[0], server.log());
                 format!("{program} at {address}: {error}\n{log}")

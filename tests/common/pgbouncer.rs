@@ -4,7 +4,7 @@ use std::net::TcpStream;
 
 use super::guardian::Guardian;
 use super::postgres::{Database, free_port};
-use super::wait::{PATIENCE, eventually_blocking};
+use super::wait::{TIMEOUT, eventually_blocking};
 
 /// A running pooler. It ends when this is dropped or the process ends, however it ends.
 pub(crate) struct PgBouncer {
@@ -66,7 +66,7 @@ impl PgBouncer {
             _guardian: guardian,
             port,
         };
-        eventually_blocking(PATIENCE, || {
+        eventually_blocking(TIMEOUT, || {
             TcpStream::connect(("127.0.0.1", port)).map_err(|error| format!("PgBouncer: {error}"))
         });
         bouncer

@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::wait::PATIENCE;
+use super::wait::TIMEOUT;
 
 /// How long an event may take that somebody has to come back for, perhaps more than once. Comments that keep coming are no
 /// reason to wait longer.
@@ -99,7 +99,7 @@ impl Answer {
             .await
             .expect("the daemon accepts");
         socket.write_all(request).await.expect("the daemon reads");
-        timeout(PATIENCE, Self::read_head(BufReader::new(socket)))
+        timeout(TIMEOUT, Self::read_head(BufReader::new(socket)))
             .await
             .expect("an answer in time")
     }
@@ -156,7 +156,7 @@ impl Answer {
     /// The next block, comments included; `None` at the end. What is not ended by an empty line is
     /// thrown away, as EventSource does.
     pub(crate) async fn block(&mut self) -> Option<Block> {
-        timeout(PATIENCE, self.read_block())
+        timeout(TIMEOUT, self.read_block())
             .await
             .expect("a block or the end in time")
     }
@@ -220,7 +220,7 @@ impl Answer {
     /// The rest of the body, to its end.
     pub(crate) async fn rest(&mut self) -> String {
         let mut body = Vec::new();
-        timeout(PATIENCE, self.reader.read_to_end(&mut body))
+        timeout(TIMEOUT, self.reader.read_to_end(&mut body))
             .await
             .expect("the end in time")
             .expect("a clean end");

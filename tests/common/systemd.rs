@@ -17,7 +17,7 @@ use super::guardian::Guardian;
 use super::wait::eventually_blocking;
 
 /// How long something that must happen may take; a watchdog and a boot on a busy machine are in it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A booted machine, powered off when dropped.
 pub(crate) struct Machine {
@@ -128,7 +128,7 @@ impl Machine {
 
     /// Runs a script until what it prints fits.
     pub(crate) fn wait_until(&self, script: &str, fits: impl Fn(&str) -> bool) -> String {
-        eventually_blocking(PATIENCE, || {
+        eventually_blocking(TIMEOUT, || {
             let printed = self.run(script);
             if fits(&printed) {
                 Ok(printed)
@@ -244,7 +244,7 @@ impl Lines {
     /// Skips lines until one begins so.
     #[track_caller]
     pub(crate) fn wait_for(&self, start: &str) -> String {
-        eventually_blocking(PATIENCE, || {
+        eventually_blocking(TIMEOUT, || {
             loop {
                 match self.lines.try_recv() {
                     Ok(line) if line.starts_with(start) => return Ok(line),
@@ -264,7 +264,7 @@ impl Lines {
     #[track_caller]
     pub(crate) fn rest(&self) -> Vec<String> {
         let mut rest = Vec::new();
-        eventually_blocking(PATIENCE, || {
+        eventually_blocking(TIMEOUT, || {
             loop {
                 match self.lines.try_recv() {
                     Ok(line) => rest.push(line),

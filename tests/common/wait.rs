@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 /// How long something that must happen may take on a busy machine, before the test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -13,9 +13,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 ///
-/// After [`PATIENCE`], with what the last look saw.
+/// After [`TIMEOUT`], with what the last look saw.
 pub(crate) async fn eventually<T, S: Display>(look: impl AsyncFnMut() -> Result<T, S>) -> T {
-    eventually_within(PATIENCE, look).await
+    eventually_within(TIMEOUT, look).await
 }
 
 /// As [`eventually`], with another patience.

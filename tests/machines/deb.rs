@@ -169,10 +169,10 @@ fn an_upgrade_refuses_nobody(machine: &Arc<Machine>, next: &str) {
     let open = stream(machine);
     install(machine, next);
     visitors.were_served();
-    let farewell = open.rest();
+    let final_block = open.rest();
     assert!(
-        farewell.iter().any(|line| line.starts_with("retry:")),
-        "{farewell:?}"
+        final_block.iter().any(|line| line.starts_with("retry:")),
+        "{final_block:?}"
     );
     running.was_upgraded(machine);
 }

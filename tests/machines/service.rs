@@ -120,10 +120,10 @@ fn who_connects_during_a_restart_is_served_after_it(machine: &Arc<Machine>) {
     let old = stream(machine);
     machine.run(&format!("systemctl restart --no-block {SERVICE}"));
     // The old daemon ends its streams with a time to come back.
-    let farewell = old.rest();
+    let final_block = old.rest();
     assert!(
-        farewell.iter().any(|line| line.starts_with("retry:")),
-        "{farewell:?}"
+        final_block.iter().any(|line| line.starts_with("retry:")),
+        "{final_block:?}"
     );
     wait_for_state(machine, SERVICE, "SubState", "start-pre");
     let waiting = subscribe(machine);

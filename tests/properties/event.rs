@@ -220,8 +220,8 @@ proptest! {
         prop_assert_eq!(heard.last_event_id, newest);
 
         stream.extend_from_slice(&event::retry(Duration::from_millis(retry.into())));
-        let farewell = event_source(std::str::from_utf8(&stream).expect("text"));
-        prop_assert_eq!(farewell.events, heard.events);
-        prop_assert_eq!(farewell.reconnection_time, Some(retry));
+        let final_block = event_source(std::str::from_utf8(&stream).expect("text"));
+        prop_assert_eq!(final_block.events, heard.events);
+        prop_assert_eq!(final_block.reconnection_time, Some(retry));
     }
 }

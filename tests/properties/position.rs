@@ -114,7 +114,7 @@ proptest! {
         time in option::of(number()),
         steps in vec((step(-5..60), option::of(number())), 0..10),
     ) {
-        let timed = |time: Option<i64>| time.map_or_else(Position::default, Position::told_until);
+        let timed = |time: Option<i64>| time.map_or_else(Position::default, Position::delivered_until);
         let (mut position, mut expected) = (timed(time), time);
         let mut untimed = Position::default();
         for (step, other_time) in &steps {

@@ -118,7 +118,7 @@ async fn a_role_can_read_the_messages_of_events_where_there_are_any_and_no_more_
 }
 
 #[tokio::test]
-async fn a_role_can_tell_the_epoch_of_ids_and_sees_that_it_changes() {
+async fn a_role_can_read_the_epoch_of_ids_and_sees_that_it_changes() {
     let epoch = "SELECT concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),
            left(pg_walfile_name(pg_current_wal_lsn()), 8), (SELECT timeline_id FROM pg_control_checkpoint()),
            (SELECT oid FROM pg_database WHERE datname = current_database()),

@@ -14,9 +14,9 @@ use jiff::Timestamp;
 use tokio_postgres::Client;
 
 use self::report::Checks;
-use self::server::{connect_twice, hear, not_in_recovery, round_trip, server};
+use self::server::{connect_twice, not_in_recovery, receive_notifications, round_trip, server};
 use super::Problem;
-use crate::ask::{self, PATIENCE, Question};
+use crate::ask::{self, Question, TIMEOUT};
 use crate::config::Config;
 use crate::database::installation::{
     self, EVENTS_FORBIDDEN, Events, GRANT, Installation, TRIGGERS, VERSION,
@@ -55,10 +55,10 @@ impl<W: Write> Checks<'_, W> {
                 return Ok(false);
             }
         };
-        let mut heard = hear(connection);
+        let mut notifications = receive_notifications(connection);
         self.report("connection", server(&client).await)?;
         self.report("server", not_in_recovery(&client).await)?;
-        let came_back = round_trip(&client, &sender, &mut heard).await;
+        let came_back = round_trip(&client, &sender, &mut notifications).await;
         self.report("LISTEN/NOTIFY", came_back)?;
         if let Some(session) = self.set_up(client).await? {
             self.report("messages", messages(&session.installation))?;
@@ -130,7 +130,7 @@ async fn bridges(session: &Session) -> Result<String, Problem> {
     let answered = answers.answers.len();
     if answered < listening {
         return Err(format!(
-            "{answered} of {listening} bridges that listen on this database answered within {PATIENCE:?}: look at the logs \
+            "{answered} of {listening} bridges that listen on this database answered within {TIMEOUT:?}: look at the logs \
              of the others, or wait until PostgreSQL has noticed that they are gone"
         )
         .into());

@@ -66,13 +66,15 @@ pub(super) async fn not_in_recovery(client: &Client) -> Result<String, Problem> 
 }
 
 /// What is heard on a connection from here on.
-pub(super) fn hear(mut connection: PgConnection) -> mpsc::UnboundedReceiver<String> {
-    let (heard, notifications) = mpsc::unbounded_channel();
+pub(super) fn receive_notifications(
+    mut connection: PgConnection,
+) -> mpsc::UnboundedReceiver<String> {
+    let (sender, notifications) = mpsc::unbounded_channel();
     let mut messages = poll_fn(move |cx| connection.poll_message(cx));
     tokio::spawn(async move {
         while let Some(Ok(message)) = messages.next().await {
             if let AsyncMessage::Notification(notification) = message {
-                let _ = heard.send(notification.payload().to_owned());
+                let _ = sender.send(notification.payload().to_owned());
             }
         }
     });
@@ -83,7 +85,7 @@ pub(super) fn hear(mut connection: PgConnection) -> mpsc::UnboundedReceiver<Stri
 pub(super) async fn round_trip(
     listener: &Client,
     sender: &Client,
-    heard: &mut mpsc::UnboundedReceiver<String>,
+    notifications: &mut mpsc::UnboundedReceiver<String>,
 ) -> Result<String, Problem> {
     let payload = format!("{:016x}", rand::random::<u64>());
     listener
@@ -95,7 +97,7 @@ pub(super) async fn round_trip(
         .await
         .map_err(QueryError::from)?;
     loop {
-        match timeout(ROUND_TRIP, heard.recv()).await {
+        match timeout(ROUND_TRIP, notifications.recv()).await {
             Ok(Some(received)) if received == payload => {
                 return Ok("a notification came back".to_owned());
             }

@@ -17,7 +17,7 @@ use crate::net::Socket;
 use crate::observe::Report;
 
 /// How long all of it may take: milliseconds as a rule. Icinga gives a check up after a minute.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an answer may be; the daemon's has some 300 bytes.
 const LONGEST: usize = 65_536;
@@ -26,7 +26,7 @@ const LONGEST: usize = 65_536;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoReport {
     /// Nobody answers in time.
-    #[error("no answer within {} seconds", PATIENCE.as_secs())]
+    #[error("no answer within {} seconds", TIMEOUT.as_secs())]
     Silent,
     /// There is no connection.
     #[error("no connection: {0}")]
@@ -51,7 +51,7 @@ impl From<hyper::Error> for NoReport {
 
 /// Asks the daemon for its report.
 pub(super) async fn ask(address: &AdminAddress) -> Result<Report, NoReport> {
-    timeout(PATIENCE, report(address))
+    timeout(TIMEOUT, report(address))
         .await
         .unwrap_or(Err(NoReport::Silent))
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::report::{Report, Status, span, time};
 use crate::database::SignedIn;
-use crate::model::explanation::{BrowserState, Explanation, Here, Other, Refused, Why};
+use crate::model::explanation::{BrowserState, Connected, Explanation, Other, Refused, Why};
 use crate::model::sign_in::Refusal;
 
 /// How many sessions of a user are looked at, the newest first.
@@ -47,7 +47,7 @@ impl Bridges {
 
     /// Whether one of them has a browser's streams.
     fn has(&self, browser: i64) -> bool {
-        self.of(browser).any(|(_, state)| state.here.is_some())
+        self.of(browser).any(|(_, state)| state.connected.is_some())
     }
 }
 
@@ -162,10 +162,12 @@ pub(super) fn streams(signed_in: &[SignedIn], bridges: &Bridges, report: &mut Re
     for session in valid() {
         let number = session.key.number();
         let browser = digest(number);
-        let mut here = 0;
+        let mut connected = 0;
         for (bridge, state) in bridges.of(number) {
-            let Some(state) = &state.here else { continue };
-            here += 1;
+            let Some(state) = &state.connected else {
+                continue;
+            };
+            connected += 1;
             let bridge = name(bridge);
             report.ok(
                 "streams",
@@ -184,7 +186,7 @@ pub(super) fn streams(signed_in: &[SignedIn], bridges: &Bridges, report: &mut Re
                 forwarded_for: state.forwarded,
             });
         }
-        match here {
+        match connected {
             0 if any => report.note(
                 "streams",
                 format!("{browser}: none, so nothing is shown in it while Icinga Web is not open there"),
@@ -208,33 +210,33 @@ pub(super) fn streams(signed_in: &[SignedIn], bridges: &Bridges, report: &mut Re
     }
 }
 
-fn streams_at(bridge: &str, here: &Here) -> String {
-    let open = match here.streams {
+fn streams_at(bridge: &str, connected: &Connected) -> String {
+    let open = match connected.streams {
         0 => "none open for a moment, as it is coming back for the next one,".to_owned(),
         count => format!("{count} open"),
     };
-    let receipt = if here.acknowledges {
+    let receipt = if connected.acknowledges {
         "which acknowledged what it had read"
     } else {
         "which acknowledged nothing"
     };
-    let events = match here.unacknowledged {
+    let events = match connected.unacknowledged {
         1 => "1 event is".to_owned(),
         count => format!("{count} events are"),
     };
-    let reads = match (here.names, here.late_ms) {
+    let reads = match (connected.names, connected.late_ms) {
         (true, _) => "the browser sends Last-Event-ID".to_owned(),
         (false, Some(late)) => {
             format!("the browser sends no Last-Event-ID, and is usually back {late} ms late")
         }
         (false, None) => "the browser has not come back yet".to_owned(),
     };
-    let forwarded = if here.forwarded { "" } else { "no " };
+    let forwarded = if connected.forwarded { "" } else { "no " };
     format!(
         "{open} at bridge {bridge}, connected since {}, last request {}, {receipt}; {events} not acknowledged yet; {reads}; the \
          proxy sends {forwarded}X-Forwarded-For",
-        time(here.since_s),
-        time(here.returned_s),
+        time(connected.since_s),
+        time(connected.returned_s),
     )
 }
 

@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use self::browsers::Bridges;
 use self::report::Report;
 use super::{NO_BRIDGE, Problem};
-use crate::ask::{self, Answers, PATIENCE, Question};
+use crate::ask::{self, Answers, Question, TIMEOUT};
 use crate::config::Config;
 use crate::database::{Connector, ContactRow, Session};
 
@@ -99,7 +99,7 @@ async fn bridges(session: &Session, contact: &ContactRow, report: &mut Report) -
         report.fail(
             "bridges",
             format!(
-                "{silent} of {listening} bridges did not answer within {PATIENCE:?}, their logs say why; what follows is what the \
+                "{silent} of {listening} bridges did not answer within {TIMEOUT:?}, their logs say why; what follows is what the \
                  others know"
             ),
         );

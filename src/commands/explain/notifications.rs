@@ -45,13 +45,13 @@ enum Outcome {
 struct OfBrowser {
     browser: String,
     #[serde(flatten)]
-    fate: Fate,
+    state: DeliveryState,
 }
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-enum Fate {
+enum DeliveryState {
     /// Its event was acknowledged.
     Acknowledged { at_s: u32 },
     /// Another row's event, which was acknowledged, stands for it.
@@ -67,16 +67,18 @@ enum Fate {
     /// It waits for its turn.
     Waiting,
     /// It waits until the browser is back.
-    Away,
+    #[serde(rename = "away")]
+    Disconnected,
     /// It was written before the browser signed in.
     BeforeSignIn,
     /// The browser has never had a stream, and begins with what comes after its first.
-    NeverHere,
+    #[serde(rename = "never_here")]
+    NeverConnected,
     /// Positions may not be stored.
     Unknown,
 }
 
-impl From<(How, u32)> for Fate {
+impl From<(How, u32)> for DeliveryState {
     fn from((how, at_s): (How, u32)) -> Self {
         match how {
             How::Acknowledged => Self::Acknowledged { at_s },
@@ -87,15 +89,15 @@ impl From<(How, u32)> for Fate {
     }
 }
 
-impl Fate {
+impl DeliveryState {
     fn status(self) -> Status {
         match self {
             Self::Acknowledged { .. }
             | Self::Covered { .. }
             | Self::SummedUp { .. }
             | Self::Done => Status::Ok,
-            Self::BeforeSignIn | Self::NeverHere | Self::Unknown => Status::Note,
-            Self::GivenUp { .. } | Self::Written { .. } | Self::Waiting | Self::Away => {
+            Self::BeforeSignIn | Self::NeverConnected | Self::Unknown => Status::Note,
+            Self::GivenUp { .. } | Self::Written { .. } | Self::Waiting | Self::Disconnected => {
                 Status::Fail
             }
         }
@@ -132,13 +134,13 @@ impl Fate {
             Self::Waiting => {
                 format!("about to be written to {browser}: explain again in a few seconds")
             }
-            Self::Away => {
+            Self::Disconnected => {
                 format!(
                     "waits for {browser} to come back: open Icinga Web in it, or reload the page if it is open"
                 )
             }
             Self::BeforeSignIn => format!("older than the sign-in of {browser}"),
-            Self::NeverHere => format!(
+            Self::NeverConnected => format!(
                 "not for {browser}, which has had no stream yet, and begins with what follows its first"
             ),
             Self::Unknown => format!("whether {browser} acknowledged it is stored nowhere"),
@@ -158,33 +160,40 @@ struct Candidate<'a> {
 
 impl Candidate<'_> {
     /// What became of a row; `None` if nothing of it is known, and the browser is not signed in any more.
-    fn fate(&self, row: &NotifiedRow) -> Option<Fate> {
+    fn state(&self, row: &NotifiedRow) -> Option<DeliveryState> {
         let done = self.states.iter().flat_map(|state| &state.done);
         let done = done.filter(|done| done.row == row.id);
-        if let Some(best) = done.map(|done| Fate::from((done.how, done.at_s))).min() {
+        if let Some(best) = done
+            .map(|done| DeliveryState::from((done.how, done.at_s)))
+            .min()
+        {
             return Some(best);
         }
-        let here = || self.states.iter().filter_map(|state| state.here.as_ref());
-        let pending = here().flat_map(|here| &here.pending);
+        let connected = || {
+            self.states
+                .iter()
+                .filter_map(|state| state.connected.as_ref())
+        };
+        let pending = connected().flat_map(|connected| &connected.pending);
         let written = pending.filter(|pending| pending.row == row.id);
         match written.map(|pending| pending.writes).max() {
-            Some(0) => return Some(Fate::Waiting),
-            Some(times) => return Some(Fate::Written { times }),
+            Some(0) => return Some(DeliveryState::Waiting),
+            Some(times) => return Some(DeliveryState::Written { times }),
             None => {}
         }
         let (signed_in, position) = self.signed_in.as_ref()?;
-        let is_here = here().next().is_some();
+        let is_connected = connected().next().is_some();
         Some(match position {
-            _ if row.time_ms < signed_in.signed_in_at_ms => Fate::BeforeSignIn,
+            _ if row.time_ms < signed_in.signed_in_at_ms => DeliveryState::BeforeSignIn,
             Some(position)
                 if position.contains(row.id) || Some(row.time_ms) <= position.time_ms() =>
             {
-                Fate::Done
+                DeliveryState::Done
             }
-            _ if is_here => Fate::Waiting,
-            Some(_) => Fate::Away,
-            None if self.stored => Fate::NeverHere,
-            None => Fate::Unknown,
+            _ if is_connected => DeliveryState::Waiting,
+            Some(_) => DeliveryState::Disconnected,
+            None if self.stored => DeliveryState::NeverConnected,
+            None => DeliveryState::Unknown,
         })
     }
 }
@@ -210,13 +219,13 @@ pub(super) async fn explain(
     let candidates = candidates(signed_in, bridges, &epoch, session.stores_positions());
     for row in rows {
         let outcome = outcome(&row, kinds);
-        let fates = candidates
+        let states = candidates
             .iter()
             .filter(|_| outcome == Outcome::ForBrowsers);
-        let fates: Vec<_> = fates
-            .filter_map(|candidate| Some((digest(candidate.number), candidate.fate(&row)?)))
+        let states: Vec<_> = states
+            .filter_map(|candidate| Some((digest(candidate.number), candidate.state(&row)?)))
             .collect();
-        let (status, what) = verdict(outcome, &fates);
+        let (status, what) = verdict(outcome, &states);
         let (id, incident) = (row.id, row.incident_id);
         let when = time(row.time_ms.div_euclid(1000));
         report.add(
@@ -224,14 +233,14 @@ pub(super) async fn explain(
             "notification",
             format!("history row {id}, incident {incident}, {when}: {what}"),
         );
-        let of_browser = |(browser, fate)| OfBrowser { browser, fate };
+        let of_browser = |(browser, state)| OfBrowser { browser, state };
         report.notifications.push(Notification {
             row: id,
             incident,
             time_ms: row.time_ms,
             state: row.state,
             outcome,
-            browsers: fates.into_iter().map(of_browser).collect(),
+            browsers: states.into_iter().map(of_browser).collect(),
         });
     }
     Ok(())
@@ -250,7 +259,7 @@ fn outcome(row: &NotifiedRow, kinds: Kinds) -> Outcome {
 }
 
 /// What is to be said of a row.
-fn verdict(outcome: Outcome, fates: &[(String, Fate)]) -> (Status, String) {
+fn verdict(outcome: Outcome, states: &[(String, DeliveryState)]) -> (Status, String) {
     let note = |text: &str| (Status::Note, text.to_owned());
     match outcome {
         Outcome::Suppressed => note(
@@ -262,16 +271,18 @@ fn verdict(outcome: Outcome, fates: &[(String, Fate)]) -> (Status, String) {
         Outcome::Filtered => note(
             "not shown, because of [daemon] notify = severity: the incident was not opened then, and its severity did not change",
         ),
-        Outcome::ForBrowsers if fates.is_empty() => (
+        Outcome::ForBrowsers if states.is_empty() => (
             Status::Fail,
             "no browser is signed in that could show it".to_owned(),
         ),
         Outcome::ForBrowsers => {
-            let said = fates.iter().map(|(browser, fate)| fate.describe(browser));
-            let any = |status| fates.iter().any(|(_, fate)| fate.status() == status);
-            let given_up = fates
+            let said = states
                 .iter()
-                .any(|(_, fate)| matches!(fate, Fate::GivenUp { .. }));
+                .map(|(browser, state)| state.describe(browser));
+            let any = |status| states.iter().any(|(_, state)| state.status() == status);
+            let given_up = states
+                .iter()
+                .any(|(_, state)| matches!(state, DeliveryState::GivenUp { .. }));
             let status = if given_up {
                 Status::Fail
             } else if any(Status::Ok) {

@@ -188,7 +188,7 @@ fn the_unspecified_ipv6_address_means_ipv4_too() {
 }
 
 #[test]
-fn addresses_names_and_sockets_are_told_apart() {
+fn addresses_names_and_sockets_are_distinguished() {
     let address = |text: &str| Host::Address(text.parse::<IpAddr>().unwrap());
     assert_eq!(host("[::1]"), address("::1"));
     assert_eq!(host("2001:db8::1"), address("2001:db8::1"));

@@ -23,7 +23,7 @@ fn a_missing_file_is_named_with_what_to_do() {
 }
 
 #[test]
-fn a_directory_in_place_of_a_file_is_told_apart() {
+fn a_directory_in_place_of_a_file_is_reported() {
     for file in ["modules/notifications/config.ini", "resources.ini"] {
         let error = replaced(file, |path| fs::create_dir(path).unwrap());
         assert!(

@@ -62,7 +62,7 @@ fn the_environment_stands_in_for_absent_and_empty_keys() {
 }
 
 #[test]
-fn the_database_is_named_like_the_user_unless_told_otherwise() {
+fn the_database_is_named_like_the_user_unless_configured() {
     assert_eq!(
         Setup::resource("username = u").database().dbname.as_deref(),
         Some("u")

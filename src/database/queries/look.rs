@@ -58,7 +58,7 @@ pub(super) fn files_expression() -> String {
 
 /// How far the database is.
 #[derive(Debug, Clone)]
-pub(crate) struct Tide {
+pub(crate) struct Watermark {
     pub(crate) snapshot: Snapshot,
     /// Whose ids these are; `None` on a standby.
     pub(crate) timeline: Option<Timeline>,
@@ -95,7 +95,7 @@ pub(crate) enum Kind {
     /// A contact is notified, who can be told.
     Notified(Notified),
     /// A contact is notified, who cannot, or is not to be told.
-    Untold,
+    NotSent,
     /// Anything else.
     Other,
 }
@@ -121,14 +121,14 @@ pub(crate) struct Notified {
 
 impl Notified {
     /// Whether both say the same, to whomever.
-    pub(crate) fn tells_the_same(&self, other: &Self) -> bool {
+    pub(crate) fn has_same_content(&self, other: &Self) -> bool {
         (self.time_ms, &self.severity, &self.title, &self.message)
             == (other.time_ms, &other.severity, &other.title, &other.message)
     }
 }
 
-/// The SQL of [`Session::tide`].
-pub(in crate::database) fn tide_sql(installation: &Installation) -> String {
+/// The SQL of [`Session::watermark`].
+pub(in crate::database) fn watermark_sql(installation: &Installation) -> String {
     let timeline = timeline_expression(installation);
     let epoch = epoch_expression(installation);
     format!(
@@ -224,10 +224,10 @@ fn bounds(ranges: &[(i64, i64)]) -> (Vec<i64>, Vec<i64>) {
 
 impl Session {
     /// How far the database is. A statement that is sent behind it sees at least as much.
-    pub(crate) async fn tide(&self) -> Result<Tide, QueryError> {
-        let row = self.query_one(&self.statements.tide, &[]).await?;
+    pub(crate) async fn watermark(&self) -> Result<Watermark, QueryError> {
+        let row = self.query_one(&self.statements.watermark, &[]).await?;
         let snapshot: String = row.try_get(0)?;
-        Ok(Tide {
+        Ok(Watermark {
             snapshot: snapshot
                 .parse()
                 .map_err(|_| QueryError::Unexpected("no snapshot"))?,
@@ -277,7 +277,7 @@ impl Session {
                         old_severity: row.try_get(4)?,
                     },
                     kind => match row.try_get(5)? {
-                        None if kind == "notified" => Kind::Untold,
+                        None if kind == "notified" => Kind::NotSent,
                         None => Kind::Other,
                         Some(contact_id) => Kind::Notified(Notified {
                             contact_id,

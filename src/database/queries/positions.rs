@@ -40,7 +40,7 @@ impl StoredPosition {
         if self.epoch.as_ref() == Some(epoch) {
             self.position
         } else {
-            Position::told_until(self.changed_at_ms)
+            Position::delivered_until(self.changed_at_ms)
         }
     }
 }

@@ -86,7 +86,7 @@ fn the_time_of_a_return_proves_what_was_read() {
 }
 
 #[test]
-fn who_comes_from_elsewhere_proves_nothing_by_time() {
+fn a_return_from_another_address_proves_nothing_by_time() {
     let begin = Instant::now();
     let ended = [ending(begin, 0, 200)];
     let moved = Returned {
@@ -106,7 +106,7 @@ fn who_comes_from_elsewhere_proves_nothing_by_time() {
 }
 
 #[test]
-fn who_names_what_it_reads_proves_nothing_otherwise_until_it_stops() {
+fn a_browser_that_sends_ids_proves_nothing_by_time_until_it_stops() {
     let begin = Instant::now();
     let ended = [ending(begin, 0, 200)];
     let mut habits = Habits::default();
@@ -168,7 +168,7 @@ proptest! {
 
     /// A browser that is always as late as before is believed, however late that is, from its second return on.
     #[test]
-    fn who_is_always_equally_late_is_believed(
+    fn a_browser_that_is_always_equally_late_is_punctual(
         late in 0..1400_u64,
         deviations in vec(0..30_u64, 2..=6),
         retry in 100..=400_u64,

@@ -4,7 +4,7 @@ fn status() -> Status {
     Status {
         report: Report {
             version: "1.2.3".to_owned(),
-            impediment: None,
+            not_ready: None,
             streams: 312,
             streams_limit: 1000,
             users: 57,
@@ -62,7 +62,7 @@ fn what_is_wrong_is_said_first_and_in_colour() {
             "events take 5100.0 ms (more than 5 s)",
         ),
         (
-            |status| status.report.impediment = Some("no <database> & no \"fun\"".to_owned()),
+            |status| status.report.not_ready = Some("no <database> & no \"fun\"".to_owned()),
             "Something is wrong",
             "<dt>not ready: no &lt;database&gt; &amp; no &quot;fun&quot;</dt>",
         ),
@@ -83,7 +83,7 @@ fn no_text_is_taken_for_html() {
     let evil = "<script>alert('x')</script>";
     let mut status = status();
     status.report.version = evil.to_owned();
-    status.report.impediment = Some(evil.to_owned());
+    status.report.not_ready = Some(evil.to_owned());
     status.missing_triggers = vec![evil.to_owned()];
     status.metrics = format!("# HELP {evil} {evil}\n{evil}{{a=\"{evil}\"}} {evil}\n");
     let page = status.page();

@@ -10,7 +10,7 @@ pub(in crate::hub) fn event(incident_id: i64) -> Arc<Event> {
         sums_up: false,
         bytes: bytes::Bytes::new(),
         through: None,
-        heard: None,
+        received_at: None,
     })
 }
 
@@ -53,7 +53,7 @@ fn a_browser_has_two_places_and_gets_them_back() {
 }
 
 #[test]
-fn who_is_known_to_be_signed_in_comes_back_without_a_question() {
+fn a_browser_known_to_be_signed_in_returns_without_a_query() {
     let hub = Hub::new(100);
     let alice = sign_in(7, "a");
     let come_back = |agent| hub.come_back(alice.browser, agent);
@@ -61,24 +61,24 @@ fn who_is_known_to_be_signed_in_comes_back_without_a_question() {
     let _entered = hub.enter(&alice).unwrap();
     assert!(matches!(come_back(alice.agent), Some(Ok(_))));
     assert!(come_back(AgentKey::new("other")).is_none());
-    for doubted in [
-        Doubted::Browser(alice.browser),
-        Doubted::Contact(ContactId(7)),
-        Doubted::All,
+    for recheck in [
+        Recheck::Browser(alice.browser),
+        Recheck::Contact(ContactId(7)),
+        Recheck::All,
     ] {
-        hub.doubt(doubted);
-        assert!(come_back(alice.agent).is_none(), "{doubted:?}");
+        hub.invalidate(recheck);
+        assert!(come_back(alice.agent).is_none(), "{recheck:?}");
         // Asked before, and answered after that.
         hub.is_valid(ContactId(7), alice.browser, alice.asked_at);
-        assert!(come_back(alice.agent).is_none(), "{doubted:?}");
+        assert!(come_back(alice.agent).is_none(), "{recheck:?}");
         hub.is_valid(ContactId(7), alice.browser, Instant::now());
-        assert!(matches!(come_back(alice.agent), Some(Ok(_))), "{doubted:?}");
+        assert!(matches!(come_back(alice.agent), Some(Ok(_))), "{recheck:?}");
     }
     for other in [
-        Doubted::Browser(BrowserKey::new("b")),
-        Doubted::Contact(ContactId(8)),
+        Recheck::Browser(BrowserKey::new("b")),
+        Recheck::Contact(ContactId(8)),
     ] {
-        hub.doubt(other);
+        hub.invalidate(other);
         assert!(matches!(come_back(alice.agent), Some(Ok(_))), "{other:?}");
     }
     hub.stop(|| Duration::ZERO);
@@ -86,7 +86,7 @@ fn who_is_known_to_be_signed_in_comes_back_without_a_question() {
 }
 
 #[test]
-fn a_browser_that_is_here_is_told_of_its_requests() {
+fn requests_are_passed_to_a_connected_browser() {
     let hub = Hub::new(100);
     let alice = sign_in(7, "a");
     hub.returned(alice.browser, alice.agent, &request());
@@ -202,15 +202,21 @@ fn stopping_ends_browsers_and_refuses_new_ones() {
 #[test]
 fn ids_that_start_again_make_positions_void() {
     let hub = Hub::new(100);
-    assert!(!hub.turn(&"1".into(), 0) && !hub.turn(&"1".into(), 0));
+    assert!(!hub.change_epoch(&"1".into(), 0) && !hub.change_epoch(&"1".into(), 0));
     hub.settle(HistoryId(9), None);
     assert_eq!(hub.settled(), Some(HistoryId(9)));
     let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
     let mut mailbox = mailbox.unwrap();
-    assert!(hub.turn(&"2".into(), 1000));
+    assert!(hub.change_epoch(&"2".into(), 1000));
     assert!(matches!(mailbox.messages.try_recv(), Ok(Message::Gap)));
-    assert_eq!(mailbox.memory.lock().position, Position::told_until(1000));
+    assert_eq!(
+        mailbox.memory.lock().position,
+        Position::delivered_until(1000)
+    );
     assert_eq!((hub.settled(), hub.epoch()), (None, Some(("2".into(), 1))));
     // What was asked before says nothing now.
-    assert!(matches!(hub.enter(&sign_in(7, "b")), Err(Full::Turned)));
+    assert!(matches!(
+        hub.enter(&sign_in(7, "b")),
+        Err(Full::EpochChanged)
+    ));
 }

@@ -162,7 +162,7 @@ impl Tab {
             };
             let opened = Instant::now();
             let pause = match self.read(&mut reader).await {
-                None => self.told_to_wait(opened),
+                None => self.asked_to_wait(opened),
                 Some(mishap) => self.suffer(mishap, reader),
             };
             tokio::time::sleep(pause).await;
@@ -170,7 +170,7 @@ impl Tab {
     }
 
     /// How long it waits behind the end of a stream.
-    fn told_to_wait(&mut self, opened: Instant) -> Duration {
+    fn asked_to_wait(&mut self, opened: Instant) -> Duration {
         let mut pause = match self.make {
             Make::Chromium { round_trip } => {
                 let own = Duration::from_millis(rand::rng().random_range(4..25));

@@ -28,7 +28,7 @@ use self::judge::{Excuses, judge, truth};
 use self::lateness::Lateness;
 use self::stage::{Fault, Stage};
 use self::writer::{WRITERS, Writer};
-use crate::common::wait::{PATIENCE, eventually_within};
+use crate::common::wait::{TIMEOUT, eventually_within};
 
 /// What was received within this time before a kill may come again: two seconds until its stream ends, half a second until its
 /// browser is back, a second until its position is stored. Time does not count in which the position could not be stored.
@@ -100,7 +100,7 @@ async fn write_under_faults(stage: &mut Stage, seed: u64, long: Duration) -> Vec
 
 /// Waits until every browser has got so many fences.
 async fn fenced(stage: &Stage, fences: usize, tabs: &mut JoinSet<String>) {
-    eventually_within(2 * PATIENCE, async || {
+    eventually_within(2 * TIMEOUT, async || {
         all_are_open(tabs);
         let mut browsers = stage.browsers.iter();
         let silent = browsers.find(|b| b.received.lock().expect("not poisoned").fences < fences);

@@ -12,7 +12,7 @@ use crate::common::daemon::{ConfigDir, Daemon};
 use crate::common::icinga::{Icinga, Shape};
 use crate::common::postgres::{Cluster, Database};
 use crate::common::sse::AGENT;
-use crate::common::wait::{PATIENCE, eventually, eventually_within};
+use crate::common::wait::{TIMEOUT, eventually, eventually_within};
 use crate::common::world::{installed, resource};
 
 /// Contacts; every fourth has two browsers.
@@ -260,7 +260,7 @@ impl Stage {
         }
         // A daemon that is stopped meanwhile could not know what arrived. Twice the patience, because a tab waits until
         // what it has read is acknowledged.
-        eventually_within(2 * PATIENCE, async || {
+        eventually_within(2 * TIMEOUT, async || {
             match self.browsers.iter().find(|browser| browser.is_spared()) {
                 None => Ok(()),
                 Some(browser) => Err(format!(
@@ -274,7 +274,7 @@ impl Stage {
 
     /// Waits until the daemon has all its sessions again: faults come one after another, not one within another.
     async fn recovered(&self) {
-        eventually_within(2 * PATIENCE, async || {
+        eventually_within(2 * TIMEOUT, async || {
             let log = self.daemon().log();
             let last = |text: &str| log.rfind(text);
             for (connected, lost) in [

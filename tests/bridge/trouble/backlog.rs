@@ -9,7 +9,7 @@ use crate::common::postgres::Cluster;
 use crate::common::world::{HELD, World};
 
 #[tokio::test]
-async fn a_stopped_daemon_delays_nobody_and_tells_everything_once_when_it_goes_on() {
+async fn a_stopped_daemon_delays_nobody_and_sends_everything_once_when_it_resumes() {
     const INCIDENTS: i64 = 300;
     const CHANGES: i64 = 15;
     let cluster = Cluster::private();
@@ -46,12 +46,12 @@ async fn a_stopped_daemon_delays_nobody_and_tells_everything_once_when_it_goes_o
         .eventually(&format!("pg_notification_queue_usage() > 0 OR {HELD}"))
         .await;
     world.daemon.signal("CONT");
-    let mut told = HashSet::new();
+    let mut received = HashSet::new();
     let mut last = HashMap::new();
     while last != newest {
         let event = alice.tab.event().await;
         let id: i64 = event.id.as_deref().unwrap().parse().unwrap();
-        assert!(told.insert(id), "twice: {event:?}");
+        assert!(received.insert(id), "twice: {event:?}");
         let before = last.insert(event.incident(), id);
         assert!(before.is_none_or(|before| before < id), "late: {event:?}");
     }
@@ -60,7 +60,7 @@ async fn a_stopped_daemon_delays_nobody_and_tells_everything_once_when_it_goes_o
 }
 
 #[tokio::test]
-async fn without_a_daemon_icinga_writes_as_ever_and_the_next_daemon_tells_what_was_missed() {
+async fn without_a_daemon_icinga_writes_as_usual_and_the_next_daemon_sends_what_was_missed() {
     let cluster = Cluster::private();
     let mut world = World::on(&cluster, "absent", Shape::V1_0).await;
     let mut alice = world.user("alice").await;

@@ -37,7 +37,7 @@ async fn replicated(world: &mut World, copy: &Database) {
 }
 
 #[tokio::test]
-async fn the_daemon_follows_a_failover_and_tells_what_was_committed_on_the_new_primary() {
+async fn the_daemon_follows_a_failover_and_sends_what_was_committed_on_the_new_primary() {
     let (cluster, standby, mut world) = with_standby("failover").await;
     let (mut alice, mut bob) = (world.user("alice").await, world.user("bob").await);
     let before = notify(&world.icinga, &[alice.contact]).await;

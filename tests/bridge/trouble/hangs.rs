@@ -17,8 +17,8 @@ async fn a_frozen_server_loses_and_doubles_nothing() {
     let writing = notify(&world.icinga, &contacts);
     tokio::pin!(writing);
     assert!(futures::poll!(&mut writing).is_pending());
-    let told = tokio::task::block_in_place(|| world.daemon.wait_for_log("no answer within "));
-    assert!(told.contains("overloaded or frozen"), "{told}");
+    let warning = tokio::task::block_in_place(|| world.daemon.wait_for_log("no answer within "));
+    assert!(warning.contains("overloaded or frozen"), "{warning}");
     assert!(
         futures::poll!(&mut writing).is_pending(),
         "the server is not frozen"

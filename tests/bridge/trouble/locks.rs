@@ -1,6 +1,6 @@
 //! Tables that somebody else has locked.
 
-use super::{aftermath, assert_told_to_come_back, come_back, expect, notify};
+use super::{aftermath, assert_asked_to_come_back, come_back, expect, notify};
 use crate::common::daemon::{ConfigDir, Daemon};
 use crate::common::icinga::Shape;
 use crate::common::postgres::Cluster;
@@ -8,7 +8,7 @@ use crate::common::sse::{AGENT, Answer};
 use crate::common::world::{World, installed, resource};
 
 #[tokio::test]
-async fn while_the_sessions_table_is_locked_sign_ins_are_told_to_come_back_and_events_go_on() {
+async fn while_the_sessions_table_is_locked_sign_ins_are_postponed_and_events_go_on() {
     let cluster = Cluster::private();
     let world = World::on(&cluster, "locked", Shape::V1_0).await;
     let (mut alice, mut bob) = (world.user("alice").await, world.user("bob").await);
@@ -38,7 +38,7 @@ async fn while_the_sessions_table_is_locked_sign_ins_are_told_to_come_back_and_e
         expect(&mut bob, &written).await;
     }
     while let Some(answer) = sign_ins.join_next().await {
-        assert_told_to_come_back(answer.unwrap()).await;
+        assert_asked_to_come_back(answer.unwrap()).await;
     }
     let written = notify(&world.icinga, &[alice.contact]).await;
     expect(&mut alice, &written).await;

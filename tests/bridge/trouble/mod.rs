@@ -75,7 +75,7 @@ async fn come_back(world: &World, session_id: &str) -> EventSource {
 }
 
 /// Asserts that an answer tells the browser to come back, and nothing else.
-async fn assert_told_to_come_back(mut answer: Answer) {
+async fn assert_asked_to_come_back(mut answer: Answer) {
     assert_eq!(answer.status, 200);
     let block = answer.block().await.expect("a whole block");
     assert!(block.retry.is_some_and(|retry| retry >= 2000), "{block:?}");

@@ -1,7 +1,7 @@
 //! Databases that stop or crash, and sessions that are terminated.
 
 use super::{
-    ALL, LISTENING, QUERYING, aftermath, assert_told_to_come_back, come_back, expect, expect_all,
+    ALL, LISTENING, QUERYING, aftermath, assert_asked_to_come_back, come_back, expect, expect_all,
     notify, reconnect,
 };
 use crate::common::daemon::{ConfigDir, Daemon};
@@ -66,8 +66,8 @@ async fn streams_outlive_a_crash_of_the_database_and_get_what_was_committed_befo
 }
 
 #[tokio::test]
-async fn without_a_database_at_its_start_the_daemon_tells_browsers_to_come_back_until_it_is_there()
-{
+async fn without_a_database_at_its_start_the_daemon_asks_browsers_to_come_back_until_it_is_reachable()
+ {
     let cluster = Cluster::private();
     let (database, role) = installed(&cluster, "no_start", Shape::V1_0);
     let icinga = Icinga::new(database.connect().await, Shape::V1_0);
@@ -76,7 +76,7 @@ async fn without_a_database_at_its_start_the_daemon_tells_browsers_to_come_back_
     cluster.stop();
     let config = ConfigDir::new("host = 127.0.0.1\nport = 0", &resource(&database, &role));
     let daemon = Daemon::launch(config);
-    assert_told_to_come_back(Answer::subscribe(&daemon.address, &session_id).await).await;
+    assert_asked_to_come_back(Answer::subscribe(&daemon.address, &session_id).await).await;
     daemon.wait_for_log("cannot connect to ");
     assert!(!daemon.log().contains("ready: "));
     cluster.start();

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use tokio::sync::mpsc;
 use tokio_postgres::Client;
 
-use crate::common::wait::PATIENCE;
+use crate::common::wait::TIMEOUT;
 
 /// The channel by which a session finds out that it has heard everything.
 pub(super) const SENTINEL: &str = "test_sentinel";
@@ -55,7 +55,7 @@ impl Session {
 
     /// The next notification, (channel, payload), within a patient time.
     pub(crate) async fn notification(&mut self) -> (String, String) {
-        tokio::time::timeout(PATIENCE, self.notifications.recv())
+        tokio::time::timeout(TIMEOUT, self.notifications.recv())
             .await
             .expect("a notification arrives in time")
             .expect("the session lives")
