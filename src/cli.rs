@@ -1,4 +1,4 @@
-//! The command line: `--help` and the man page come from here.
+//! The command line. `--help` and the man page are generated from these definitions.
 
 use std::path::PathBuf;
 
@@ -8,15 +8,14 @@ use crate::commands::check::Address;
 use crate::config::Secret;
 use crate::observe::{SLOW, TOO_SLOW};
 
-/// Desktop notifications for Icinga Notifications, at once: a bridge from PostgreSQL NOTIFY to
-/// Server-Sent Events.
+/// Sends Icinga notifications to browsers as soon as they are written: a bridge from PostgreSQL NOTIFY to Server-Sent Events.
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
-    /// What every command takes.
+    /// Flags that every command accepts.
     #[command(flatten)]
     pub common: Common,
 }
@@ -27,11 +26,11 @@ Files:
   DIR/resources.ini                      how to reach the database
 
 Exit codes:
-  0   asked to stop, all checks hold, somebody got the test notification, or nothing is wrong for the user
-  1   failed while running; starting again may help
+  0   stopped by a signal; or for a command: all checks passed, a browser received the test, or explain found nothing wrong
+  1   failed; a restart may help
   2   wrong command line
-  78  configuration or database installation has to be changed first
-check-health ends as plugins for Icinga do: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN";
+  78  correct the configuration or the installation in the database first
+check-health uses the exit codes of monitoring plugins: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN";
 
 /// Flags of every command.
 #[derive(Debug, Args)]
@@ -39,10 +38,10 @@ pub struct Common {
     /// Icinga Web's configuration directory [default: $ICINGAWEB_CONFIGDIR, else /etc/icingaweb2]
     #[arg(long, value_name = "DIR", global = true)]
     pub config_dir: Option<PathBuf>,
-    /// Log each stream and each refused browser, too
+    /// Also log each stream and each refused browser
     #[arg(long, global = true)]
     pub verbose: bool,
-    /// Log what the libraries say, too; $RUST_LOG overrides both
+    /// Also log the messages of libraries; $RUST_LOG overrides both
     #[arg(long, global = true)]
     pub debug: bool,
 }
@@ -52,50 +51,50 @@ pub struct Common {
 pub enum Command {
     /// Run the daemon until SIGTERM or SIGINT
     Run,
-    /// Check configuration, database, triggers and rights, and say what to do
+    /// Check configuration, database, triggers and rights, and print what to fix
     Check {
         /// Only print the effective settings, without connecting
         #[arg(long)]
         config_only: bool,
-        /// What to follow.
+        /// Flags to follow a stream.
         #[command(flatten)]
         stream: StreamArgs,
     },
-    /// Ask the running daemon how it is, as a plugin for Icinga
+    /// Check the health of the running daemon, as a monitoring plugin for Icinga
     ///
-    /// CRITICAL: the daemon does not answer or is not ready, or events are late (--critical). WARNING: events are late (--warning),
-    /// events of the last 5 minutes got no receipt, or more than 90 % of the places for streams are taken. UNKNOWN: that could not
-    /// be found out. It waits at most 10 seconds.
+    /// CRITICAL: the daemon does not answer or is not ready, or the latency is outside the --critical range. WARNING: the latency
+    /// is outside the --warning range, events of the last 5 minutes got no receipt, or more than 90 % of the possible streams are
+    /// open. UNKNOWN: the check itself failed. It waits at most 10 seconds.
     CheckHealth(HealthArgs),
-    /// Show a user's open browsers a test notification, and say who got it
+    /// Send a test notification to a user's open browsers, and report which of them received it
     SendTest {
         /// The Icinga Web user
         user: String,
     },
-    /// Say why a user gets popups, or not
+    /// Explain why a user does or does not get popups
     ///
-    /// Looks at the contact, asks every bridge on the database about the user's browsers and their streams, and says what became of
-    /// the last ten notifications. A line each: ok, or what to do. No session id and no text of a notification is written
+    /// Checks the contact, asks every bridge on the database about the user's browsers and their streams, and reports what
+    /// happened to the last ten notifications. Each line says ok or what to do. No session id and no notification text is printed
     Explain {
         /// The Icinga Web user
         user: String,
-        /// Write one document of JSON, for tools
+        /// Print one JSON document, for tools
         #[arg(long)]
         json: bool,
     },
 }
 
-/// The flags of `check-health`. They are read by the command itself: what is wrong with them is UNKNOWN, and 2, with which clap
-/// ends, is CRITICAL.
+/// The flags of `check-health`. The command parses them itself: an invalid one must end with 3, UNKNOWN, but clap exits with 2,
+/// which is CRITICAL.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// Where the daemon is asked: an IP address and a port, or the path of a Unix socket [default: admin in config.ini]
+    /// Where to ask the daemon: an IP address and a port, or the path of a Unix socket [default: admin in config.ini]
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<String>,
-    /// WARNING if the latency is outside of this range, in seconds
+    /// WARNING if the latency in seconds is outside this range
     ///
-    /// The latency is what 95 of 100 events of the last 5 minutes did not exceed, from hearing of an event to writing it to a
-    /// browser. The range is one of the Monitoring Plugins: 1 alerts above 1, 1: below it, @1:2 inside.
+    /// 95 % of the events of the last 5 minutes had at most this latency, measured from receiving the bell to writing the event
+    /// to a browser. The range has the syntax of the Monitoring Plugins: 1 alerts above 1, 1: alerts below 1, @1:2 alerts inside.
     #[arg(
         long,
         value_name = "RANGE",
@@ -103,7 +102,7 @@ pub struct HealthArgs {
         allow_hyphen_values = true
     )]
     pub warning: String,
-    /// CRITICAL if it is outside of this one
+    /// CRITICAL if the latency in seconds is outside this range
     #[arg(
         long,
         value_name = "RANGE",
@@ -113,16 +112,15 @@ pub struct HealthArgs {
     pub critical: String,
 }
 
-/// The flags of `check` that follow a stream.
+/// The flags of `check` to follow a stream.
 #[derive(Debug, Args)]
 pub struct StreamArgs {
-    /// Follow a real stream, too: Icinga Web's address, as browsers use it
+    /// Also follow a real stream: Icinga Web's address, as browsers use it
     ///
-    /// For half a minute the check stands in for a browser that is signed in, through the reverse proxy, and says whether the
-    /// stream is let in, buffered or cut. When the daemon ends the stream, it comes back like a browser, which acknowledges what
-    /// it has read. Meanwhile it takes one of the browser's two places, and may be given an event in place of a tab; then it says
-    /// so. The certificate has to be of an authority that this machine or the file in $SSL_CERT_FILE
-    /// knows.
+    /// For half a minute the check acts as a signed-in browser, through the reverse proxy, and reports whether the stream is
+    /// accepted, buffered or cut. When the daemon ends the stream, the check reconnects like a browser, which acknowledges what
+    /// it has read. Meanwhile it uses one of the browser's two streams and may receive an event instead of a tab; it reports
+    /// that. The certificate must be signed by an authority known to this machine or listed in the file $SSL_CERT_FILE.
     #[arg(
         long,
         value_name = "URL",
@@ -131,12 +129,12 @@ pub struct StreamArgs {
         conflicts_with = "config_only"
     )]
     pub url: Option<Address>,
-    /// That browser's session id, the value of its cookie Icingaweb2; `-` reads it from standard input
+    /// Session id of a signed-in browser: the value of its cookie Icingaweb2; `-` reads it from standard input
     ///
-    /// Whoever may list processes sees what is on a command line: `-` keeps the session id from them.
+    /// Users that can list processes see the command line: use `-` to hide the session id from them.
     #[arg(long, value_name = "SESSIONID", requires = "url", value_parser = secret, allow_hyphen_values = true)]
     pub cookie: Option<Secret>,
-    /// That browser's user agent [default: the one that it signed in with]
+    /// User agent of that browser [default: the one that it signed in with]
     #[arg(long, value_name = "UA", requires = "url")]
     pub user_agent: Option<String>,
 }

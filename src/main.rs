@@ -1,4 +1,4 @@
-//! Flags, logging, exit code. Everything else is the library's.
+//! Parses the command line, starts logging, runs the command and sets the exit code. Everything else is in the library.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     match execute(&cli) {
         Ok(exit) => exit,
         Err(error) => {
-            // To the log and not with `{:?}`: one line, wherever logs go.
+            // Logged, and not in the `{:?}` format: an error is one line.
             log::error!("{error:#}");
             if error.is::<config::Error>() {
                 Exit::Config
@@ -37,19 +37,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// A wrong command line, or a question for help.
+/// Answers a wrong command line, `--help` or `--version`.
 fn usage_error(error: &clap::Error) -> ExitCode {
     let given = Cli::command().ignore_errors(true).try_get_matches();
     let plugin = given.is_ok_and(|given| given.subcommand_name() == Some("check-health"));
     if plugin && error.use_stderr() {
-        // 2, with which clap ends, is CRITICAL to Icinga.
+        // clap exits with 2, which is CRITICAL to Icinga.
         let _ = error.print();
         return State::Unknown.into();
     }
     error.exit()
 }
 
-/// What is logged by default.
+/// The default log filter.
 fn log_filter(common: &Common) -> &'static str {
     match (common.verbose, common.debug) {
         (_, true) => "debug,icinga_desktop_bridge=trace",
@@ -69,8 +69,8 @@ fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Ok(config)
     };
-    // One thread: an event passes through half a dozen tasks, and waking another thread for each of them takes
-    // longer than all their work (benches/README.md).
+    // One thread: an event passes through half a dozen tasks, and waking another thread for each of them takes longer than all
+    // their work (benches/README.md).
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -101,7 +101,7 @@ fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
             verdict(good).into()
         }
         Command::CheckHealth(args) => {
-            // Without a log: Icinga shows both outputs.
+            // Without logging: Icinga shows both standard output and standard error.
             let admin = || load().map(|loaded| loaded.config.daemon.admin().cloned());
             let thresholds = [args.warning.as_str(), &args.critical];
             let asked = check_health::run(args.admin.as_deref(), admin, thresholds, &mut out);
@@ -120,14 +120,14 @@ fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
             verdict(good).into()
         }
     };
-    // Not waiting for a name look-up that may hang in the resolver library.
+    // Does not wait for a name look-up that may hang in the resolver library.
     runtime.shutdown_background();
     Ok(exit)
 }
 
-/// The browser that `check` stands in for.
+/// The browser that `check` acts as.
 fn visit(stream: &StreamArgs) -> anyhow::Result<Option<Visit>> {
-    // One does not come without the other.
+    // clap accepts these flags only together.
     let (Some(address), Some(cookie)) = (stream.url.clone(), stream.cookie.clone()) else {
         return Ok(None);
     };
