@@ -1,5 +1,4 @@
-//! The service manager's side: what systemd is told, and the sockets that it holds for us. Without
-//! systemd all of this does nothing.
+//! The interface to systemd: state notifications and the sockets that it passes. Without systemd, nothing here has an effect.
 
 use std::io;
 use std::net::TcpListener;
@@ -18,11 +17,11 @@ pub(crate) enum Passed {
     Unix(UnixListener),
 }
 
-/// Takes the sockets that systemd passed; none without a socket unit. Only the first call finds them.
+/// Takes the sockets that systemd passed; none without a socket unit. Only the first call returns them.
 ///
 /// # Errors
 ///
-/// If one of them is no listening stream socket.
+/// If one of them is not a listening stream socket.
 pub(crate) fn sockets() -> io::Result<Vec<Passed>> {
     let mut passed = ListenFd::from_env();
     let mut sockets = Vec::new();
@@ -36,25 +35,25 @@ pub(crate) fn sockets() -> io::Result<Vec<Passed>> {
     Ok(sockets)
 }
 
-/// Start-up is over.
+/// Reports that the daemon is ready.
 pub(crate) fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
-/// A sign of life, for the watchdog.
+/// Feeds the watchdog.
 pub(crate) fn alive() {
     notify(&[NotifyState::Watchdog]);
 }
 
-/// The configuration is being read again; [`ready`] ends that.
+/// Reports that the configuration is being reloaded; [`ready`] ends the reload.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => debug!("the service manager was not told of a reload: {error}"),
+        Err(error) => debug!("cannot notify systemd of a reload: {error}"),
     }
 }
 
-/// The daemon is stopping.
+/// Reports that the daemon is stopping.
 pub(crate) fn stopping() {
     notify(&[
         NotifyState::Stopping,
@@ -62,9 +61,9 @@ pub(crate) fn stopping() {
     ]);
 }
 
-/// One datagram to `$NOTIFY_SOCKET`, if that is set (`sd_notify(3)`).
+/// Sends one datagram to `$NOTIFY_SOCKET`, if that is set (`sd_notify(3)`).
 pub(crate) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        debug!("the service manager could not be told: {error}");
+        debug!("cannot notify systemd: {error}");
     }
 }
