@@ -1,22 +1,22 @@
-//! A bridge from PostgreSQL LISTEN/NOTIFY to Server-Sent Events: desktop notifications for Icinga
-//! Notifications, at once.
+//! A bridge from PostgreSQL LISTEN/NOTIFY to Server-Sent Events: desktop notifications for Icinga Notifications as soon as they
+//! are written.
 //!
-//! The modules stand below in the order of the data: a stage imports only what comes after it
-//! (`tests/properties/house.rs` holds it to that).
+//! The modules are listed in the order of the data flow: a stage imports only modules below it (`tests/properties/house.rs`
+//! checks that).
 //!
-//! 1. [`cli`] is the command line; [`lifecycle`] starts the stages, waits, and stops them.
-//! 2. [`commands`] are those that end by themselves. The daemon begins with `listen`: triggers
-//!    (`sql/install.sql`) ring a bell over NOTIFY when a transaction commits, one session hears it, and a pulse proves
-//!    that it does. `http` answers browsers and hands their connections over.
-//! 3. [`resolve`] looks at the tables when the bell rings, again until every transaction that ran then has ended, and every
-//!    few seconds without a bell; it makes events of the rows that are new. `deliver` gives each event to one stream of
-//!    a browser, and replays what the browser missed; [`auth`] says whose browser it is, and ends streams whose sign-in has
-//!    ended or cannot be checked; `ask` carries questions from commands to every bridge of a database.
-//! 4. `hub` knows who is connected: a broadcast channel per recipient, and which rows each browser has received.
-//! 5. [`database`] has the connections and every statement; `net` the sockets.
-//! 6. [`observe`]: log, metrics, and what is wrong by them.
-//! 7. [`config`] reads Icinga Web's files; [`model`] holds the plain values that stages pass on; `systemd`
-//!    speaks with the service manager.
+//! 1. [`cli`] is the command line. [`lifecycle`] starts the daemon's stages, waits, and stops them.
+//! 2. [`commands`] are the other subcommands. `listen` is the daemon's input: triggers (`sql/install.sql`) ring a bell with
+//!    NOTIFY when a transaction commits, one session receives it, and a pulse proves that it still receives. `http` answers
+//!    browsers and hands their connections over to `deliver`.
+//! 3. [`resolve`] looks at the tables when the bell rings, again until all transactions that were running then have ended, and
+//!    every few seconds without a bell; it makes events of new rows. `deliver` writes each event to one stream of a browser, and
+//!    replays what the browser missed. [`auth`] authenticates browsers, and ends streams whose sign-in has ended or cannot be
+//!    checked. `ask` sends questions of commands to every bridge of a database.
+//! 4. `hub` knows who is connected: a broadcast channel per recipient, and the position of each browser.
+//! 5. [`database`] has the connections and all statements; `net` has the sockets.
+//! 6. [`observe`] has the log, the metrics and the health report.
+//! 7. [`config`] reads Icinga Web's files. [`model`] has the plain values that the stages exchange. `systemd` notifies the
+//!    service manager.
 
 pub mod cli;
 pub mod lifecycle;
