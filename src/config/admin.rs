@@ -1,4 +1,4 @@
-//! Where monitoring asks.
+//! The address of the admin listener: health and metrics.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ pub enum AdminAddress {
     Socket(PathBuf),
 }
 
-/// A text is no [`AdminAddress`].
+/// The error for a text that is not an [`AdminAddress`].
 #[derive(Debug, thiserror::Error)]
 #[error(
     "give an IP address and a port, e.g. 127.0.0.1:9002 or [::1]:9002, or the absolute path of a Unix socket"

@@ -1,4 +1,4 @@
-//! `[daemon]` of `config.ini`: where the daemon listens, and what its streams carry.
+//! `[daemon]` of `config.ini`: where the daemon listens and what its streams carry.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,30 +12,29 @@ use super::{AdminAddress, Error};
 /// The port that the web module's manual and its proxy examples use.
 const DEFAULT_PORT: u16 = 9001;
 
-/// The port that those of its releases 0.1 to 0.3 use, at 127.0.0.1.
+/// The port in releases 0.1 to 0.3 of the web module, at 127.0.0.1.
 const RELEASED_PORT: u16 = 5664;
 
-/// How far back a browser that comes back is told what it missed, in minutes: who was away for longer
-/// looks at Icinga Web anyway.
+/// How far back a replay goes, in minutes. Users who were disconnected for longer look at Icinga Web anyway.
 const DEFAULT_REPLAY_MINUTES: u32 = 60;
 
-/// How many incidents it is sent one by one at most: more popups at once than these hide each other.
+/// How many incidents a replay shows one by one at most: more popups at once hide each other.
 const DEFAULT_REPLAY_INCIDENTS: u32 = 5;
 
-/// Silence after which a comment is written, in seconds: half of what Apache's `timeout=30` allows, the shortest of
-/// the proxies' limits.
+/// Time without data after which a stream gets a comment, in seconds: half of Apache's `timeout=30`, the shortest limit of the
+/// proxies.
 const DEFAULT_KEEP_ALIVE_SECONDS: u32 = 15;
 
-/// No proxy's limit is known to be longer than this; and 0 would be one comment after the other.
+/// No proxy's limit is known to be longer than the maximum; with 0 comments would be written in a loop.
 const KEEP_ALIVE_SECONDS: RangeInclusive<u32> = 1..=3600;
 
-/// Days a session is kept without a new sign-in: a working week, and a weekend, in front of a screen that stays on.
+/// Days a session is kept without a new sign-in: a working week and a weekend, for a screen that stays on.
 const DEFAULT_SESSION_DAYS: u32 = 7;
 
-/// With 0 no session would be kept at all; more than a year is as good as for ever.
+/// With 0 no session would be kept at all; more than a year is practically forever.
 const SESSION_DAYS: RangeInclusive<u32> = 1..=365;
 
-/// The keys of this section that mean something.
+/// The keys known in this section.
 const KEYS: [&str; 8] = [
     "host",
     "port",
@@ -47,16 +46,16 @@ const KEYS: [&str; 8] = [
     "admin",
 ];
 
-/// A place to listen.
+/// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listen {
     pub(crate) host: Host,
-    /// With 0 the operating system picks one. A Unix socket has none.
+    /// 0 lets the operating system pick one. Without meaning for a Unix socket.
     pub(crate) port: u16,
 }
 
 impl Listen {
-    /// One of `host` and `port` is enough to mean that place only.
+    /// If only one of `host` and `port` is set, the other one has its default.
     fn read(section: &Section<'_>) -> Result<Vec<Self>, Error> {
         let host = match section.key("host") {
             None => None,
@@ -93,7 +92,7 @@ impl fmt::Display for Listen {
     }
 }
 
-/// What to listen on.
+/// The host part of an address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Host {
     /// Every address of the machine, IPv6 and IPv4; written `[::]`.
@@ -102,7 +101,7 @@ pub(crate) enum Host {
     Address(IpAddr),
     /// The addresses of a host name.
     Name(String),
-    /// A Unix socket; the port means nothing then.
+    /// A Unix socket; the port has no meaning then.
     Socket(PathBuf),
 }
 
@@ -118,39 +117,39 @@ impl fmt::Display for Host {
     }
 }
 
-/// `[daemon]`. An absent section or key, or an empty value, means the default.
+/// The settings of `[daemon]`. An absent section or key, or an empty value, means the default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Daemon {
-    /// What `host` and `port` name. Default: `[::]:9001`, where the proxy asks that is set up as the web module's manual
-    /// says, and `127.0.0.1:5664`, where it asks with the web module's releases 0.1 to 0.3.
+    /// From `host` and `port`. Default: `[::]:9001`, which proxies set up by the web module's manual use, and `127.0.0.1:5664`,
+    /// which those of its releases 0.1 to 0.3 use.
     pub(crate) listen: Vec<Listen>,
-    /// What a running daemon can be given anew.
+    /// The settings that a reload can change.
     pub(crate) tuning: Tuning,
-    /// Where monitoring asks: health and metrics, which nobody has to sign in for. Default: nowhere.
+    /// The address of the admin listener, which serves health and metrics without a sign-in. Default: none.
     pub(crate) admin: Option<AdminAddress>,
 }
 
 /// The settings of `[daemon]` that a reload applies to open streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tuning {
-    /// Silence after which a stream is written a comment; `keep_alive_seconds`, 1 to 3600, default 15.
+    /// Time without data after which a comment is written to a stream; `keep_alive_seconds`, 1 to 3600, default 15.
     pub(crate) keep_alive: Duration,
-    /// What a browser that comes back is sent; `replay_minutes` (default 60) and `replay_incidents`
-    /// (default 5). With 0 of either, only a summary.
+    /// The limits of a replay; `replay_minutes` (default 60) and `replay_incidents` (default 5). If either is 0, only a summary
+    /// is sent.
     pub(crate) replay: Limits,
     /// Which notifications become events; `notify`, default [`Kinds::All`].
     pub(crate) notify: Kinds,
-    /// For how many days after Icinga Web authenticated it the session of a connected browser is kept from housekeeping;
-    /// `session_days`, 1 to 365, default 7.
+    /// For how many days after its sign-in the session of a connected browser is kept from housekeeping; `session_days`, 1 to
+    /// 365, default 7.
     pub(crate) session_days: u32,
 }
 
-/// The notifications of Icinga Notifications that become events.
+/// Which notifications of Icinga Notifications become events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kinds {
-    /// Every row of type `notified`, as the PHP daemon does; written `all`.
+    /// Every row of type `notified`, as with the PHP daemon; written `all`.
     All,
-    /// Those of a transaction that opened the incident or changed its severity, and the first of each contact for an
+    /// Those of a transaction that opened the incident or changed its severity, and each contact's first notification of an
     /// incident; written `severity`.
     Severity,
 }
@@ -170,12 +169,12 @@ impl Kinds {
     }
 }
 
-/// Bounds for a browser that comes back; one that never left is told everything.
+/// The limits of a replay to a browser that was disconnected. A browser that stayed connected is sent everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// How far back.
+    /// The age of rows.
     pub(crate) age: Duration,
-    /// How many incidents.
+    /// The number of incidents.
     pub(crate) incidents: u32,
 }
 
@@ -238,8 +237,8 @@ impl Daemon {
                     && !address.ip().to_canonical().is_loopback()
                 {
                     warnings.push(format!(
-                        "{}: {address} can be reached from other machines, and whoever reaches it reads health and \
-                         metrics: give an address of this machine alone, e.g. 127.0.0.1:{}, or let a firewall decide",
+                        "{}: {address} can be reached from other machines, and everyone who reaches it can read health and \
+                         metrics: give a local address, e.g. 127.0.0.1:{}, or protect it by a firewall",
                         text.place,
                         address.port()
                     ));
@@ -254,12 +253,12 @@ impl Daemon {
         })
     }
 
-    /// Where to listen, for messages.
+    /// The addresses to listen on, for messages.
     pub(crate) fn addresses(&self) -> String {
         list(&self.listen, " and ", Listen::to_string)
     }
 
-    /// Where monitoring asks; `None` if nowhere.
+    /// The address of the admin listener; `None` if there is none.
     pub fn admin(&self) -> Option<&AdminAddress> {
         self.admin.as_ref()
     }
@@ -314,7 +313,7 @@ fn number(section: &Section<'_>, key: &'static str, default: u32) -> Result<u32,
     }
 }
 
-/// A number with bounds; `error` says which ones.
+/// Reads a number within bounds; `error` names the bounds.
 fn within(
     section: &Section<'_>,
     key: &'static str,

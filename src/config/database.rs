@@ -1,5 +1,4 @@
-//! The PostgreSQL resource of `resources.ini`, completed by what libpq takes from its environment: all that the
-//! connecting code needs.
+//! The PostgreSQL resource of `resources.ini`, completed by libpq's environment variables: everything needed to connect.
 //!
 //! `charset` is accepted without effect: the daemon always speaks UTF-8, and PostgreSQL converts.
 
@@ -12,14 +11,14 @@ use super::passfile::PasswordFile;
 use super::setting::{Section, Setting, is_host_name, port};
 use super::{Error, Secret, Tls};
 
-/// Where Debian's and the PostgreSQL project's packages put the server's socket; libpq's default there.
+/// The server's socket directory in the packages of Debian and the PostgreSQL project, and libpq's default there.
 const DEFAULT_SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 
 /// PostgreSQL's port, registered with IANA.
 const DEFAULT_PORT: u16 = 5432;
 
-/// libpq would wait for ever; a dead host must not keep the daemon from trying the next one. Long enough for a few
-/// lost packets (TCP retransmits after 1, 3 and 7 s).
+/// libpq waits forever, but a dead host must not keep the daemon from trying the next one. Long enough for a few lost packets
+/// (TCP retransmits after 1, 3 and 7 s).
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One way to reach a server.
@@ -43,27 +42,27 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// One of the hosts to try.
+/// A host to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DatabaseHost {
-    /// What the host is called; the server's certificate must name this.
+    /// The host's name or address; the server's certificate must name it.
     pub(crate) endpoint: Endpoint,
     /// From `$PGHOSTADDR`: connect to this instead of resolving the name.
     pub(crate) hostaddr: Option<IpAddr>,
-    /// Of the TCP server, or in the name of the socket.
+    /// The TCP port, or the number in the name of the socket.
     pub(crate) port: u16,
-    /// Per host, because the lines of a password file are.
+    /// Per host, as in a password file.
     pub(crate) password: Option<Secret>,
 }
 
-/// What is needed to connect.
+/// The settings of the database connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
     /// The name of the resource.
     pub(crate) resource: String,
-    /// In the order to try them; at least one.
+    /// In the order they are tried; at least one.
     pub(crate) hosts: Vec<DatabaseHost>,
-    /// `None`: named like the user.
+    /// `None`: the same as the user.
     pub(crate) dbname: Option<String>,
     /// `None`: the operating-system user.
     pub(crate) user: Option<String>,
@@ -107,7 +106,7 @@ impl Database {
             }
             None => {
                 let file = PasswordFile::read(section.env, warnings);
-                // The file names users; the operating system's is what the connecting code will send.
+                // The operating system's user, which the connecting code sends by default.
                 let system_user = section.variable("USER").map(|user| user.value);
                 let user = user
                     .as_deref()
@@ -134,7 +133,7 @@ impl Database {
     pub(super) fn settings(&self) -> Vec<(String, String)> {
         let list = |item: fn(&DatabaseHost) -> String| {
             let mut items: Vec<_> = self.hosts.iter().map(item).collect();
-            // What all hosts share is one entry, as in libpq's lists.
+            // A value that all hosts share is one entry, as in libpq's lists.
             if items.iter().all(|item| *item == items[0]) {
                 items.truncate(1);
             }
@@ -188,10 +187,10 @@ impl Database {
     }
 }
 
-/// The hosts with their ports, passwords yet to come.
+/// The hosts and their ports, without passwords.
 fn hosts(section: &Section<'_>) -> Result<Vec<DatabaseHost>, Error> {
     let names = section.key_or_variable("host", "PGHOST");
-    // A resource has no key for this; the variable adds to whatever names the hosts, as in libpq.
+    // A resource has no key for this; as in libpq, the variable applies to the named hosts.
     let addresses = section.variable("PGHOSTADDR");
     let ports = section.key_or_variable("port", "PGPORT");
 
@@ -214,7 +213,7 @@ fn hosts(section: &Section<'_>) -> Result<Vec<DatabaseHost>, Error> {
     if let Some(ports) = ports.filter(|_| ports_found.len() > 1) {
         same_length(ports, ports_found.len(), endpoints.len())?;
     }
-    // One port serves all hosts.
+    // A single port applies to all hosts.
     let ports = ports_found.iter().copied().cycle();
     let hostaddrs = hostaddrs
         .into_iter()
@@ -276,7 +275,7 @@ fn parse_port(item: &str) -> Option<u16> {
     port(item).filter(|port| *port != 0)
 }
 
-/// What a host is called in a password file: the default socket goes by `localhost`.
+/// The host's name in a password file: `localhost` for the default socket.
 fn password_file_name(endpoint: &Endpoint) -> String {
     match endpoint {
         Endpoint::Socket(path) if path.as_os_str() == DEFAULT_SOCKET_DIRECTORY => {

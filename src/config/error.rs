@@ -1,7 +1,7 @@
-//! What can be wrong with the settings: one line each, for an administrator who then knows what to change.
+//! Configuration errors: one line each, saying what an administrator has to change.
 //!
-//! Values are left out, because a password or a URL holding one may stand where it does not belong; the place is named
-//! instead. All of these end the daemon with exit code 78.
+//! Values are omitted, because a password or a URL with one may be in the wrong place; the error names the place instead. All of
+//! these errors end the daemon with exit code 78.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::setting::Place;
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file is not there.
+    /// A file does not exist.
     #[error(
         "{} does not exist: configure Icinga Web and its module Icinga Notifications first, or name its configuration directory with --config-dir or ICINGAWEB_CONFIGDIR",
         file.display()
@@ -22,7 +22,7 @@ pub enum Error {
         /// The file.
         file: PathBuf,
     },
-    /// A file, or a directory on the way to it, is closed to the daemon's user.
+    /// The daemon's user has no access to a file or to a directory above it.
     #[error(
         "{}: permission denied: let the daemon's user read it, e.g. add it to the group icingaweb2",
         file.display()
@@ -31,18 +31,18 @@ pub enum Error {
         /// The file.
         file: PathBuf,
     },
-    /// A directory has the file's name.
+    /// The path of a file is a directory.
     #[error("{} is a directory: replace it by Icinga Web's configuration file", file.display())]
     Directory {
         /// The path.
         file: PathBuf,
     },
-    /// Reading failed in another way.
+    /// Reading failed for another reason.
     #[error("{} cannot be read: {reason}", file.display())]
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         reason: io::Error,
     },
     /// Bytes that are not UTF-8.
@@ -58,35 +58,35 @@ pub enum Error {
     Syntax {
         /// The file.
         file: PathBuf,
-        /// The line, and what is wrong there.
+        /// The line and the problem.
         reason: ini::Error,
     },
     /// `[daemon] host` cannot be listened on.
     #[error("{0}: give an IP address, a host name, or the absolute path of a Unix socket")]
     ListenHost(Place),
-    /// `[daemon] port` is no port.
+    /// `[daemon] port` is not a port.
     #[error("{0}: give a port number from 0 (any free port) to 65535")]
     ListenPort(Place),
-    /// `[daemon] keep_alive_seconds` is no time between two comments.
+    /// `[daemon] keep_alive_seconds` is not a valid time.
     #[error(
         "{0}: give a whole number of seconds from 1 to 3600, less than the proxy's limit on silence"
     )]
     KeepAlive(Place),
-    /// `[daemon] notify` is no choice of notifications.
+    /// `[daemon] notify` is not a valid choice.
     #[error(
         "{0}: give all (every notification) or severity (new incidents, changed severities, and each contact's first notification of an incident)"
     )]
     Kinds(Place),
-    /// `[daemon] session_days` is no number of days.
+    /// `[daemon] session_days` is not a valid number of days.
     #[error("{0}: give a whole number of days from 1 to 365")]
     SessionDays(Place),
-    /// `[daemon] admin` is no address of a listener.
+    /// `[daemon] admin` is not a valid address.
     #[error("{0}: {NoAdminAddress}; remove the key if nobody asks there")]
     AdminAddress(Place),
-    /// Not a number where one is required.
+    /// A setting is not a number.
     #[error("{0}: give a whole number, 0 or more")]
     Number(Place),
-    /// The module is not told its database.
+    /// `[database]` names no resource.
     #[error(
         "{}: no resource in [database]: set resource = \"<name>\" to the section of resources.ini with the Icinga Notifications database",
         file.display()
@@ -105,13 +105,13 @@ pub enum Error {
         file: PathBuf,
         /// The name.
         resource: String,
-        /// The sections there are.
+        /// The sections that exist.
         sections: Vec<String>,
     },
-    /// The resource is something else than a database.
+    /// The resource is not a database.
     #[error("{0}: this resource is not a database: name one with type = \"db\"")]
     NotADatabase(Place),
-    /// The resource does not say which database system it is.
+    /// The resource does not name a database system.
     #[error(
         "{}, [{}]: no key db: set db = \"pgsql\"; the Icinga Notifications database must be PostgreSQL for this daemon",
         file.display(), section.escape_debug()
@@ -122,7 +122,7 @@ pub enum Error {
         /// The resource.
         section: String,
     },
-    /// The resource is MySQL, or yet another database system.
+    /// The resource is MySQL or another database system.
     #[error(
         "{0}: the Icinga Notifications database must be PostgreSQL (db = \"pgsql\") for this daemon; others cannot be served"
     )]
@@ -132,10 +132,10 @@ pub enum Error {
         "{0}: give a host name, an IP address, a socket directory starting with /, or a comma-separated list of these; a port belongs into the key port"
     )]
     DatabaseHost(Place),
-    /// Not an IP address where one is required.
+    /// A setting is not an IP address.
     #[error("{0}: give an IP address, or a comma-separated list with one for each host")]
     HostAddress(Place),
-    /// Not a port to connect to.
+    /// A setting is not a valid port.
     #[error("{0}: give a port number from 1 to 65535, or a comma-separated list of these")]
     DatabasePort(Place),
     /// Lists of different length.
@@ -148,16 +148,16 @@ pub enum Error {
         /// The number of hosts.
         hosts: usize,
     },
-    /// Neither on nor off.
+    /// A setting is neither on nor off.
     #[error("{0}: give 1 or 0")]
     Flag(Place),
-    /// Not one of libpq's words.
+    /// A setting is not one of libpq's modes.
     #[error("{0}: give disable, allow, prefer, require, verify-ca or verify-full")]
     SslMode(Place),
-    /// The system's certificate authorities vouch for anybody's name, so the name must be checked.
+    /// The system's certificate authorities sign certificates for any name, so the name must be checked.
     #[error("{0}: the system's certificate store needs PGSSLMODE=verify-full")]
     WeakSystemStore(Place),
-    /// The server is to be verified against nothing.
+    /// No root certificate is configured to verify the server with.
     #[error(
         "{0}: no root certificate to verify the server with: set PGSSLROOTCERT, or ssl_ca in the resource"
     )]
@@ -165,22 +165,22 @@ pub enum Error {
     /// A certificate or key cannot be read.
     #[error("{place}: {}: {reason}: let the daemon's user read the file, or correct the path", file.display())]
     CertificateFile {
-        /// What names the file.
+        /// The setting that names the file.
         place: Place,
         /// The file.
         file: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         reason: io::Error,
     },
     /// A client certificate without its key, or the reverse.
     #[error("{place}: needs {missing} beside it: a client certificate and its key go together")]
     HalfCertificate {
-        /// The half that is there.
+        /// The setting that exists.
         place: Place,
-        /// The half that is not.
+        /// The setting that is missing.
         missing: &'static str,
     },
-    /// Not a number of seconds.
+    /// A setting is not a number of seconds.
     #[error("{0}: give a whole number of seconds")]
     ConnectTimeout(Place),
 }

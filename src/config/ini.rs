@@ -1,10 +1,10 @@
-//! INI files, read as Icinga Web reads them: the first step from a file's text to settings.
+//! Parses INI files as Icinga Web does: the first step from a file's text to settings.
 //!
-//! Icinga Web uses PHP's `parse_ini_string` in raw mode and unescapes what comes out. The `ini` crate differs from that
-//! in what ends a value, what is a comment, which names are trimmed and what a repeated section means. So [`parse`]
-//! takes each line apart as PHP does, refuses what PHP refuses, and hands the crate lines in which nothing is left to
-//! differ about: names and values percent-encoded, names led by their line number. That number also tells, afterwards,
-//! which of two equal names came last, and lets warnings name the line.
+//! Icinga Web uses PHP's `parse_ini_string` in raw mode and unescapes the result. The `ini` crate differs in where a value ends,
+//! what is a comment, which names are trimmed and what a repeated section means. So [`parse`] splits each line as PHP does,
+//! rejects what PHP rejects, and passes the crate lines that both read alike: names and values are percent-encoded, and each name
+//! starts with its line number. That number also decides which of two equal names is the last one, and lets warnings name the
+//! line.
 
 use std::collections::BTreeMap;
 
@@ -13,23 +13,23 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 
 use super::Secret;
 
-/// Words that PHP reads as constants, in any case, and therefore refuses as keys.
+/// Words that PHP reads as constants, in any case, and therefore rejects as keys.
 const RESERVED_KEYS: [&str; 8] = ["true", "on", "yes", "false", "off", "no", "none", "null"];
 
-/// Characters that PHP's manual (`parse_ini_file`) and scanner keep out of keys.
+/// Characters that PHP's manual (`parse_ini_file`) and scanner do not allow in keys.
 const REFUSED_IN_KEYS: [char; 11] = ['{', '}', '|', '&', '~', '!', '(', ')', '^', '$', '"'];
 
-/// Why a file is refused. Never holds a value, nor a key: a stray line may be the rest of a password.
+/// Why a file is rejected. Never contains a value or a key: a stray line may be part of a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct Error {
     /// Counted from 1; 0 with [`Problem::Reader`].
     pub line: usize,
-    /// What is wrong there.
+    /// The problem in that line.
     pub(crate) problem: Problem,
 }
 
-/// What can be wrong with a line.
+/// The problem of a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Problem {
     /// Whitespace before `[`.
@@ -38,19 +38,19 @@ pub(crate) enum Problem {
     /// No `]` on the line of the `[`.
     #[error("the section's name is not closed by ]")]
     UnterminatedSection,
-    /// A value that belongs to no section.
+    /// A key before the first section.
     #[error("a key before the first [section]")]
     KeyOutsideSection,
     /// Nothing before `=`.
     #[error("no key before =")]
     EmptyKey,
-    /// A key that PHP takes for a constant.
+    /// A key that PHP reads as a constant.
     #[error("{0} cannot be a key, PHP reads it as a constant")]
     ReservedKey(&'static str),
-    /// A key with a character that PHP has other uses for; often the second line of a value.
+    /// A key with a character that has another meaning to PHP; often the second line of a value.
     #[error("{0} cannot be part of a key (a value must end on its own line)")]
     KeyCharacter(char),
-    /// The `ini` crate did not take a prepared line, which no known text causes; its own words, without values.
+    /// The `ini` crate rejected a prepared line. No known text causes this. Its message contains no values.
     #[error("the INI reader failed on its prepared text: {0}")]
     Reader(String),
 }
@@ -98,14 +98,14 @@ pub struct IniFile {
 }
 
 impl IniFile {
-    /// The entry of a key that has a value: of several with that name the last.
+    /// The last entry of that name with a value.
     pub fn entry(&self, section: &str, key: &str) -> Option<&Entry> {
-        // A key without `=` is nothing to PHP: it does not undo an earlier value.
+        // PHP ignores a key without `=`: it does not undo an earlier value.
         self.entries(section)
             .rfind(|entry| entry.key == key && entry.value.is_some())
     }
 
-    /// All keys of a section in the order of the file, repeated ones and those without `=` included.
+    /// All keys of a section in the order of the file, including repeated ones and those without `=`.
     pub fn entries(&self, section: &str) -> impl DoubleEndedIterator<Item = &Entry> {
         self.sections.get(section).into_iter().flatten()
     }
@@ -115,17 +115,17 @@ impl IniFile {
         self.sections.keys().map(String::as_str)
     }
 
-    /// Whether the file has a section of that name, be it empty.
+    /// Whether the file has a section of that name; it may be empty.
     pub fn has_section(&self, name: &str) -> bool {
         self.sections.contains_key(name)
     }
 }
 
-/// Reads a file's text.
+/// Parses a file's text.
 ///
 /// # Errors
 ///
-/// What PHP refuses is refused for the whole file, with the line.
+/// What PHP rejects is rejected for the whole file; the error names the line.
 pub fn parse(text: &str) -> Result<IniFile, Error> {
     let mut sections = Vec::new();
     for (header, keys) in
@@ -185,7 +185,7 @@ fn prepare(text: &str) -> Result<String, Error> {
                     encode(&value_of(raw))
                 ));
             }
-            // PHP ignores these; kept inside a section so that a misspelt line can be warned about.
+            // PHP ignores these. They are kept inside a section, so that a misspelt line can be warned about.
             None if in_section => prepared.push_str(&format!("{line}.{}\n", encode(key))),
             None => {}
         }
@@ -212,10 +212,10 @@ fn check_key(key: &str, line: usize) -> Result<(), Error> {
     }
 }
 
-/// The value that PHP and then Icinga Web make of what follows `=`.
+/// The value that PHP and then Icinga Web read from the text after `=`.
 fn value_of(raw: &str) -> String {
     let raw = trim(raw);
-    // In a value that begins with a quote, everything up to the line's last quote is taken as it is.
+    // A value that begins with a quote ends at the line's last quote, and has everything between them unchanged.
     let taken = if raw.starts_with('"') {
         raw.rfind('"').unwrap_or(0)
     } else {
@@ -227,7 +227,7 @@ fn value_of(raw: &str) -> String {
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'))
         .unwrap_or(bare);
-    // One after the other, as Icinga Web does: what one step makes, the next one reads.
+    // In sequence, as in Icinga Web: each step reads the result of the one before.
     unquoted
         .replace("\\n", "\n")
         .replace("\\r", "\r")
@@ -235,8 +235,7 @@ fn value_of(raw: &str) -> String {
         .replace("\\\\", "\\")
 }
 
-/// Drops each backslash and keeps the character after it, as Icinga Web does in section names and libpq in its
-/// password file.
+/// Removes each backslash and keeps the character after it, as Icinga Web does in section names and libpq in its password file.
 pub(super) fn drop_escapes(raw: &str) -> String {
     let mut plain = String::with_capacity(raw.len());
     let mut characters = raw.chars();
@@ -261,7 +260,7 @@ fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// Undoes what [`prepare`] did to a name.
+/// Decodes a name that [`prepare`] encoded.
 fn restore_name(prepared: &str) -> Result<(usize, String), Error> {
     prepared
         .split_once('.')

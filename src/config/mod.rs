@@ -1,8 +1,8 @@
-//! Settings: the files of Icinga Web, libpq's environment, and what absence means.
+//! Settings: Icinga Web's files, libpq's environment variables, and the defaults.
 //!
-//! `config.ini` names the address to listen on and a resource; `resources.ini` says how to reach that database. Both
-//! belong to Icinga Web and are only read. [`Config::load`] turns them into one value that the rest of the daemon takes
-//! as settled: everything that can be checked without connecting has been.
+//! `config.ini` names the address to listen on and a resource; `resources.ini` says how to reach that database. Both belong to
+//! Icinga Web and are only read. [`Config::load`] checks everything that can be checked without connecting, so that the rest of
+//! the daemon can rely on it.
 
 mod admin;
 mod daemon;
@@ -34,7 +34,7 @@ pub(crate) use tls::{SslMode, Tls};
 use ini::IniFile;
 use setting::{Section, variable};
 
-/// Where Icinga Web keeps its configuration unless told otherwise.
+/// Icinga Web's default configuration directory.
 const DEFAULT_DIRECTORY: &str = "/etc/icingaweb2";
 
 /// All settings, checked.
@@ -46,12 +46,12 @@ pub struct Config {
     pub database: Database,
 }
 
-/// What [`Config::load`] found.
+/// The result of [`Config::load`].
 #[derive(Debug)]
 pub struct Loaded {
     /// The settings.
     pub config: Config,
-    /// Sentences for the log, one line each: what was read but will have no effect.
+    /// Warnings for the log, one line each: settings without effect.
     pub warnings: Vec<String>,
 }
 
@@ -62,12 +62,12 @@ pub fn directory(flag: Option<PathBuf>, env: Env<'_>) -> PathBuf {
 }
 
 impl Config {
-    /// Reads `modules/notifications/config.ini` and `resources.ini` below `dir`. `env` is asked for libpq's variables
-    /// (`PG…`), and for `HOME` and `USER`.
+    /// Reads `modules/notifications/config.ini` and `resources.ini` below `dir`. `env` returns libpq's variables (`PG…`), `HOME`
+    /// and `USER`.
     ///
     /// # Errors
     ///
-    /// Everything that an administrator has to correct first; nothing in it is worth a retry.
+    /// Every error has to be corrected by an administrator; none is worth a retry.
     pub fn load(dir: &Path, env: Env<'_>) -> Result<Loaded, Error> {
         let mut warnings = Vec::new();
 
@@ -109,8 +109,8 @@ impl Config {
         })
     }
 
-    /// The effective settings as (`section.key`, value), always the same keys in the same order. A password shows as
-    /// `***`, something absent as an empty value.
+    /// The effective settings as (`section.key`, value), always the same keys in the same order. A password is shown as `***`, an
+    /// absent setting as an empty value.
     pub fn settings(&self) -> Vec<(String, String)> {
         let mut settings = self.daemon.settings();
         settings.extend(self.database.settings());

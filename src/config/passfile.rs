@@ -1,7 +1,7 @@
-//! libpq's password file, `~/.pgpass`: the last place a database password is looked for.
+//! libpq's password file, `~/.pgpass`: the last place where a database password is searched.
 //!
-//! Format and rules: PostgreSQL documentation, "The Password File". By hand: tokio-postgres does not read it, and no crate
-//! that does is kept.
+//! Format and rules: PostgreSQL documentation, "The Password File". Implemented here because tokio-postgres does not read it, and
+//! no maintained crate does.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -22,8 +22,8 @@ struct Line {
 }
 
 impl PasswordFile {
-    /// Reads the file that the environment names, or libpq's default. One that must not be used is warned about and
-    /// counts as empty, as for libpq: the server may not ask for a password at all.
+    /// Reads the file that the environment names, or libpq's default. A file that must not be used causes a warning and counts as
+    /// empty, as in libpq: the server may not require a password.
     pub(super) fn read(env: Env<'_>, warnings: &mut Vec<String>) -> Self {
         let named = variable(env, "PGPASSFILE").map(|name| PathBuf::from(name.value));
         let default = || variable(env, "HOME").map(|home| Path::new(&home.value).join(".pgpass"));
@@ -32,7 +32,7 @@ impl PasswordFile {
         };
         let problem = match read_private(&path) {
             Ok(text) => return Self(text.lines().filter_map(parse_line).collect()),
-            // Having none is the usual case.
+            // The usual case.
             Err(Problem::Io(ErrorKind::NotFound)) if named.is_none() => return Self::default(),
             Err(Problem::Io(kind)) => kind.to_string(),
             Err(Problem::NotAFile) => "not a plain file".to_owned(),

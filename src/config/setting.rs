@@ -1,16 +1,16 @@
-//! Where a setting comes from: a key of a section, or a variable of the environment.
+//! The source of a setting: a key of a section or an environment variable.
 //!
-//! Lookups go through here, so that "empty means absent" holds everywhere and every error can name the place.
+//! All lookups use this module, so that an empty value means absent everywhere, and every error can name the place.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::ini::IniFile;
 
-/// The environment as a function, so that tests need not touch the process's own.
+/// The environment as a function, so that tests do not change the process's own.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The place an administrator must look at to change a setting.
+/// The place where an administrator changes a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A key of a configuration file.
@@ -26,7 +26,7 @@ pub enum Place {
     },
     /// An environment variable.
     Variable(&'static str),
-    /// A file that libpq looks for by itself.
+    /// A file that libpq uses by default.
     File(PathBuf),
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Setting {
     pub(super) place: Place,
 }
 
-/// A variable of the environment; libpq's meaning of an empty one is "not set" too, wherever that can work.
+/// An environment variable. As in libpq, an empty one counts as unset.
 pub(super) fn variable(env: Env<'_>, name: &'static str) -> Option<Setting> {
     let value = env(name).filter(|value| !value.is_empty())?;
     Some(Setting {
@@ -64,7 +64,7 @@ pub(super) fn variable(env: Env<'_>, name: &'static str) -> Option<Setting> {
     })
 }
 
-/// One section of one file, and the environment behind it.
+/// A section of a file, and the environment as its fallback.
 pub(super) struct Section<'a> {
     pub(super) file: &'a Path,
     pub(super) ini: &'a IniFile,
@@ -94,8 +94,8 @@ impl Section<'_> {
     }
 }
 
-/// Whether `text` can be a host's name in DNS or `/etc/hosts` (RFC 1123, section 2.1, and underscores, which container
-/// networks use). A numeric last label is a mistyped address.
+/// Whether `text` can be a host name in DNS or `/etc/hosts` (RFC 1123, section 2.1, and underscores, which container networks
+/// use). A name with a numeric last label is a mistyped address.
 pub(super) fn is_host_name(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     let label_is_valid = |label: &str| {
@@ -111,7 +111,7 @@ pub(super) fn is_host_name(text: &str) -> bool {
         && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// A port number: digits only, where `u16::from_str` would take a sign.
+/// Parses a port number: digits only; `u16::from_str` accepts a sign.
 pub(super) fn port(text: &str) -> Option<u16> {
     text.bytes()
         .all(|b| b.is_ascii_digit())

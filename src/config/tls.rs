@@ -1,4 +1,4 @@
-//! How the database connection is encrypted and whom it trusts: `use_ssl` and `ssl_*` of the resource, or libpq's
+//! Encryption of the database connection and which certificates it trusts: `use_ssl` and `ssl_*` of the resource, or libpq's
 //! environment and files.
 
 use std::fs;
@@ -7,17 +7,17 @@ use std::path::PathBuf;
 use super::Error;
 use super::setting::{Place, Section, Setting};
 
-/// libpq's words for how much TLS is wanted (PostgreSQL documentation, "SSL Mode Descriptions").
+/// libpq's TLS modes (PostgreSQL documentation, "SSL Mode Descriptions").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
 #[strum(serialize_all = "kebab-case")]
 pub(crate) enum SslMode {
     /// Never.
     Disable,
-    /// Only if the server refuses without.
+    /// Only if the server refuses a connection without TLS.
     Allow,
     /// If the server offers it.
     Prefer,
-    /// Always, whoever the server is.
+    /// Always; the server is not verified.
     Require,
     /// Always, with a certificate from a trusted authority.
     VerifyCa,
@@ -25,7 +25,7 @@ pub(crate) enum SslMode {
     VerifyFull,
 }
 
-/// A certificate that the daemon shows to the server, with its key; PEM files that could be read at start.
+/// The client certificate and its key; PEM files that were readable at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClientCertificate {
     /// The certificate, or chain.
@@ -37,12 +37,12 @@ pub(crate) struct ClientCertificate {
 /// TLS of the database connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tls {
-    /// Already what is to be done: libpq's promotion of `require` to `verify-ca` has taken place.
+    /// The mode to use, after libpq's promotion of `require` to `verify-ca`.
     pub(crate) mode: SslMode,
-    /// PEM file with the trusted authorities. `None` with `VerifyFull` means the system's store; `VerifyCa` always has
-    /// one. The weaker modes need not look at it.
+    /// PEM file with the trusted authorities. `None` with `VerifyFull` means the system's store; `VerifyCa` always has one. The
+    /// weaker modes ignore it.
     pub(crate) root_cert: Option<PathBuf>,
-    /// Absent if the daemon has none.
+    /// `None` if the daemon has no certificate.
     pub(crate) client: Option<ClientCertificate>,
 }
 
@@ -56,7 +56,7 @@ impl Tls {
     }
 }
 
-/// The resource asks for TLS. What it leaves open, the environment may say.
+/// The resource enables TLS. Settings that it omits come from the environment.
 fn from_resource(section: &Section<'_>) -> Result<Tls, Error> {
     let ca = section.key("ssl_ca").map(readable).transpose()?;
     let (mode, root_cert) = if flag(section, "ssl_do_not_verify_server_cert")? {
@@ -90,7 +90,7 @@ fn from_resource(section: &Section<'_>) -> Result<Tls, Error> {
     })
 }
 
-/// The resource does not ask for TLS: libpq's rules.
+/// The resource does not enable TLS: libpq's rules apply.
 fn from_environment(section: &Section<'_>) -> Result<Tls, Error> {
     let mode = match section.variable("PGSSLMODE") {
         None => None,
@@ -100,7 +100,7 @@ fn from_environment(section: &Section<'_>) -> Result<Tls, Error> {
         },
     };
     let root = section.variable("PGSSLROOTCERT");
-    // libpq 16: the word `system` instead of a path.
+    // Since libpq 16: the word `system` instead of a path.
     if let Some(root) = root.as_ref().filter(|root| root.value == "system") {
         if mode.is_some_and(|(mode, _)| mode != SslMode::VerifyFull) {
             return Err(Error::WeakSystemStore(root.place.clone()));
@@ -141,7 +141,7 @@ fn client_from_environment(section: &Section<'_>) -> Result<Option<ClientCertifi
     let cert = section
         .variable("PGSSLCERT")
         .or_else(|| default_file(section, "postgresql.crt"));
-    // A default key alone says nothing: libpq looks at it only for a certificate.
+    // A default key alone has no effect: libpq uses it only with a certificate.
     let default_key = || {
         cert.as_ref()
             .and_then(|_| default_file(section, "postgresql.key"))
@@ -173,7 +173,7 @@ fn client(
     }
 }
 
-/// A file of that name where libpq looks for it, if there is one.
+/// The file of that name at libpq's default path, if it exists.
 fn default_file(section: &Section<'_>, name: &str) -> Option<Setting> {
     let value = format!("{}/.postgresql/{name}", section.variable("HOME")?.value);
     let path = PathBuf::from(&value);
@@ -183,7 +183,7 @@ fn default_file(section: &Section<'_>, name: &str) -> Option<Setting> {
     })
 }
 
-/// The path, once its content could be read: at start rather than at some later reconnect.
+/// Returns the path after reading the file: an error is reported at start and not at a later reconnect.
 fn readable(setting: Setting) -> Result<PathBuf, Error> {
     let file = PathBuf::from(setting.value);
     match fs::read(&file) {
