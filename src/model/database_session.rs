@@ -1,24 +1,24 @@
-//! Which of the daemon's sessions with the database, as log, metrics and `pg_stat_activity` call it.
+//! The names of the daemon's database sessions in log, metrics and `pg_stat_activity`.
 
-/// What our sessions are called in `pg_stat_activity`; behind it comes what each is for.
+/// The start of our sessions' `application_name` in `pg_stat_activity`; the purpose follows.
 pub(crate) const APPLICATION_PREFIX: &str = "icinga-desktop-bridge ";
 
-/// The sessions with the database, as a label calls them.
+/// The daemon's database sessions; as values of a label.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::IntoStaticStr, strum::VariantArray,
 )]
 #[strum(serialize_all = "kebab-case")]
 pub(crate) enum DatabaseSession {
-    /// The one that listens.
+    /// The session that listens.
     Listener,
-    /// The one that reads events.
+    /// The session that reads events.
     Query,
-    /// The one that reads sign-ins.
+    /// The session that reads sign-ins.
     SignIn,
 }
 
 impl DatabaseSession {
-    /// What `pg_stat_activity` calls it.
+    /// The session's `application_name`.
     pub(crate) fn application_name(self) -> String {
         format!("{APPLICATION_PREFIX}{self}")
     }

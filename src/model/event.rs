@@ -1,6 +1,6 @@
-//! An event: what a browser is told about one incident, and its bytes on the wire.
+//! An event: what a browser receives about one incident, and its bytes on the wire.
 //!
-//! The resolver makes events from database rows; everything behind it only passes them on.
+//! The resolver makes events of database rows; the stages after it only pass them on.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -11,26 +11,25 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// How many bytes of a title or message travel to the browser, the ellipsis included.
+/// The longest title or message in an event, in bytes, including the ellipsis.
 ///
-/// A popup shows a few lines; plugin output may be megabytes, and would be held once per waiting
-/// stream.
+/// A popup shows a few lines. Plugin output may be megabytes, and would be held once per waiting stream.
 pub const TEXT_LIMIT: usize = 4096;
 
-/// What a browser waits before it reconnects: the value the web module has always been sent.
+/// How long a browser waits before it reconnects: the value that the PHP daemon sends.
 pub const RETRY: Duration = Duration::from_secs(3);
 
-/// A comment, which clients ignore: it keeps proxies from closing a silent stream.
+/// A comment, which clients ignore. It keeps proxies from closing an idle stream.
 pub const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
 
-/// The values an event is rendered from.
+/// The values of an event.
 #[derive(Debug, Clone, Copy)]
 pub struct Content<'a> {
     /// Milliseconds since the epoch of Unix.
     pub time_ms: i64,
     /// The incident.
     pub incident_id: IncidentId,
-    /// The severity as the database spells it.
+    /// The severity as spelled in the database.
     pub severity: &'a str,
     /// The object's name.
     pub title: &'a str,
@@ -41,23 +40,22 @@ pub struct Content<'a> {
 /// One event, rendered once and shared by all streams that carry it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The `incident_history` rows that need not be told of any more once this was: of several channels
-    /// of the contact, or of older changes that a replay leaves out. An event of an incident that changed
-    /// without such a row has none, and no `id:` line either: an id there would move the client's position
-    /// past rows it was never sent.
+    /// The `incident_history` rows that are done once this event is delivered: those of the contact's other channels, or older
+    /// changes that a replay leaves out. Empty for an incident that changed without a history row. Then there is no `id:` line
+    /// either: an id would move the client's position past rows it was never sent.
     pub history_ids: Vec<HistoryId>,
-    /// Which of the hub's epochs the ids are of: in another one they may be other rows'.
+    /// The number of the hub's epoch that the ids belong to. In another epoch they may identify other rows.
     pub epoch: u64,
     /// The incident.
     pub incident_id: IncidentId,
-    /// Whether it stands for several incidents.
+    /// Whether it is a summary of several incidents.
     pub sums_up: bool,
-    /// The block on the wire, its empty line included.
+    /// The block on the wire, including its empty line.
     pub bytes: Bytes,
-    /// Every row up to this one need not be told of any more either, once this was: of a replay that could not be read.
+    /// All rows up to this one are also done once this event is delivered. Set by the summary of a replay that could not be read.
     pub through: Option<HistoryId>,
-    /// When the bell for it was heard, or the look began that found it before or without one; if a look found it, and it is
-    /// told for the first time: its latency is measured from there.
+    /// When its bell was received, or when the look began that found it earlier or without a bell. Latency is measured from
+    /// there. `None` for events that do not come from a look.
     pub received_at: Option<Instant>,
 }
 
@@ -75,20 +73,19 @@ struct Payload<'a> {
     message: Cow<'a, str>,
 }
 
-/// What several contacts are told alike, rendered once: all of an event but its id.
+/// An event for several contacts, rendered once: everything but the id.
 #[derive(Debug, Clone)]
 pub struct Rendered {
     incident_id: IncidentId,
-    /// The lines up to the data, without the line break behind them.
+    /// The lines up to the data, without the line break after it.
     text: String,
 }
 
 impl Rendered {
     /// Renders `content`.
     ///
-    /// The block is written here and not by `warp::sse::Event`, which leaves out the space behind
-    /// the colons: same bytes on the wire as the daemon this one replaces. JSON has no raw line
-    /// breaks, so no text can end a field early.
+    /// Not with `warp::sse::Event`, which omits the space after the colons: the bytes must be those of the PHP daemon. JSON
+    /// contains no raw line breaks, so no text can end a field early.
     pub fn new(content: &Content<'_>) -> Self {
         let data = Data {
             time: rfc3339(content.time_ms),
@@ -96,11 +93,11 @@ impl Rendered {
                 incident_id: content.incident_id,
                 severity: content.severity,
                 title: shorten(content.title),
-                // Not null, of which the client would show the word.
+                // Not null, because the client shows the word.
                 message: shorten(content.message.unwrap_or_default()),
             },
         };
-        // expect: serialising strings and integers into memory has no way to fail.
+        // expect: serialising strings and integers into memory cannot fail.
         let json = serde_json::to_string(&data).expect("strings and integers serialise");
         Self {
             incident_id: content.incident_id,
@@ -108,8 +105,8 @@ impl Rendered {
         }
     }
 
-    /// The event that stands for `incident_history` rows, the one that it is named after first; for none if only the
-    /// incident itself changed. `epoch` is [`Event::epoch`].
+    /// The event for `incident_history` rows, with the first one as its id; without an id if only the incident itself changed.
+    /// `epoch` is [`Event::epoch`].
     pub fn event(&self, history_ids: Vec<HistoryId>, epoch: u64) -> Event {
         let (text, retry) = (&self.text, RETRY.as_millis());
         let block = match history_ids.first() {
@@ -129,7 +126,7 @@ impl Rendered {
 }
 
 impl Event {
-    /// What is not shown, and only says that rows are done: their event was told already.
+    /// An event that is not shown and only marks rows as done, because their event was sent already.
     pub fn covering(history_ids: Vec<HistoryId>, epoch: u64) -> Self {
         Self {
             history_ids,
@@ -142,25 +139,24 @@ impl Event {
         }
     }
 
-    /// The row that the `id:` line names, if there is one.
+    /// The row in the `id:` line, if there is one.
     pub fn named(&self) -> Option<HistoryId> {
         self.history_ids.first().copied()
     }
 }
 
-/// A block that shows nothing: browsers that send `Last-Event-ID` name it when it is the last that they have read.
+/// A block that shows nothing. Browsers that send `Last-Event-ID` send its id if it is the last block they have read.
 pub fn mark(mark: Mark) -> Bytes {
     format!("event: icinga2.mark\ndata: {{}}\nid: {mark}\n\n").into()
 }
 
-/// A block that only sets the time a client waits before it comes back.
+/// A block that only sets how long the client waits before it reconnects.
 pub fn retry(after: Duration) -> Bytes {
     format!("retry: {}\n\n", after.as_millis()).into()
 }
 
-/// RFC 3339 with milliseconds and numeric offset. A time that no calendar holds, or that is before the
-/// year 0, for which RFC 3339 has no form, becomes the current one: a row with a broken clock is still
-/// news.
+/// RFC 3339 with milliseconds and numeric offset. A time that no calendar holds, or before the year 0, which RFC 3339 cannot
+/// express, becomes the current one: a row with a broken clock is still news.
 fn rfc3339(time_ms: i64) -> String {
     /// 0000-01-01T00:00:00Z. The last year that `Timestamp` holds is 9999, as in RFC 3339.
     const YEAR_0_MS: i64 = -62_167_219_200_000;

@@ -1,4 +1,4 @@
-//! Ids of Icinga's tables. A type for each, so that none is taken for another: who sees what rests on them.
+//! Ids of Icinga's tables. Each has its own type, so that ids cannot be mixed up: access control depends on them.
 
 use std::fmt;
 
@@ -27,6 +27,6 @@ ids! {
     ContactId,
     /// `incident.id`.
     IncidentId,
-    /// `incident_history.id`. 0 is below every row's.
+    /// `incident_history.id`. 0 is below every row's id.
     HistoryId,
 }

@@ -1,4 +1,4 @@
-//! Plain values that the stages pass on.
+//! Plain values that the stages exchange.
 
 pub mod browser;
 pub(crate) mod database_session;

@@ -1,25 +1,25 @@
-//! What is sent over NOTIFY: channels, and their payloads, parsed and checked.
+//! NOTIFY channels and their payloads, parsed and checked.
 //!
-//! Any role that may connect to the database can send anything on a channel. Nothing in a payload is
-//! therefore trusted further than to say where to look.
+//! Any role that can connect to the database can send anything on a channel. So a payload is only used to decide where to look,
+//! and never as data.
 
 use super::browser::BrowserKey;
 use super::ids::{ContactId, IncidentId};
 use serde::Deserialize;
 
-/// The bell: it says that rows were committed, and nothing else. Whoever hears it looks.
+/// The bell: rows were committed. Its payload has no meaning; the resolver looks.
 pub const BELL_CHANNEL: &str = "icinga_desktop_bell";
 
-/// The channel that announces an incident whose severity was changed without Icinga Notifications.
+/// Announces an incident whose severity was changed without Icinga Notifications.
 pub const INCIDENT_CHANNEL: &str = "icinga_desktop_incident";
 
-/// The channel that announces browsers and contacts whose sign-ins may have changed.
+/// Announces browsers and contacts whose sign-ins may have changed.
 pub const SESSION_CHANNEL: &str = "icinga_desktop_session";
 
-/// The channel over which a daemon finds out that it hears.
+/// Carries the pulse, which proves that the daemon receives notifications.
 pub const PULSE_CHANNEL: &str = "icinga_desktop_pulse";
 
-/// The channel over which commands ask the bridges of a database; see [`crate::ask`].
+/// Carries the questions of commands to the bridges of a database; see [`crate::ask`].
 pub const ASK_CHANNEL: &str = "icinga_desktop_ask";
 
 /// A payload of [`INCIDENT_CHANNEL`].
@@ -35,7 +35,7 @@ pub struct SeverityChange {
 pub enum SessionChange {
     /// The browser whose session ended or changed, in hexadecimal.
     Browser(#[serde(with = "hex_key")] BrowserKey),
-    /// The contact whose user name changed, or who is gone.
+    /// The contact whose user name changed, or that was removed.
     ContactId(ContactId),
 }
 
@@ -53,33 +53,34 @@ mod hex_key {
     }
 }
 
-/// A random number: a mark that nobody can guess.
+/// A random number that cannot be guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Token(#[serde(with = "const_hex")] pub [u8; 32]);
 
-/// A payload of [`PULSE_CHANNEL`] or [`ASK_CHANNEL`]. It holds nothing else, because everybody can send and hear it: what a
-/// beat stands for stays with its sender, and a question stands in the database, where only those may write who may ask.
+/// A payload of [`PULSE_CHANNEL`] or [`ASK_CHANNEL`]. It contains only a random number, because every role can send and receive
+/// it. The number of a beat stays with its sender, and a question is in the database, where only roles with the right to ask can
+/// write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Marked {
-    /// The mark, in hexadecimal.
+    /// The random number, in hexadecimal.
     pub token: Token,
 }
 
 impl Marked {
-    /// The payload.
+    /// The payload as text.
     pub fn payload(&self) -> String {
         let digits = const_hex::encode(self.token.0);
         format!(r#"{{"token":"{digits}"}}"#)
     }
 }
 
-/// Why a payload was not understood. It never quotes the payload, which may be anybody's.
+/// Why a payload could not be parsed. It never quotes the payload, which can be from anyone.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{problem} at character {column} of {length}")]
 pub struct Malformed {
     /// The kind of problem.
     problem: &'static str,
-    /// Where it is, counted from 1.
+    /// Its position, counted from 1.
     column: usize,
     /// The payload's length in bytes.
     length: usize,

@@ -1,32 +1,30 @@
-//! A browser's position: which history rows it need not be told of any more.
+//! A browser's position: the history rows that it has acknowledged.
 //!
-//! Ids are handed out before their transactions commit, so a lower one can become visible after a
-//! higher one, and "everything up to the newest" would skip it. A position is therefore a floor, below
-//! which all is done, and the ids above it that are done too. The floor only rises to ids that are
-//! settled: no transaction that could still bring a lower one is running (see [`crate::resolve`]).
+//! Ids are assigned before their transactions commit, so a lower id can become visible after a higher one, and "everything up to
+//! the newest" could skip it. A position is therefore a floor, up to which all rows are done, and the ids above it that are done
+//! too. The floor only rises to ids that are settled: no running transaction can still add a lower one (see [`crate::resolve`]).
 //!
-//! Ids mean something within an epoch only (see [`Epoch`](super::timeline::Epoch)). At the begin of another one a position is
-//! a time: all that is older is done.
+//! Ids have a meaning only within an epoch (see [`Epoch`](super::timeline::Epoch)). When another epoch begins, a position is a
+//! time: all older rows are done.
 
 use super::ids::HistoryId;
 use std::collections::BTreeSet;
 
-/// How many ids above the floor are remembered. Browsers are told oldest first, so if there are more, the
-/// floor can rise to the lowest of them: it passes over nothing but what a transaction may still bring
-/// that has been open while as many others were told.
+/// How many ids above the floor are kept. Events are sent oldest first, so if there are more, the floor can rise to the lowest of
+/// them: that skips only rows of a transaction that stayed open while this many later rows were acknowledged.
 const MAX_ABOVE: usize = 4000;
 
-/// What a browser need not be told of any more.
+/// The rows that a browser has acknowledged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Position {
     floor: HistoryId,
     above: BTreeSet<HistoryId>,
-    /// Rows up to this time are done as well, in milliseconds since the epoch of Unix; until ids say so.
+    /// Rows up to this time are done as well, in milliseconds since the epoch of Unix; until the floor replaces it.
     delivered_until: Option<i64>,
 }
 
 impl Position {
-    /// A position as it was stored.
+    /// A position as stored.
     pub fn new(floor: HistoryId, above: impl IntoIterator<Item = HistoryId>) -> Self {
         let mut position = Self {
             floor,
@@ -36,8 +34,8 @@ impl Position {
         position
     }
 
-    /// The position of a browser that was told everything up to a time, in milliseconds since the epoch of Unix, when ids
-    /// were others'.
+    /// The position of a browser for which everything up to a time is done, because its ids belong to an earlier epoch. In
+    /// milliseconds since the epoch of Unix.
     pub fn delivered_until(time_ms: i64) -> Self {
         Self {
             delivered_until: Some(time_ms),
@@ -45,7 +43,7 @@ impl Position {
         }
     }
 
-    /// Rows of this time and before are done whatever their ids are; of none, if `None`.
+    /// Rows up to this time are done, whatever their ids; `None` if only ids count.
     pub fn time_ms(&self) -> Option<i64> {
         self.delivered_until
     }
@@ -76,8 +74,7 @@ impl Position {
         }
     }
 
-    /// Raises the floor to `settled`: what is not done up to there never will be, and what is older than the position's
-    /// time has ids by now.
+    /// Raises the floor to `settled`: no row up to there can still be missing, and rows up to the position's time are below it.
     pub fn settle(&mut self, settled: HistoryId) {
         self.delivered_until = None;
         if settled > self.floor {
@@ -88,7 +85,7 @@ impl Position {
         }
     }
 
-    /// Adds what another copy of the position knows: what either calls done is done.
+    /// Merges another copy of the position: a row is done if it is done in either.
     pub fn merge(&mut self, other: &Self) {
         let delivered_until = self.delivered_until.min(other.delivered_until);
         self.settle(other.floor);

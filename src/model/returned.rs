@@ -1,4 +1,4 @@
-//! A request for a stream, as far as it tells what its browser has read of earlier ones.
+//! A request for a stream, and what it proves that its browser has read.
 
 use std::fmt;
 use std::time::Instant;
@@ -7,13 +7,13 @@ use sha2::{Digest, Sha256};
 
 use super::ids::HistoryId;
 
-/// A point in a stream that is no event of a history row: its begin, or its end. Random, so that it names nothing else on any
-/// bridge.
+/// A point in a stream that is not the event of a history row: its beginning or its end. Random, so that it is unique across
+/// bridges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark(pub u64);
 
 impl Mark {
-    /// A new one.
+    /// A new, random mark.
     pub(crate) fn new() -> Self {
         Self(rand::random())
     }
@@ -21,7 +21,7 @@ impl Mark {
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // No number, so that it is never taken for the id of a row.
+        // Not a number, so that it cannot be confused with the id of a row.
         write!(f, "m{:016x}", self.0)
     }
 }
@@ -36,7 +36,7 @@ pub enum LastEventId {
 }
 
 impl LastEventId {
-    /// What the header says; `None` if it cannot be of ours, which is no reason to refuse the browser.
+    /// Parses the header. `None` if the id is not one of ours, which is no reason to refuse the browser.
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(digits) = text.strip_prefix('m') {
             let plain = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -56,7 +56,7 @@ impl LastEventId {
     }
 }
 
-/// Where a client's requests come from, as the proxy says: enough of a digest to see that it is elsewhere now.
+/// The address that a client's request comes from, according to the proxy: enough of a digest to notice another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientKey([u8; 8]);
 
@@ -71,14 +71,13 @@ impl ClientKey {
 /// A request for a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Returned {
-    /// When it was there.
+    /// When it arrived.
     pub at: Instant,
-    /// What it says that the browser has read.
+    /// What the browser has read, according to the request.
     pub last_event_id: Option<LastEventId>,
-    /// Where it came from, if the proxy says so.
+    /// Where it came from, if the proxy sends that.
     pub client: Option<ClientKey>,
-    /// Whether the browser is a Firefox, which ends what its service worker reads after 30 seconds without an event for the
-    /// worker.
+    /// Whether the browser is Firefox, which ends the requests of its service worker 30 seconds after the worker's last event.
     pub firefox: bool,
 }
 

@@ -1,24 +1,24 @@
-//! Which transactions were running when a statement looked at the database.
+//! Which transactions were running when a statement read the database.
 
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// A snapshot of PostgreSQL (`pg_current_snapshot()`): what was committed, and which transactions were running.
+/// A snapshot of PostgreSQL (`pg_current_snapshot()`): which transactions had committed and which were running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The first transaction that had not begun.
+    /// The first transaction that had not started.
     first_future: u64,
-    /// Those that were running, ascending.
+    /// The running transactions, ascending.
     running: Arc<[u64]>,
 }
 
-/// A text that is no snapshot.
+/// The error for a text that is not a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a snapshot")]
 pub struct NoSnapshot;
 
 impl Snapshot {
-    /// A snapshot in which `running` run, and nothing from `first_future` on has begun.
+    /// A snapshot in which `running` were running and `first_future` had not started.
     pub fn new(first_future: u64, running: impl IntoIterator<Item = u64>) -> Self {
         let mut running: Vec<_> = running.into_iter().collect();
         running.sort_unstable();
@@ -33,7 +33,7 @@ impl Snapshot {
         &self.running
     }
 
-    /// Whether a transaction that ran at an earlier snapshot has ended.
+    /// Whether a transaction that was running at an earlier snapshot has ended.
     pub fn has_ended(&self, transaction: u64) -> bool {
         transaction < self.first_future && self.running.binary_search(&transaction).is_err()
     }
@@ -47,7 +47,7 @@ impl Snapshot {
 impl FromStr for Snapshot {
     type Err = NoSnapshot;
 
-    /// Reads PostgreSQL's form, `xmin:xmax:xip,…`.
+    /// Parses PostgreSQL's format, `xmin:xmax:xip,…`.
     fn from_str(text: &str) -> Result<Self, NoSnapshot> {
         let mut parts = text.split(':');
         let (Some(_), Some(first_future), Some(running), None) =
