@@ -1,12 +1,12 @@
-//! What looks have found, for monitoring and for `check`.
+//! The results of looks, for monitoring and `check`.
 
-/// What monitoring wants to know of looks.
+/// What monitoring needs to know about looks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Health {
-    /// The first look was made.
+    /// Whether the first look succeeded.
     pub(crate) looked: bool,
-    /// The triggers that are missing or switched off.
+    /// The triggers that are missing or disabled.
     pub(crate) missing: Vec<String>,
-    /// When a look last found rows for which no bell had rung, in milliseconds since the epoch of Unix.
+    /// When a look last found rows without a bell, in milliseconds since the epoch of Unix.
     pub(crate) without_bell_at_ms: Option<i64>,
 }

@@ -1,15 +1,15 @@
-//! What is wrong with a daemon by its report, and what to do about it: `check-health` and the status page say the same.
+//! Judges a daemon's report: what is wrong and what to do. `check-health` and the status page share it.
 
 use super::Report;
 
-/// The latency in seconds beyond which somebody should look at it.
+/// The latency in seconds from which somebody should look at it.
 pub(crate) const SLOW: f64 = 1.0;
 
-/// The latency in seconds beyond which users notice.
+/// The latency in seconds from which users notice.
 pub(crate) const TOO_SLOW: f64 = 5.0;
 
-/// The share of the places for streams, in percent, beyond which there are too few: the alert for Prometheus in
-/// `packaging/prometheus` has the same.
+/// The percentage of open streams from which there are too few left; the Prometheus alert in `packaging/prometheus` has the same
+/// value.
 const NEARLY_FULL: usize = 90;
 
 /// The state of the service.
@@ -20,13 +20,13 @@ pub enum State {
     Ok,
     /// Somebody should look at it.
     Warning,
-    /// The daemon is not there, or not ready.
+    /// The daemon does not answer or is not ready.
     Critical,
-    /// That could not be found out.
+    /// The check failed.
     Unknown,
 }
 
-/// What is wrong, and what to do about it.
+/// A problem, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) state: State,
@@ -45,8 +45,7 @@ impl Finding {
 }
 
 impl Report {
-    /// Everything that is wrong. `slow` judges the latency in seconds: its state and which bound it crossed, `None` if it
-    /// is good.
+    /// All problems. `slow` judges the latency in seconds: it returns the state and the bound that was exceeded, or `None`.
     pub(crate) fn judge(&self, slow: impl FnOnce(f64) -> Option<(State, String)>) -> Vec<Finding> {
         let mut findings = Vec::new();
         if let Some(not_ready) = &self.not_ready {
@@ -86,13 +85,13 @@ impl Report {
         findings
     }
 
-    /// How many streams are no trouble yet.
+    /// The number of streams below which there are enough left.
     pub(crate) fn nearly_full(&self) -> usize {
         self.streams_limit * NEARLY_FULL / 100
     }
 }
 
-/// As people read a latency.
+/// Formats a latency for people.
 pub(crate) fn milliseconds(seconds: f64) -> String {
     format!("{:.1} ms", seconds * 1000.0)
 }

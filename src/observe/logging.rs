@@ -1,5 +1,4 @@
-//! What the log looks like: on a terminal or in a file with times, in systemd's journal with
-//! priorities instead, because the journal has its own times.
+//! The log format: with times on a terminal or in a file, with priorities in systemd's journal, which adds its own times.
 
 use std::fmt;
 use std::io::Write as _;
@@ -8,7 +7,7 @@ use std::os::linux::fs::MetadataExt as _;
 use env_logger::{Builder, Env};
 use log::{Level, Record};
 
-/// Starts logging to standard error, at `default` unless `$RUST_LOG` says otherwise.
+/// Starts logging to standard error, with the filter `default` unless `$RUST_LOG` is set.
 pub fn start(default: &str) {
     let mut builder = Builder::from_env(Env::default().default_filter_or(default));
     if to_journal() {
@@ -17,8 +16,7 @@ pub fn start(default: &str) {
     builder.init();
 }
 
-/// Whether standard error is the journal (systemd.exec(5), `$JOURNAL_STREAM`): not if somebody has
-/// redirected it since.
+/// Whether standard error is the journal (systemd.exec(5), `$JOURNAL_STREAM`), and was not redirected since.
 fn to_journal() -> bool {
     let Ok(journal) = std::env::var("JOURNAL_STREAM") else {
         return false;
@@ -29,7 +27,7 @@ fn to_journal() -> bool {
     journal == format!("{}:{}", stderr.st_dev(), stderr.st_ino())
 }
 
-/// A record with its priority (sd-daemon(3)), always one line: a second one would have none.
+/// A record with its priority (sd-daemon(3)), on a single line: further lines would have no priority.
 fn journal_line(record: &Record<'_>) -> String {
     let priority = match record.level() {
         Level::Error => 3,
@@ -38,7 +36,7 @@ fn journal_line(record: &Record<'_>) -> String {
         Level::Debug | Level::Trace => 7,
     };
     let message = OneLine(record.args());
-    // Whose module it was helps only those who look for more.
+    // The module is only useful for debugging.
     if record.level() >= Level::Debug {
         format!("<{priority}>{}: {message}", record.target())
     } else {
@@ -46,7 +44,7 @@ fn journal_line(record: &Record<'_>) -> String {
     }
 }
 
-/// Text without line breaks and other control characters, which may be in what a server or a client said.
+/// Text without line breaks and other control characters, which a server or a client may have sent.
 struct OneLine<'a>(&'a fmt::Arguments<'a>);
 
 impl fmt::Display for OneLine<'_> {

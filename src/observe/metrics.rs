@@ -1,10 +1,10 @@
-//! Every metric of the daemon, once: its name, what it means, and what counts into it.
+//! Every metric of the daemon: its name, its meaning and its counter.
 //!
-//! The stages count; the admin listener reads. `doc/monitoring.md` says what to watch, and a test keeps the
-//! two together. What is known elsewhere, such as how many streams are open, is not counted here a second
-//! time but asked for when somebody reads ([`Gauges`]).
+//! The stages count; the admin listener reads. `doc/monitoring.md` describes what to watch, and a test keeps the two in sync.
+//! Values kept elsewhere, such as the number of open streams, are not counted here but collected when the metrics are read
+//! ([`Gauges`]).
 //!
-//! Nothing here grows with streams, users or time: labels have the values listed here and no others.
+//! Nothing here grows with streams, users or time: labels have only the values listed here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,19 +24,19 @@ use super::recent::Recent;
 use crate::model::database_session::DatabaseSession;
 use crate::model::sign_in::Refusal;
 
-/// What all names begin with.
+/// The prefix of all names.
 const PREFIX: &str = "icinga_desktop";
 
-/// Upper bounds of the latency's buckets, in seconds: an event takes about a millisecond
-/// (`benches/README.md`), a storm of them or a slow client more.
+/// Upper bounds of the latency buckets, in seconds. An event takes about a millisecond (`benches/README.md`); a storm or a slow
+/// client takes longer.
 pub(super) const LATENCY_BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// The form that [`Inner::render`] writes, as an HTTP content type (OpenMetrics 1.0.0, section 4.1).
+/// The content type of [`Inner::render`] (OpenMetrics 1.0.0, section 4.1).
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The counters, cheap to clone: every clone counts into the same ones.
+/// The counters. Cheap to clone: all clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics(Arc<Inner>);
 
@@ -47,50 +47,50 @@ impl std::ops::Deref for Metrics {
     }
 }
 
-/// A counter for each value of one label.
+/// A counter per value of one label.
 type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 
 /// The counters themselves.
 #[derive(Debug)]
 pub(crate) struct Inner {
-    /// When counting began, with the daemon.
+    /// When the daemon started to count.
     started: Instant,
     /// Notifications received on our channels.
     pub(crate) notifications: Counter,
-    /// Those of them that were not what the triggers send.
+    /// Those that could not be parsed.
     pub(crate) notifications_malformed: Counter,
     /// Announced incidents that were dropped because too many waited.
     pub(crate) notifications_overflowed: Counter,
     /// Gaps: times at which bells may have been missed.
     pub(crate) gaps: Counter,
-    /// Rows for which no bell had rung.
+    /// Rows found without a bell.
     pub(crate) rows_without_bell: Counter,
     /// Since when the floor is held back; `None` if it is not.
     floor_held_since: Mutex<Option<Instant>>,
     looks: Labelled,
-    /// Events handed to a recipient's broadcast channel.
+    /// Events sent to a recipient's broadcast channel.
     pub(crate) events: Counter,
     /// Events written to a stream.
     pub(crate) events_written: Counter,
-    /// Those of them that count as delivered.
+    /// Those that count as delivered, including those given up.
     pub(crate) events_delivered: Counter,
-    /// Those of them that were not read, and wait for another stream.
+    /// Those that were not read and wait for another stream.
     pub(crate) events_returned: Counter,
-    /// Those of them that were written again and again, and never proven to have been read.
+    /// Those that were given up: written several times without a receipt.
     events_unacknowledged: Counter,
-    /// Events that found no room and that no replay finds either.
+    /// Events dropped for lack of room that no replay finds either.
     pub(crate) events_dropped: Counter,
-    /// From hearing the bell to the socket of a stream, in seconds.
+    /// From receiving the bell to the socket of a stream, in seconds.
     latency: Histogram,
-    /// The last minutes of latencies, and of events without a receipt.
+    /// Latencies and events without a receipt of the last minutes.
     recent: Mutex<Recent>,
-    /// When a pulse last went all the way through the database and back.
+    /// When a pulse last completed the round trip through the database.
     last_round: Mutex<Option<Instant>>,
-    /// Times a browser fell behind its broadcast channel or its own queue.
+    /// How often a browser fell behind its broadcast channel or its own queue.
     pub(crate) lags: Counter,
-    /// Complete replays that were started for browsers with open streams.
+    /// Replays started for browsers with open streams.
     pub(crate) replays: Counter,
-    /// Browsers whose streams were ended because their sign-in was not valid any more.
+    /// Browsers whose streams were ended because their sign-in was no longer valid.
     pub(crate) revoked: Counter,
     outcomes: Labelled,
     returns: Labelled,
@@ -99,70 +99,69 @@ pub(crate) struct Inner {
     reconnects: Labelled,
 }
 
-/// Why the table is looked at.
+/// Why the resolver looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Cause {
     /// The bell rang.
     Bell,
-    /// Transactions were running when it did.
+    /// Transactions were running when it rang.
     Running,
-    /// It was time.
+    /// The interval was over.
     Interval,
     /// Bells may have been missed.
     Gap,
 }
 
-/// Why a browser was told to come back although nothing is wrong with it.
+/// Why a browser is asked to come back later although its request is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum Postponed {
     /// The database did not answer.
     Database,
-    /// Every place for a stream is taken.
+    /// The daemon has its maximum number of streams.
     Full,
     /// The daemon is stopping.
     Stopping,
-    /// Its browser has two streams.
+    /// The browser has two streams.
     ThirdStream,
 }
 
-/// What a request for a stream proved of what its browser has read.
+/// How a request for a stream proves what its browser has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Proof {
-    /// It named it.
+    /// By the id that it sends.
     Id,
-    /// It came when only who had read all of a stream knew to come.
+    /// By its time, which only a browser knows that has read the end of a stream.
     Time,
-    /// Nothing.
+    /// It proves nothing.
     None,
 }
 
-/// What is known elsewhere, at the moment of reading.
+/// Values kept elsewhere, collected when the metrics are read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gauges {
-    /// Whether the daemon can do all its work.
+    /// Whether the daemon is ready.
     pub(crate) ready: bool,
     /// Open streams.
     pub(crate) streams: usize,
-    /// How many there may be.
+    /// The maximum number of streams.
     pub(crate) max_streams: usize,
     /// Contacts with open streams.
     pub(crate) users: usize,
-    /// Whether the listener hears, and the query and sign-in sessions are up.
+    /// Whether the listener, query and sign-in sessions work.
     pub(crate) database: [bool; 3],
-    /// Triggers that are missing or switched off.
+    /// The number of triggers that are missing or disabled.
     pub(crate) missing_triggers: usize,
 }
 
-/// The words of an enum, as values of a label.
+/// The variants of an enum as values of a label.
 fn values<T: VariantArray + Copy + Into<&'static str>>() -> impl Iterator<Item = &'static str> {
     T::VARIANTS.iter().copied().map(Into::into)
 }
 
-/// Counters for these values of a label. They are shown as 0 from the start: a rate cannot be taken of what appears with its
-/// first count.
+/// Counters for these values of a label. They exist as 0 from the start, because a rate needs a value before the first count.
 fn labelled(label: &'static str, values: impl Iterator<Item = &'static str>) -> Labelled {
     let family = Labelled::default();
     for value in values {
@@ -174,7 +173,7 @@ fn labelled(label: &'static str, values: impl Iterator<Item = &'static str>) -> 
 impl Default for Inner {
     fn default() -> Self {
         let outcomes = Labelled::default();
-        // Taken out once, so that counting an event is an addition and no look-up.
+        // Looked up once: counting an event is then an addition without a map look-up.
         let outcome = |name| outcomes.get_or_create_owned(&[("outcome", name)]);
         Self {
             started: Instant::now(),
@@ -207,7 +206,7 @@ impl Default for Inner {
 }
 
 impl Inner {
-    /// For how long it has been counted.
+    /// How long the daemon has been counting.
     pub(crate) fn age(&self) -> Duration {
         self.started.elapsed()
     }
@@ -217,24 +216,24 @@ impl Inner {
         self.looks.get_or_create(&[("cause", cause.into())]).inc();
     }
 
-    /// Says since when the floor is held back; `None` if it is not.
+    /// Sets since when the floor is held back; `None` if it is not.
     pub(crate) fn floor_held_since(&self, since: Option<Instant>) {
         *self.floor_held_since.lock() = since;
     }
 
-    /// Notes that a pulse went all the way: a statement, the server, the listener.
+    /// Records that a pulse completed the round trip: statement, server, listener.
     pub(crate) fn pulse_received(&self) {
         *self.last_round.lock() = Some(Instant::now());
     }
 
-    /// How long ago that was, in seconds; `None` if it never was.
+    /// The time since the last pulse in seconds; `None` if there was none.
     pub(crate) fn round_age(&self) -> Option<f64> {
         self.last_round
             .lock()
             .map(|round| round.elapsed().as_secs_f64())
     }
 
-    /// Counts the latency of an event whose bell was `received_at` then.
+    /// Records the latency of an event whose bell was received at that time.
     pub(crate) fn latency_since(&self, received_at: Instant) {
         let now = Instant::now();
         let seconds = now.duration_since(received_at).as_secs_f64();
@@ -242,61 +241,60 @@ impl Inner {
         self.recent.lock().latency(now, seconds);
     }
 
-    /// What 95 of 100 events of the last five minutes did not take longer than, in seconds; `None` without any.
+    /// The latency in seconds that 95 % of the events of the last five minutes did not exceed; `None` without events.
     pub(crate) fn latency_p95(&self) -> Option<f64> {
         self.recent.lock().latency_p95(Instant::now())
     }
 
-    /// Counts events that are not written again although they were never proven to have been read.
+    /// Counts events that are given up without a receipt.
     pub(crate) fn give_up(&self, events: usize) {
         self.events_unacknowledged.inc_by(events as u64);
         self.recent.lock().unacknowledged(Instant::now(), events);
     }
 
-    /// How many those were in the last five minutes.
+    /// How many events were given up in the last five minutes.
     pub(crate) fn given_up(&self) -> usize {
         self.recent.lock().events_unacknowledged(Instant::now())
     }
 
-    /// Counts a request that was not let in.
+    /// Counts a refused request.
     pub(crate) fn refuse(&self, refusal: Refusal) {
         self.refused
             .get_or_create(&[("reason", refusal.into())])
             .inc();
     }
 
-    /// Counts a browser that came for a stream.
+    /// Counts a request that was accepted.
     pub(crate) fn returned(&self, proof: Proof) {
         self.returns.get_or_create(&[("proof", proof.into())]).inc();
     }
 
-    /// Counts a browser that was told to come back.
+    /// Counts a browser that was asked to come back later.
     pub(crate) fn postpone(&self, why: Postponed) {
         self.postponed
             .get_or_create(&[("reason", why.into())])
             .inc();
     }
 
-    /// Counts a session with the database that was lost.
+    /// Counts a lost database session.
     pub(crate) fn reconnect(&self, session: DatabaseSession) {
         self.reconnects
             .get_or_create(&[("session", session.into())])
             .inc();
     }
 
-    /// Everything, in the form that monitoring reads: see [`CONTENT_TYPE`].
+    /// All metrics in the format of [`CONTENT_TYPE`].
     ///
     /// # Errors
     ///
-    /// What writing to a `String` cannot fail with.
+    /// Never in practice: writing to a `String` cannot fail.
     pub(crate) fn render(&self, gauges: &Gauges) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry(gauges))?;
         Ok(text)
     }
 
-    /// Made anew for each reading, which is rare and takes microseconds: so there is nothing to keep up
-    /// to date.
+    /// Built for each reading, which is rare and takes microseconds: so no state has to be kept in sync.
     fn registry(&self, gauges: &Gauges) -> Registry {
         let mut registry = Registry::with_prefix(PREFIX);
         registry.register(
@@ -306,7 +304,7 @@ impl Inner {
         );
         registry.register(
             "ready",
-            "Whether the daemon can do all its work, as /health/ready says",
+            "Whether the daemon is ready, as /health/ready answers",
             ConstGauge::new(u64::from(gauges.ready)),
         );
         registry.register(
@@ -316,7 +314,7 @@ impl Inner {
         );
         registry.register(
             "streams_limit",
-            "Streams that may be open, by the limit on open files",
+            "Maximum number of open streams, from the limit on open files",
             ConstGauge::new(gauges.max_streams as u64),
         );
         registry.register(
@@ -331,7 +329,7 @@ impl Inner {
         registry
     }
 
-    /// The sessions with the database.
+    /// The database sessions.
     fn register_database(&self, registry: &mut Registry, gauges: &Gauges) {
         let up = Family::<[(&str, &str); 1], prometheus_client::metrics::gauge::Gauge>::default();
         for (session, is_up) in DatabaseSession::VARIANTS.iter().zip(gauges.database) {
@@ -345,67 +343,59 @@ impl Inner {
         );
         registry.register(
             "database_reconnects",
-            "Sessions with the database that were lost and had to be connected anew",
+            "Database sessions that were lost and reconnected",
             self.reconnects.clone(),
         );
         registry.register(
             "triggers_missing",
-            "Triggers that are missing or switched off",
+            "Triggers that are missing or disabled",
             ConstGauge::new(gauges.missing_triggers as u64),
         );
     }
 
-    /// What was heard.
+    /// What was received.
     fn register_notifications(&self, registry: &mut Registry) {
         registry.register(
             "notifications",
-            "Notifications received from PostgreSQL, the own pulse included",
+            "Notifications received from PostgreSQL, including the daemon's own pulse",
             self.notifications.clone(),
         );
         registry.register(
             "notifications_malformed",
-            "Notifications that were not understood and ignored",
+            "Notifications that were malformed and ignored",
             self.notifications_malformed.clone(),
         );
         registry.register(
             "notifications_overflowed",
-            "Announced changes of incidents that were dropped, since too many waited",
+            "Announced changes of incidents that were dropped because too many waited",
             self.notifications_overflowed.clone(),
         );
         registry.register(
             "gaps",
-            "Times at which notifications may have been missed: the table is looked at",
+            "Times at which notifications may have been missed and the table was looked at",
             self.gaps.clone(),
         );
-        registry.register(
-            "looks",
-            "Looks at the table, by their cause",
-            self.looks.clone(),
-        );
+        registry.register("looks", "Looks at the table, by cause", self.looks.clone());
         registry.register(
             "rows_without_bell",
-            "Rows that a look on the interval found, for which no bell had rung",
+            "Rows that a look on the interval found without a bell",
             self.rows_without_bell.clone(),
         );
         let held = self.floor_held_since.lock().map(|since| since.elapsed());
         registry.register_with_unit(
             "floor_age",
-            "How long an open transaction has kept it unknown whether all older rows are there",
+            "How long an open transaction has held back the floor, up to which all rows are known",
             Unit::Seconds,
             ConstGauge::new(held.unwrap_or_default().as_secs_f64()),
         );
     }
 
-    /// What became of it.
+    /// What happened to events.
     fn register_events(&self, registry: &mut Registry) {
-        registry.register(
-            "events",
-            "Events, by what became of them",
-            self.outcomes.clone(),
-        );
+        registry.register("events", "Events, by outcome", self.outcomes.clone());
         registry.register_with_unit(
             "event_latency",
-            "From hearing the bell, which PostgreSQL rings at the commit, to the socket of a stream",
+            "From receiving the bell, which PostgreSQL sends at the commit, to the socket of a stream",
             Unit::Seconds,
             self.latency.clone(),
         );
@@ -417,26 +407,26 @@ impl Inner {
         );
     }
 
-    /// Browsers that were turned away or ended.
+    /// Requests and revoked sign-ins.
     fn register_requests(&self, registry: &mut Registry) {
         registry.register(
             "returns",
-            "Requests for a stream that were let in, by what they proved of what the browser has read",
+            "Accepted requests for a stream, by how they proved what the browser has read",
             self.returns.clone(),
         );
         registry.register(
             "refused",
-            "Requests answered 204, which ends a browser's attempts",
+            "Requests refused with 204, after which a browser does not reconnect",
             self.refused.clone(),
         );
         registry.register(
             "postponed",
-            "Requests answered with a time to come back after",
+            "Requests answered with a time after which to come back",
             self.postponed.clone(),
         );
         registry.register(
             "revoked",
-            "Browsers whose streams were ended since their sign-in was not valid any more",
+            "Browsers whose streams were ended because their sign-in was no longer valid",
             self.revoked.clone(),
         );
     }

@@ -1,4 +1,4 @@
-//! What an administrator sees: log, metrics, and what is wrong by them.
+//! What an administrator sees: log, metrics and health.
 
 mod health;
 mod judgement;

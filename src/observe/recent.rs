@@ -1,23 +1,23 @@
-//! What happened in the last minutes: a counter since the start says nothing of now.
+//! Counts of the last minutes: a counter since the start does not show the current state.
 //!
-//! One slot for each minute, of fixed size: counting is an addition, and nothing has to be cleaned up.
+//! One slot per minute, of fixed size: counting is an addition, and nothing has to be cleaned up.
 
 use std::time::{Duration, Instant};
 
 use super::metrics::LATENCY_BUCKETS;
 
-/// How many minutes count, the one that has begun included.
+/// How many minutes are kept, including the current one.
 const MINUTES: usize = 5;
 
-/// How long a slot is filled.
+/// How long a slot is used.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// One minute.
+/// The counts of one minute.
 #[derive(Debug, Default, Clone, Copy)]
 struct Minute {
-    /// Which one since the start.
+    /// The number of the minute since the start.
     number: usize,
-    /// Latencies by bucket; the last one is for what is beyond all bounds.
+    /// Latencies by bucket; the last bucket has no upper bound.
     latencies: [u32; LATENCY_BUCKETS.len() + 1],
     /// The longest of them, in seconds.
     slowest: f64,
@@ -25,7 +25,7 @@ struct Minute {
     unacknowledged: usize,
 }
 
-/// The last minutes.
+/// The counts of the last minutes.
 #[derive(Debug)]
 pub(super) struct Recent {
     start: Instant,
@@ -45,7 +45,7 @@ impl Recent {
         usize::try_from(minutes).unwrap_or(usize::MAX)
     }
 
-    /// The slot of this minute, emptied of one that is over.
+    /// The slot of the current minute, reset if it has an older minute.
     fn current(&mut self, now: Instant) -> &mut Minute {
         let number = self.number(now);
         let minute = &mut self.minutes[number % MINUTES];
@@ -76,12 +76,12 @@ impl Recent {
         self.current(now).unacknowledged += events;
     }
 
-    /// How many those were.
+    /// How many events were given up.
     pub(super) fn events_unacknowledged(&self, now: Instant) -> usize {
         self.counted(now).map(|minute| minute.unacknowledged).sum()
     }
 
-    /// What 95 of 100 latencies did not exceed, in seconds, interpolated within a bucket; `None` without any.
+    /// The latency in seconds that 95 % did not exceed, interpolated within a bucket; `None` without events.
     pub(super) fn latency_p95(&self, now: Instant) -> Option<f64> {
         let mut buckets = [0; LATENCY_BUCKETS.len() + 1];
         let mut slowest = 0.0_f64;
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(recent.events_unacknowledged(after(start, 300)), 1);
         assert_eq!(recent.latency_p95(after(start, 300)), None);
         assert_eq!(recent.events_unacknowledged(after(start, 360)), 0);
-        // Its slot is used again.
+        // The slot is reused.
         recent.unacknowledged(after(start, 361), 4);
         assert_eq!(recent.events_unacknowledged(after(start, 100_000)), 0);
         recent.unacknowledged(after(start, 100_000), 5);

@@ -1,11 +1,11 @@
-//! Keeps a burst of the same trouble to a line of log a minute.
+//! Limits repeated messages to one log line a minute.
 
 use std::time::{Duration, Instant};
 
 /// Time between two lines.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// One kind of trouble that may come in bursts.
+/// One kind of message that may repeat.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     last: Option<Instant>,
@@ -13,8 +13,7 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
-    /// Counts one occurrence. `Some` if a line is due: what to append to it, to tell how many were
-    /// swallowed since the last one.
+    /// Counts one occurrence. `Some` if a line is due: the text to append to it, with the number of suppressed ones.
     pub(crate) fn take(&mut self) -> Option<String> {
         if self.last.is_some_and(|last| last.elapsed() < INTERVAL) {
             self.swallowed += 1;
