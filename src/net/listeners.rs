@@ -1,4 +1,4 @@
-//! Where connections come from: the sockets that `[daemon] host` and `port` name.
+//! The listening sockets, from `[daemon] host` and `port` or from systemd.
 
 use std::fmt;
 use std::io;
@@ -18,26 +18,25 @@ use crate::config::{AdminAddress, Daemon, Host, Listen};
 use crate::observe::Throttle;
 use crate::systemd::{self, Passed};
 
-/// Connections that the kernel queues while the accept loop is busy; it caps this at
-/// `net.core.somaxconn`, 4096 by default.
+/// Connections that the kernel queues while the accept loop is busy. The kernel caps it at `net.core.somaxconn`, 4096 by default.
 const BACKLOG: i32 = 4096;
 
-/// A peer that vanished without a word is noticed after one probe at this age and two more.
+/// A peer that vanished is noticed after one probe at this idle time and two more.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 /// Time between those probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// What was sent must be acknowledged within this time (`TCP_USER_TIMEOUT`, tcp(7)).
+/// Sent data must be acknowledged within this time (`TCP_USER_TIMEOUT`, tcp(7)).
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Pause after the operating system refused a connection, for example for want of file descriptors:
-/// it would refuse the next one in the same microsecond.
+/// Pause after the operating system refused to accept a connection, for example for lack of file descriptors: the next one would
+/// fail in the same microsecond.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The listening sockets.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     sockets: Vec<Accepting>,
-    /// Of a Unix socket that we made, and remove.
+    /// The path of a Unix socket that we created and have to remove.
     path: Option<PathBuf>,
     refused: Throttle,
 }
@@ -48,18 +47,18 @@ enum Accepting {
     Unix(UnixListener),
 }
 
-/// There is nothing to listen on.
+/// There is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
     /// No socket could be bound.
     #[error("cannot listen on {failed}; check [daemon] {keys}, and who else listens there")]
     Bind {
-        /// What was to be bound, and why it was not.
+        /// The addresses, and why each could not be bound.
         failed: String,
-        /// What names the address in `config.ini`.
+        /// The keys of the address in `config.ini`.
         keys: &'static str,
     },
-    /// What systemd passed cannot be used.
+    /// The socket from systemd cannot be used.
     #[error("cannot use the socket that systemd passed: {0}; it has to be one of ListenStream=")]
     Passed(io::Error),
 }
@@ -73,12 +72,11 @@ impl Listeners {
         }
     }
 
-    /// Takes the sockets that systemd holds for us, if there are any; otherwise binds what `daemon` names.
-    /// Logs each address.
+    /// Uses the sockets from systemd if there are any; otherwise binds the addresses of `daemon`. Logs each address.
     ///
     /// # Errors
     ///
-    /// If nothing could be bound, or what systemd passed is no listening stream socket.
+    /// If no address could be bound, or a socket from systemd is not a listening stream socket.
     pub(crate) async fn open(daemon: &Daemon) -> Result<Self, BindError> {
         let passed = systemd::sockets().map_err(BindError::Passed)?;
         if passed.is_empty() {
@@ -91,14 +89,14 @@ impl Listeners {
                 Passed::Unix(socket) => Accepting::from_unix(socket),
             }
             .map_err(BindError::Passed)?;
-            info!("listening on {accepting}, a socket of systemd's");
+            info!("listening on {accepting}, a socket from systemd");
             sockets.push(accepting);
         }
         let is_named = |socket: &Accepting| daemon.listen.iter().any(|listen| socket.is(listen));
         let is_passed = |listen: &Listen| sockets.iter().any(|socket| socket.is(listen));
         if !sockets.iter().all(is_named) || !daemon.listen.iter().all(is_passed) {
             warn!(
-                "[daemon] says to listen on {}: not used, because systemd's socket unit decides; make them the same, or \
+                "[daemon] says to listen on {}, but systemd's socket unit decides, so that is not used; make them the same, or \
                  disable icinga-notifications-web.socket",
                 daemon.addresses()
             );
@@ -106,8 +104,8 @@ impl Listeners {
         Ok(Self::new(sockets))
     }
 
-    /// Binds what it can of what `daemon` names, so that the proxies of one generation are served while something else holds
-    /// the port of the other.
+    /// Binds all addresses of `daemon` that are free, so that proxies configured for one of the default ports are served while
+    /// another program uses the other.
     async fn bind(daemon: &Daemon) -> Result<Self, BindError> {
         let mut listeners = Self::new(Vec::new());
         let mut failed = Vec::new();
@@ -135,16 +133,16 @@ impl Listeners {
         if !failed.is_empty() {
             let served: Vec<_> = listeners.sockets.iter().map(Accepting::to_string).collect();
             warn!(
-                "cannot listen on {failed}; serving {} only. If the proxy's configuration names the address that is taken: stop \
-                 what listens there, the PHP daemon for example, and restart this service. If it does not: name the other \
-                 one in [daemon] host and port",
+                "cannot listen on {failed}; serving {} only. If the proxy uses the address that is taken: stop the program that \
+                 listens there, for example the PHP daemon, and restart this service. Otherwise: set only the other address in \
+                 [daemon] host and port",
                 served.join(" and ")
             );
         }
         Ok(listeners)
     }
 
-    /// Binds the address where monitoring asks, and logs it.
+    /// Binds the admin address, and logs it.
     ///
     /// # Errors
     ///
@@ -167,17 +165,17 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// The next connection. Failures are logged and survived.
+    /// Returns the next connection. Failures are logged, and accepting continues.
     pub(crate) async fn accept(&mut self) -> Socket {
         loop {
             match self.try_accept().await {
                 Ok(socket) => return socket,
-                // The client gave up while it waited.
+                // The client disconnected while it waited.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     if let Some(more) = self.refused.take() {
                         error!(
-                            "cannot accept a connection: {error}{more}; see the limit on open files"
+                            "cannot accept a connection: {error}{more}; check the limit on open files"
                         );
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -221,7 +219,7 @@ impl Accepting {
         }
     }
 
-    /// Whether this is what `listen` names, as far as that can be told without looking names up.
+    /// Whether this socket has the address `listen`, without resolving names.
     fn is(&self, listen: &Listen) -> bool {
         match (self, &listen.host) {
             (Self::Unix(socket), Host::Socket(path)) => {
@@ -259,9 +257,9 @@ impl fmt::Display for Accepting {
     }
 }
 
-/// What a listening socket is set to, Linux sets its connections to as well.
+/// Options of the listening sockets. On Linux, accepted connections inherit them.
 fn configure(socket: SockRef<'_>) -> io::Result<()> {
-    // An event is one small write, and wanted at once.
+    // An event is one small write, and has to be sent at once.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
@@ -272,7 +270,7 @@ fn configure(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
-/// What listens there: several sockets for a name with several addresses.
+/// Binds an address. A name with several addresses has several sockets.
 async fn bind(listen: &Listen) -> io::Result<Vec<Accepting>> {
     let port = listen.port;
     Ok(match &listen.host {
@@ -283,7 +281,7 @@ async fn bind(listen: &Listen) -> io::Result<Vec<Accepting>> {
     })
 }
 
-/// IPv6 and IPv4 in one socket, or IPv4 where the machine has no IPv6.
+/// IPv6 and IPv4 in one socket, or only IPv4 on a machine without IPv6.
 fn bind_any(port: u16) -> io::Result<Accepting> {
     match bind_tcp(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)) {
         Err(error) if !has_ipv6() => {
@@ -294,7 +292,7 @@ fn bind_any(port: u16) -> io::Result<Accepting> {
     }
 }
 
-/// Whether the machine lets IPv6 sockets be bound at all, whichever way it was switched off.
+/// Whether IPv6 sockets can be bound at all; there are several ways to disable IPv6.
 fn has_ipv6() -> bool {
     std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }
@@ -303,10 +301,10 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Accepting> {
     let domain = Domain::for_address(address);
     let socket = RawSocket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        // Whatever the sysctl net.ipv6.bindv6only says.
+        // Independent of the sysctl net.ipv6.bindv6only.
         socket.set_only_v6(false)?;
     }
-    // A restarted daemon must not wait for the old one's connections to time out.
+    // A restarted daemon must not wait until the connections of the old one time out.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -314,7 +312,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Accepting> {
     Accepting::from_tcp(socket.into())
 }
 
-/// Every address of a name that can be bound; `localhost` is two of them on most machines.
+/// Binds all addresses of a name; `localhost` has two on most machines.
 async fn bind_name(name: &str, port: u16) -> io::Result<Vec<Accepting>> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name, port)).await?.collect();
     let mut listeners = Vec::new();
@@ -338,8 +336,8 @@ async fn bind_name(name: &str, port: u16) -> io::Result<Vec<Accepting>> {
     }
 }
 
-/// A Unix socket that the proxy, another user, may connect to: what protects a stream is its session,
-/// not who connects. A socket that nobody listens on any more is replaced.
+/// A Unix socket that every user can connect to, because the proxy is another user: a stream is protected by its session and not
+/// by who connects. A stale socket is replaced.
 async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     match UnixStream::connect(path).await {
         Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),

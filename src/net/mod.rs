@@ -1,4 +1,4 @@
-//! Sockets: where connections come from, and what an accepted one is.
+//! Sockets: listening and accepted ones.
 
 mod listeners;
 
@@ -7,6 +7,5 @@ use tokio_util::either::Either;
 
 pub(crate) use listeners::{BindError, Listeners};
 
-/// An accepted connection, TCP or Unix: the one type that passes from the accept loop through hyper to
-/// the browser's task.
+/// An accepted connection, TCP or Unix, from the accept loop through hyper to the browser's task.
 pub(crate) type Socket = Either<TcpStream, UnixStream>;
