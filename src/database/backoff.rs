@@ -1,10 +1,11 @@
-//! How long to wait before trying again. By hand: the crates for it run the retries, too, and ours wait for more than one thing.
+//! How long to wait before the next attempt. Implemented here, because the crates for it also run the retries, and ours wait for
+//! more than one thing.
 
 use std::time::Duration;
 
 use rand::RngExt;
 
-/// Doubling, jittered, capped waiting times between attempts to connect.
+/// Waiting times between attempts to connect: doubling, with jitter and a cap.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
@@ -13,7 +14,7 @@ pub(crate) struct Backoff {
 /// The first wait: a database that was only restarted is back soon.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 
-/// The longest wait: how late streams may be after a long outage.
+/// The longest wait: how late events may be after a long outage.
 const BACKOFF_CAP: Duration = Duration::from_secs(15);
 
 impl Default for Backoff {
@@ -25,15 +26,15 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// How long to wait before the next attempt: between half and all of the current step, so that
-    /// several daemons do not come back in step.
+    /// The time to wait before the next attempt: between half and all of the current step, so that several daemons do not
+    /// reconnect at the same time.
     pub(crate) fn next_delay(&mut self) -> Duration {
         let step = self.next;
         self.next = (step * 2).min(BACKOFF_CAP);
         step.mul_f64(rand::rng().random_range(0.5..=1.0))
     }
 
-    /// Starts over, after a success.
+    /// Starts again with the first wait, after a success.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }

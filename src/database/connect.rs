@@ -1,4 +1,4 @@
-//! Connecting to PostgreSQL: hosts and timeouts.
+//! Connects to PostgreSQL: hosts and timeouts.
 
 use std::time::Duration;
 
@@ -12,34 +12,33 @@ use super::tls::tls;
 use crate::config::{Database, DatabaseHost, Endpoint, SslMode};
 use crate::model::database_session::APPLICATION_PREFIX;
 
-/// A peer that vanished without a word is noticed after one probe at this age and two more; the
-/// library's default age is two hours.
+/// A peer that vanished is noticed after one probe at this idle time and two more. The library's default is two hours.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 /// Time between those probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// Unanswered probes after which the connection is given up.
 const KEEPALIVE_RETRIES: u32 = 3;
-/// What was sent must be acknowledged within this time (`TCP_USER_TIMEOUT`, tcp(7)).
+/// Sent data must be acknowledged within this time (`TCP_USER_TIMEOUT`, tcp(7)).
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long everything may take that makes a new session ready for use: longer than the ten seconds after which the
-/// server gives a statement up, and not for ever where a proxy or a frozen server says nothing.
+/// How long the set-up of a new session may take in total: longer than the ten seconds after which the server cancels a
+/// statement, and not forever where a proxy or a frozen server does not answer.
 pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Makes connections to the configured database.
+/// Connects to the configured database.
 #[derive(Clone)]
 pub struct Connector {
-    /// One per host, in the order in which they are tried.
+    /// One per host, in the order they are tried.
     targets: Vec<Target>,
     tls: MakeTlsConnector,
-    /// For the whole of connecting to one host, TLS and sign-in included.
+    /// For each host, including TLS and authentication.
     timeout: Duration,
 }
 
 #[derive(Clone)]
 struct Target {
     config: tokio_postgres::Config,
-    /// Where it is, for messages.
+    /// The address, for messages.
     name: String,
 }
 
@@ -51,7 +50,7 @@ impl std::fmt::Debug for Connector {
     }
 }
 
-/// The library's connection, as this crate makes it.
+/// A tokio-postgres connection over TLS.
 pub type PgConnection = Connection<Socket, TlsStream<Socket>>;
 
 impl Connector {
@@ -59,7 +58,7 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Tls`] if its TLS files cannot be used.
+    /// [`ConnectError::Tls`] if the TLS files cannot be used.
     pub fn new(database: &Database) -> Result<Self, ConnectError> {
         let targets = database
             .hosts
@@ -73,12 +72,12 @@ impl Connector {
         })
     }
 
-    /// Connects to the first host that lets us in, and with several hosts, to one that takes writes:
-    /// the primary. `purpose` is seen in `pg_stat_activity`.
+    /// Connects to the first host that accepts; with several hosts, to the first that accepts writes, which is the primary.
+    /// `purpose` appears in `pg_stat_activity`.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Refused`] with what each host said.
+    /// [`ConnectError::Refused`] with the answer of each host.
     pub async fn connect(&self, purpose: &str) -> Result<(Client, PgConnection), ConnectError> {
         let mut reasons = Vec::new();
         for target in &self.targets {
@@ -105,14 +104,14 @@ fn target(database: &Database, host: &DatabaseHost) -> Target {
         .tcp_user_timeout(USER_TIMEOUT)
         .ssl_mode(match database.tls.mode {
             SslMode::Disable => WireSslMode::Disable,
-            // The library does not know `allow`: encrypted if the server can, as `prefer` is.
+            // The library does not support `allow`. Like `prefer`, this encrypts if the server can.
             SslMode::Allow | SslMode::Prefer => WireSslMode::Prefer,
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => WireSslMode::Require,
         });
     match &host.endpoint {
         Endpoint::Name(name) => config.host(name),
         Endpoint::Address(address) => config.host(address.to_string()),
-        // As libpq does: a Unix socket has no TLS, whatever the mode.
+        // As in libpq: no TLS over a Unix socket, whatever the mode.
         Endpoint::Socket(directory) => config.host_path(directory).ssl_mode(WireSslMode::Disable),
     };
     if let Some(address) = host.hostaddr {

@@ -1,20 +1,20 @@
-//! What can go wrong with the database, in words for the log.
+//! Errors of the database, as text for the log.
 
 use openssl::error::ErrorStack;
 use tokio_postgres::error::SqlState;
 
-/// A connection could not be made.
+/// A connection could not be established.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The TLS files could not be used.
+    /// The TLS files cannot be used.
     #[error("{what} cannot be used: {source}")]
     Tls {
-        /// Which of them.
+        /// Which file.
         what: String,
-        /// OpenSSL's reason.
+        /// The reason, from OpenSSL.
         source: ErrorStack,
     },
-    /// The server could not be reached, or refused; what each host said.
+    /// The server could not be reached, or refused; the answer of each host.
     #[error("cannot connect to {0}")]
     Refused(String),
 }
@@ -22,22 +22,22 @@ pub enum ConnectError {
 /// A statement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// The session has ended: the statement is worth repeating on the next one.
+    /// The session has ended: the statement should be repeated on the next one.
     #[error("{}", describe(.0))]
     Lost(tokio_postgres::Error),
-    /// The server refused the statement, or its answer was not of the expected form.
+    /// The server refused the statement, or its answer had an unexpected form.
     #[error("{}", describe(.0))]
     Refused(tokio_postgres::Error),
-    /// An answer that PostgreSQL does not give.
-    #[error("an answer that was not expected: {0}")]
+    /// The answer had an impossible value.
+    #[error("unexpected answer: {0}")]
     Unexpected(&'static str),
-    /// Ids have started again: those that were asked about are other rows' by now.
-    #[error("ids have started again meanwhile")]
+    /// Another epoch has begun: the ids in the question belong to other rows now.
+    #[error("another epoch of ids has begun meanwhile")]
     OtherIds,
 }
 
 impl QueryError {
-    /// What the server calls the error; `None` if it is not the server's.
+    /// The server's error code; `None` if the error is not from the server.
     pub(super) fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Lost(error) | Self::Refused(error) => error.code(),
@@ -46,10 +46,10 @@ impl QueryError {
     }
 }
 
-/// Whether a statement failed because tables or columns are not what they were when it was prepared: they were changed,
-/// moved, restored from a dump, or made anew.
+/// Whether a statement failed because tables or columns changed since it was prepared: they were altered, moved, restored from a
+/// dump or created again.
 pub(super) fn is_outdated(error: &tokio_postgres::Error) -> bool {
-    // Of a cached plan whose columns have changed; of columns, tables, functions and types that are gone.
+    // A cached plan whose columns have changed; columns, tables, functions and types that do not exist any more.
     const CODES: [SqlState; 6] = [
         SqlState::FEATURE_NOT_SUPPORTED,
         SqlState::UNDEFINED_COLUMN,
@@ -58,7 +58,7 @@ pub(super) fn is_outdated(error: &tokio_postgres::Error) -> bool {
         SqlState::UNDEFINED_OBJECT,
         SqlState::INVALID_SCHEMA_NAME,
     ];
-    // XX000: "could not open relation with OID …", of a table that was dropped meanwhile; "cache lookup failed for …".
+    // XX000: "could not open relation with OID …" for a table that was dropped meanwhile; "cache lookup failed for …".
     error.code().is_some_and(|code| {
         CODES.contains(code)
             || *code == SqlState::INTERNAL_ERROR
@@ -70,23 +70,21 @@ pub(super) fn is_outdated(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-/// Of a column that could not be read; statements are told apart by
-/// [`Session`](super::Session).
+/// For a column that could not be read. For statements, [`Session`](super::Session) chooses the variant.
 impl From<tokio_postgres::Error> for QueryError {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::Refused(error)
     }
 }
 
-/// What to do about a pooler that hands one server session to several of ours.
+/// The advice for a pooler that shares one server session between several of ours.
 pub(crate) const NO_POOLER: &str = "is a pooler in transaction mode (PgBouncer) between here and PostgreSQL? connect to PostgreSQL itself";
 
-/// What to do about a server that is a standby.
+/// The advice for a standby.
 pub(crate) const NOT_A_STANDBY: &str = "the server is a standby; name the primary, or all servers separated by commas, as \
      the resource's host";
 
-/// What went wrong, in one line, without the parts that may quote data, and what to do where the server's
-/// words do not lead there.
+/// Describes an error in one line: without the fields that may quote data, and with advice where the server's message has none.
 pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         let text = format!("{} (SQLSTATE {})", db.message(), db.code().code());

@@ -1,17 +1,16 @@
-//! What `sql/install.sql` has put into the database, and whether it is what this daemon needs.
+//! Examines what `sql/install.sql` has installed in the database, and whether it fits this daemon.
 //!
-//! Asked at every connect of the query session, because a restored database may have lost it, and by
-//! `check`.
+//! Done whenever the query session connects, because a restored database may have lost it, and by `check`.
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::error::{NO_POOLER, QueryError, describe};
 
-/// The version of `sql/install.sql` that this daemon works with.
+/// The version of `sql/install.sql` that this daemon requires.
 pub(crate) const VERSION: i32 = 3;
 
-/// Every trigger of `sql/install.sql`, with its table.
+/// All triggers of `sql/install.sql` with their tables.
 pub(crate) const TRIGGERS: [(&str, &str); 8] = [
     ("icinga_desktop_bell", "incident_history"),
     ("icinga_desktop_truncate", "incident_history"),
@@ -23,50 +22,50 @@ pub(crate) const TRIGGERS: [(&str, &str); 8] = [
     ("icinga_desktop_session_delete", "browser_session"),
 ];
 
-/// What installs and upgrades it. The packages put the scripts there, and so does the README.
+/// The command to install and upgrade. The packages put the scripts there, and so does the README.
 pub(crate) const INSTALL: &str =
     "psql -v ON_ERROR_STOP=1 -f /usr/share/icinga-desktop-bridge/sql/install.sql DATABASE";
 
-/// What gives a role the rights that it needs.
+/// The command to grant a role the rights that it needs.
 pub(crate) const GRANT: &str = "psql -v ON_ERROR_STOP=1 -v role=ROLE -f /usr/share/icinga-desktop-bridge/sql/grants.sql DATABASE";
 
 /// An installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
-    /// The schema that holds Icinga's tables.
+    /// The schema of Icinga's tables.
     pub(crate) schema: String,
-    /// The schema of the `citext` type, without which user names would compare by case.
+    /// The schema of the type `citext`. Without it, user names would be compared with case.
     pub(crate) citext_schema: String,
-    /// Whether an incident carries its own `mute_reason` (1.0), or its object does (0.x).
+    /// Whether `mute_reason` is a column of incidents (1.0) or of objects (0.x).
     pub(crate) mute_on_incident: bool,
-    /// Whether an incident carries the latest `message` (1.0).
+    /// Whether incidents have a column `message` (1.0).
     pub(crate) message_on_incident: bool,
-    /// Whether a history row names its event, whose message is in table `event` (0.x).
+    /// Whether history rows refer to table `event`, which has their messages (0.x).
     pub(crate) events: Events,
-    /// Whether the role may write what browsers were told.
+    /// Whether the role may write positions.
     pub(crate) stores_positions: bool,
-    /// Whether the role may ask for the server's timeline; everybody may, unless an administrator has revoked that.
+    /// Whether the role may query the server's timeline. Every role may, unless an administrator revoked that.
     pub(crate) knows_timeline: bool,
 }
 
-/// Table `event`, where the message of a history row is that has none itself.
+/// Table `event`, which has the message of history rows without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Events {
-    /// Schema 1.0 has no such table.
+    /// The table does not exist, as in schema 1.0.
     Absent,
     /// The role may not read it, so these messages are missing.
     Forbidden,
-    /// It may.
+    /// The role may read it.
     Readable,
 }
 
-/// What is said of [`Events::Forbidden`].
-pub(crate) const EVENTS_FORBIDDEN: &str = "no right to read table event: notifications of which only that has the message are shown without one; run";
+/// The message about [`Events::Forbidden`].
+pub(crate) const EVENTS_FORBIDDEN: &str = "no right to read table event: notifications whose message is only there are shown without it; run";
 
 /// Why the installation cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `sql/install.sql` never ran here.
+    /// `sql/install.sql` was not run in this database.
     #[error(
         "the triggers are not installed in this database; as the owner of Icinga's tables run: {INSTALL}"
     )]
@@ -79,31 +78,31 @@ pub enum Error {
         /// The role of the session.
         role: String,
     },
-    /// Another version of it is there.
+    /// It has another version.
     #[error("the triggers are version {found}, this daemon needs {VERSION}; {}", advice(*found))]
     Version {
         /// The version found.
         found: i32,
     },
-    /// Parts of it are gone or switched off.
+    /// Some triggers are missing or disabled.
     #[error("triggers missing or disabled: {}; run again: {INSTALL}", .0.join(", "))]
     Incomplete(Vec<String>),
-    /// The tables lie in more than one schema.
-    #[error("the triggers lie on tables of several schemas ({}); uninstall and install again", .0.join(", "))]
+    /// The tables are in more than one schema.
+    #[error("the triggers are on tables of several schemas ({}); uninstall and install again", .0.join(", "))]
     Ambiguous(Vec<String>),
-    /// Whom an incident concerns cannot be asked.
-    #[error("the query for whom an incident concerns failed: {0}")]
+    /// The query for the recipients of an incident failed.
+    #[error("the query for the recipients of an incident failed: {0}")]
     NoRecipients(String),
-    /// A query of the daemon cannot be run.
+    /// A query of the daemon fails.
     #[error("a query of the daemon failed: {source}{}", remedy(source))]
     Refused {
-        /// What was found.
+        /// The installation.
         installation: Installation,
-        /// The server's reason.
+        /// The server's error.
         source: QueryError,
     },
     /// The server did not answer.
-    #[error("asking for the triggers failed: {}", describe(.0))]
+    #[error("the query for the triggers failed: {}", describe(.0))]
     Query(#[from] tokio_postgres::Error),
 }
 
@@ -118,17 +117,17 @@ fn advice(found: i32) -> String {
 fn remedy(error: &QueryError) -> String {
     match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => format!("; run: {GRANT}"),
-        // Icinga's tables were found just before, and made this session's search_path.
+        // Icinga's tables were found just before, and this session's search_path was set to their schema.
         Some(&SqlState::UNDEFINED_TABLE) => format!(": {NO_POOLER}"),
         _ => String::new(),
     }
 }
 
 impl Error {
-    /// Whether an administrator has to act; otherwise trying again may do: the connection broke, the
-    /// server is busy or stopping, a table is locked.
+    /// Whether an administrator has to act. Otherwise a retry may help: the connection broke, the server is busy or stopping, or
+    /// a table is locked.
     pub(crate) fn is_permanent(&self) -> bool {
-        // Class 42: rights, and things that do not exist.
+        // Class 42: rights, and objects that do not exist.
         let needs_a_change =
             |code: Option<&SqlState>| code.is_some_and(|code| code.code().starts_with("42"));
         match self {
@@ -139,11 +138,11 @@ impl Error {
     }
 }
 
-/// Looks for an installation: a complete one, or what is left of one that is `known`.
+/// Examines an installation: it must be complete, unless it is already `known`; then its remaining parts suffice.
 ///
 /// # Errors
 ///
-/// Each says what to do.
+/// Each error says what to do.
 pub async fn inspect(client: &Client, known: Option<&Installation>) -> Result<Installation, Error> {
     let row = client
         .query_one(
@@ -211,7 +210,7 @@ pub async fn inspect(client: &Client, known: Option<&Installation>) -> Result<In
     })
 }
 
-/// The version of what is installed; `None` if nothing is.
+/// The version of the installation; `None` if there is none.
 pub(super) async fn version(client: &Client) -> Result<Option<i32>, Error> {
     let there = "SELECT to_regprocedure('icinga_desktop.version()') IS NOT NULL";
     if !client.query_one(there, &[]).await?.get::<_, bool>(0) {
@@ -223,7 +222,7 @@ pub(super) async fn version(client: &Client) -> Result<Option<i32>, Error> {
     Ok(Some(row.get(0)))
 }
 
-/// The schema whose tables have triggers, and which triggers are missing there or switched off.
+/// The schema whose tables have triggers, and which triggers are missing or disabled there.
 pub(super) async fn triggers(client: &Client) -> Result<(Option<String>, Vec<String>), Error> {
     let rows = client
         .query(

@@ -1,9 +1,9 @@
-//! Keeps a query session up, and hands it to whoever asks.
+//! Keeps a query session open and shares it.
 //!
-//! tokio-postgres pipelines, so nothing waits for a pool; but a statement that waits, say for a lock on
-//! the sessions' table, holds up those behind it. So there are two sessions: one for events, and one for
-//! everything about sign-ins. Each is kept up in the background; who needs it while it is away either
-//! waits ([`Queries::session`]) or answers for itself ([`Queries::current`]).
+//! tokio-postgres pipelines statements, so no pool is needed. But a statement that waits, for example for a lock on the session
+//! table, delays those after it. So there are two sessions: one for events and one for sign-ins. Each is kept open in the
+//! background. While it is not connected, callers either wait ([`Queries::session`]) or continue without it
+//! ([`Queries::current`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,15 +18,15 @@ use super::session::{OpenError, Session};
 use crate::model::database_session::DatabaseSession;
 use crate::observe::metrics::Metrics;
 
-/// A session that finds Icinga's tables changed again within this time is followed by a pause.
+/// If a session lasts less than this before Icinga's tables change again, the next one is delayed.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// A cheap handle on whichever query session is alive.
+/// A handle to the current query session. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Queries(watch::Receiver<Option<Arc<Session>>>);
 
 impl Queries {
-    /// The session, or `None` while the database is away.
+    /// The session, or `None` while it is not connected.
     pub(crate) fn current(&self) -> Option<Arc<Session>> {
         self.0
             .borrow()
@@ -34,7 +34,7 @@ impl Queries {
             .filter(|session| !session.is_closed())
     }
 
-    /// Waits for a live session; `None` once the daemon is stopping.
+    /// Waits for a session; `None` once the daemon is stopping.
     pub(crate) async fn session(&mut self) -> Option<Arc<Session>> {
         self.0
             .wait_for(|session| session.as_ref().is_some_and(|s| !s.is_closed()))
@@ -44,21 +44,20 @@ impl Queries {
     }
 }
 
-/// Keeps a query session up and hands it to every [`Queries`].
+/// Keeps a query session open and shares it with all [`Queries`].
 #[derive(Debug)]
 pub(crate) struct Keeper {
     connector: Connector,
-    /// What the session is for.
+    /// The purpose of the session.
     purpose: DatabaseSession,
     sender: watch::Sender<Option<Arc<Session>>>,
-    /// Tells that sessions are not worth waiting for any longer.
+    /// Notified when the session does not answer and has to be given up.
     hung: Arc<Notify>,
     metrics: Metrics,
 }
 
 impl Keeper {
-    /// A keeper, not yet connected, and the handle it serves. It connects anew when told that sessions are
-    /// `hung`.
+    /// A keeper, not connected yet, and its handle. It reconnects when `hung` is notified.
     pub(crate) fn new(
         connector: Connector,
         purpose: DatabaseSession,
@@ -76,33 +75,32 @@ impl Keeper {
         (keeper, Queries(receiver))
     }
 
-    /// Connects, and connects again whenever the session ends.
+    /// Connects, and reconnects whenever the session ends.
     ///
     /// # Errors
     ///
-    /// Returns only if the very first connection finds that the triggers cannot be used: an
-    /// administrator has to act. Later such findings are logged and tried again, because a running
-    /// daemon has streams to keep. Whoever waits for a session goes on waiting until the keeper itself is
-    /// dropped.
+    /// Returns only if the very first connection finds that the triggers cannot be used: an administrator has to act. Later such
+    /// errors are logged and retried, because a running daemon has streams to keep. Callers that wait for a session continue to
+    /// wait until the keeper is dropped.
     pub(crate) async fn run(&self) -> Result<(), installation::Error> {
         let mut backoff = Backoff::default();
         let mut known: Option<Installation> = None;
         let mut problem: Option<String> = None;
         loop {
-            // Boxed: what sets a session up is large, and seldom runs.
+            // Boxed: the future is large and rarely runs.
             let open = Session::open(&self.connector, self.purpose.into(), known.as_ref());
             match Box::pin(open).await {
                 Ok((session, closed)) => {
                     info!("database: {} session connected", self.purpose);
-                    // Said once: this is the session that would store them.
+                    // Logged once, for the session that stores them.
                     if self.purpose == DatabaseSession::SignIn && !session.stores_positions() {
                         warn!(
-                            "database: no right to write icinga_desktop.browser_position: what browsers were \
-                             told is forgotten at a restart; run: {GRANT}"
+                            "database: no right to write icinga_desktop.browser_position: positions of browsers are lost \
+                             at a restart; run: {GRANT}"
                         );
                     }
                     if self.purpose == DatabaseSession::Query {
-                        say_whom_incidents_concern(session.recipients_problem(), &mut problem);
+                        report_recipients_problem(session.recipients_problem(), &mut problem);
                         if session.installation.events == Events::Forbidden {
                             warn!("database: {EVENTS_FORBIDDEN}: {GRANT}, and restart this daemon");
                         }
@@ -121,7 +119,7 @@ impl Keeper {
                         self.purpose
                     );
                     if outdated.is_cancelled() && since.elapsed() < STABLE {
-                        // It would fail again, as fast as it can.
+                        // Without a pause it would fail again in a loop.
                         tokio::time::sleep(backoff.next_delay()).await;
                     } else {
                         backoff.reset();
@@ -143,17 +141,15 @@ impl Keeper {
     }
 }
 
-/// Says whether incidents that are changed without Icinga Notifications can be shown, if that has changed since `before`.
-fn say_whom_incidents_concern(problem: Option<String>, before: &mut Option<String>) {
+/// Logs whether changes of incidents without Icinga Notifications can be shown, if that differs from `before`.
+fn report_recipients_problem(problem: Option<String>, before: &mut Option<String>) {
     match &problem {
         Some(problem) if before.as_ref() != Some(problem) => error!(
-            "database: incidents that are changed without Icinga Notifications are shown to nobody until \
-             this is mended: {problem}"
+            "database: changes of incidents without Icinga Notifications are not shown until this is \
+                 fixed: {problem}"
         ),
         None if before.is_some() => {
-            info!(
-                "database: incidents that are changed without Icinga Notifications are shown again"
-            );
+            info!("database: changes of incidents without Icinga Notifications are shown again");
         }
         _ => {}
     }

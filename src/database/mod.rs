@@ -1,4 +1,4 @@
-//! PostgreSQL: connecting, what `sql/install.sql` left there, and every statement that the daemon sends.
+//! PostgreSQL: connections, the installation of `sql/install.sql`, and all statements of the daemon.
 
 mod backoff;
 mod connect;

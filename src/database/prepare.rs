@@ -1,4 +1,4 @@
-//! Makes a session ready: settings, prepared statements, and a dry run of each.
+//! Sets up a session: settings, prepared statements, and a trial run of each.
 
 use std::time::Duration;
 
@@ -15,31 +15,29 @@ use crate::model::browser::BrowserKey;
 use crate::model::ids::ContactId;
 use crate::model::position::Position;
 
-/// After which time PostgreSQL gives a statement up: far longer than any takes, and short enough for
-/// those behind it in the pipeline.
+/// When PostgreSQL cancels a statement: far longer than any takes, and short enough for those behind it in the pipeline.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Session {
-    /// Sets the session up, prepares every statement, and runs each for nobody: PostgreSQL checks rights
-    /// only when a statement runs.
+    /// Applies the settings, prepares every statement, and runs each with empty parameters: PostgreSQL checks rights only at
+    /// execution.
     ///
     /// # Errors
     ///
-    /// [`QueryError`], for example where the role lacks a right.
+    /// [`QueryError`], for example if the role lacks a right.
     pub(super) async fn prepare(
         client: Client,
         installation: &Installation,
     ) -> Result<Self, QueryError> {
-        // Icinga's tables, and citext's operators: without them user names would silently compare by
-        // case. pg_temp last, so that no temporary table stands in for a real one.
+        // The schema of Icinga's tables, and of citext's operators: without them user names would be compared with case. pg_temp
+        // is last, so that no temporary table hides a real one.
         //
-        // Generic plans: every statement looks up keys, which has one good plan, while PostgreSQL would
-        // plan these joins anew for each event, and take longer for that than for the look-up. Made while a table was
-        // small, such a plan would read all of it and go on doing so when it has grown: so it is by an index wherever there
-        // is one, and in the index's order. What that costs by estimate would make PostgreSQL compile each of them, for
-        // hundreds of milliseconds.
+        // Generic plans: every statement looks up keys and has one good plan. PostgreSQL would otherwise plan these joins for
+        // each event, which takes longer than the look-up. A plan made while a table was small would read all of it, and still do
+        // so when it has grown: so plans use an index where there is one, in its order. Their estimated cost would make
+        // PostgreSQL compile each of them with JIT, for hundreds of milliseconds.
         //
-        // Keepalives, because a machine that lost its power must not hold the bell for hours, as far as the server knows.
+        // Keepalives: if the daemon's machine loses power, the server must not keep its lock on the bell for hours.
         client
             .execute(
                 "SELECT set_config('search_path', format('%I, %I, pg_temp', $1::text, $2::text), false),
@@ -76,7 +74,7 @@ impl Session {
         .await?;
         if let Err(problem) = session.recipients(&[]).await {
             session.statements.recipients = Err(problem);
-            // What was found is about this statement alone.
+            // The error only concerned this statement.
             session.outdated = CancellationToken::new();
         }
         session

@@ -1,4 +1,4 @@
-//! A session for queries: a connection, and the statements that are prepared on it.
+//! A query session: a connection and its prepared statements.
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -12,38 +12,38 @@ use super::installation::{self, Installation, VERSION};
 use super::queries::recipients::recipients_sql;
 use crate::model::ids::IncidentId;
 
-/// A session could not be made ready for use.
+/// Why a session could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     /// There is no connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// There is one, but what was installed cannot be used.
+    /// The installation cannot be used.
     #[error(transparent)]
     Installation(#[from] installation::Error),
-    /// The server says nothing.
+    /// The server does not answer.
     #[error("no answer within {SETUP_TIMEOUT:?}; is the server overloaded or frozen?")]
     Silent,
 }
 
-/// A live query session.
+/// An open query session.
 #[derive(Debug)]
 pub struct Session {
     pub(super) client: Client,
-    /// Cancelled once tables are not what they were when statements were prepared.
+    /// Cancelled when tables have changed since the statements were prepared.
     pub(super) outdated: CancellationToken,
     pub(super) statements: Statements,
     pub(crate) installation: Installation,
 }
 
-/// The statements that are sent again and again.
+/// The prepared statements.
 #[derive(Debug)]
 pub(super) struct Statements {
     pub(super) watermark: Statement,
     pub(super) newest: Statement,
     pub(super) history: Statement,
     pub(super) new_incidents: Statement,
-    /// By itself: what fails here costs no event that Icinga Notifications sends.
+    /// Separate, because its failure does not affect events of Icinga Notifications.
     pub(super) recipients: Result<Statement, QueryError>,
     pub(super) session: Statement,
     pub(super) start: Statement,
@@ -57,10 +57,10 @@ pub(super) struct Statements {
 }
 
 impl Session {
-    /// Connects and sets up a session. Also returns what resolves, with the reason, when the session has ended.
+    /// Connects and sets up a session. Also returns a future that resolves with the reason when the session has ended.
     ///
-    /// If an installation is `known`, the session makes do with what is left of it: without triggers events come late, and
-    /// without who else is concerned by an incident, they still come.
+    /// If an installation is `known`, its remaining parts suffice: without triggers events are late, and without the query for
+    /// recipients events of Icinga Notifications still arrive.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Session {
         known: Option<&Installation>,
     ) -> Result<(Self, impl Future<Output = String> + use<>), OpenError> {
         let (client, connection) = connector.connect(purpose).await?;
-        // A set of one, because it ends its task when it is dropped.
+        // A set of one task, because dropping it ends the task.
         let mut closed = JoinSet::new();
         let _ = closed.spawn(connection);
         let session = timeout(SETUP_TIMEOUT, Self::set_up(client, known))
@@ -82,7 +82,7 @@ impl Session {
             let ended = tokio::select! {
                 ended = closed.join_next() => ended,
                 () = outdated.cancelled() => {
-                    return "Icinga's tables or rights to them have changed: they are looked at again".to_owned();
+                    return "Icinga's tables or the rights on them have changed: they are examined again".to_owned();
                 }
             };
             match ended {
@@ -94,11 +94,11 @@ impl Session {
         Ok((session, reason))
     }
 
-    /// Looks whether the installation is complete, and prepares every statement.
+    /// Checks that the installation is complete, and prepares every statement.
     ///
     /// # Errors
     ///
-    /// What is missing, and what to do about it.
+    /// The error says what is missing and what to do.
     pub async fn set_up(
         client: Client,
         known: Option<&Installation>,
@@ -116,12 +116,12 @@ impl Session {
         }
     }
 
-    /// Whether the connection is gone or outdated, so that a failed query is worth repeating on the next one.
+    /// Whether the connection is closed or outdated, so that a failed query should be repeated on the next one.
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed() || self.outdated.is_cancelled()
     }
 
-    /// Why it is not known whom incidents concern that are changed without Icinga Notifications; `None` if it is.
+    /// Why the recipients of incidents changed without Icinga Notifications cannot be queried; `None` if they can.
     pub(crate) fn recipients_problem(&self) -> Option<String> {
         self.statements
             .recipients
@@ -130,27 +130,26 @@ impl Session {
             .map(ToString::to_string)
     }
 
-    /// If it can be known by now, the session is outdated: the next one knows.
+    /// Marks the session as outdated if the recipients can be queried now: the next session will query them.
     ///
     /// # Errors
     ///
-    /// As long as it cannot be known, or it cannot be found out whether it can.
+    /// If they still cannot be queried, or that could not be checked.
     pub(crate) async fn look_for_recipients(&self) -> Result<(), installation::Error> {
         let installation = installation::inspect(&self.client, Some(&self.installation)).await?;
         let statement = self.client.prepare(&recipients_sql(&installation)).await?;
-        // Rights show only when it runs.
+        // Rights are checked only at execution.
         let nobody: &[IncidentId] = &[];
         let _ = self.client.query(&statement, &[&nobody]).await?;
         self.outdated.cancel();
         Ok(())
     }
 
-    /// The triggers that are missing, switched off or not ours by now, each with its table; and their version, if it is
-    /// another one.
+    /// The triggers that are missing, disabled or replaced, with their tables; and their version if it is another one.
     ///
     /// # Errors
     ///
-    /// If they cannot be looked for, or lie in several schemas.
+    /// If they cannot be queried, or are in several schemas.
     pub(crate) async fn missing_triggers(&self) -> Result<Vec<String>, installation::Error> {
         let (_, mut missing) = installation::triggers(&self.client).await?;
         match installation::version(&self.client).await? {
@@ -161,7 +160,7 @@ impl Session {
         Ok(missing)
     }
 
-    /// Whether positions may be stored; otherwise they live in memory only.
+    /// Whether positions can be stored; otherwise they are only kept in memory.
     pub(crate) fn stores_positions(&self) -> bool {
         self.installation.stores_positions
     }

@@ -1,4 +1,4 @@
-//! TLS with the server, as the resource asks for it.
+//! Configures TLS with the server as the resource asks for it.
 
 use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode};
 use postgres_openssl::MakeTlsConnector;

@@ -6,7 +6,7 @@ use std::fmt;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-/// A parameter that tokio-postgres cannot log: at level debug it prints every parameter.
+/// A parameter that does not appear in the log: at level debug, tokio-postgres logs every parameter.
 pub(super) struct Redacted<'a>(pub(super) &'a str);
 
 impl fmt::Debug for Redacted<'_> {
@@ -31,8 +31,8 @@ impl ToSql for Redacted<'_> {
     to_sql_checked!();
 }
 
-/// A text of the database, also where the database does not check its encoding (SQL_ASCII): one bad
-/// byte must not cost the rest of a batch.
+/// A text from the database, even where the database does not check its encoding (SQL_ASCII): one invalid byte must not fail the
+/// whole batch.
 pub(super) struct Text(pub(super) String);
 
 impl<'a> FromSql<'a> for Text {

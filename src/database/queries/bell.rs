@@ -1,12 +1,12 @@
-//! The bell, from the daemon's side: one who is about to look holds it, so that no transaction needs to ring.
+//! The bell, from the daemon's side: a daemon holds it while it is about to look, so that no transaction needs to ring.
 
 use crate::database::{QueryError, Session};
 use crate::model::notification::BELL_CHANNEL;
 
-/// The bell's lock, of `icinga_desktop.ring()` in `sql/install.sql`: a transaction that does not get it does not ring.
+/// The advisory lock of `icinga_desktop.ring()` in `sql/install.sql`: a transaction that does not get it does not ring.
 const LOCK: i64 = -9_171_514_625_053_088_493;
 
-/// The SQL of [`Session::hold_bell`]. Shared, among daemons.
+/// The SQL of [`Session::hold_bell`]. Daemons share the lock.
 pub(in crate::database) fn hold_bell_sql() -> String {
     format!("SELECT pg_try_advisory_lock_shared({LOCK})")
 }
@@ -22,24 +22,24 @@ pub(in crate::database) fn ring_bell_sql() -> String {
 }
 
 impl Session {
-    /// Keeps transactions from ringing until the bell is released, or this session ends. Returns whether it does: not while
-    /// one rings.
+    /// Keeps transactions from ringing until the bell is released or this session ends. Returns whether that succeeded: it fails
+    /// while a transaction rings.
     pub(crate) async fn hold_bell(&self) -> Result<bool, QueryError> {
         let row = self.query_one(&self.statements.hold_bell, &[]).await?;
         Ok(row.try_get(0)?)
     }
 
-    /// Lets transactions ring again. The statements that follow see what did not ring meanwhile, as committed or as running.
+    /// Lets transactions ring again. Later statements see transactions that did not ring meanwhile as committed or as running.
     pub(crate) async fn release_bell(&self) -> Result<(), QueryError> {
         let released = self.query_one(&self.statements.release_bell, &[]).await;
         if released.is_err() {
-            // Or nobody would ever ring again. With the session, the lock is gone.
+            // Otherwise no transaction would ever ring again. The lock ends with the session.
             self.outdated.cancel();
         }
         released.map(drop)
     }
 
-    /// Rings, for other daemons.
+    /// Rings for other daemons.
     pub(crate) async fn ring_bell(&self) -> Result<(), QueryError> {
         self.query_one(&self.statements.ring_bell, &[]).await?;
         Ok(())

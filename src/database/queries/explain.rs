@@ -1,4 +1,4 @@
-//! What the database says of one user, for `explain`. Asked once, by hand, and so not prepared.
+//! Queries about one user, for `explain`. They run once, by hand, and are therefore not prepared.
 
 use super::sign_ins::{KEY, NOW};
 use super::{ANNOUNCES, OF_SEVERITY};
@@ -9,14 +9,14 @@ use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
 use crate::model::timeline::Epoch;
 
-/// How many user names are compared with one that nobody has: a moment's work, however many contacts there are.
+/// How many user names are compared with an unknown one: quick, however many contacts there are.
 const COMPARED: i64 = 10_000;
 
 /// A contact that was not deleted; a deleted one has no user name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ContactRow {
     pub(crate) id: ContactId,
-    /// As it is spelled there.
+    /// As spelled in the database.
     pub(crate) username: String,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct SignedIn {
     pub(crate) signed_in_at_ms: i64,
     /// How long ago that was by the server's clock, in milliseconds.
     pub(crate) age_ms: i64,
-    /// What its browser need not be sent, if that was ever stored.
+    /// The rows that its browser has acknowledged, if that was ever stored.
     pub(crate) position: Option<StoredPosition>,
 }
 
@@ -44,14 +44,14 @@ pub(crate) struct NotifiedRow {
     /// Milliseconds since the epoch of Unix.
     pub(crate) time_ms: i64,
     pub(crate) state: Option<String>,
-    /// Whether it announces something.
+    /// Whether it is shown at all.
     pub(crate) announces: bool,
-    /// Whether `[daemon] notify = severity` shows it.
+    /// Whether it is shown with `[daemon] notify = severity`.
     pub(crate) of_severity: bool,
 }
 
 impl Session {
-    /// The contact of this user name by citext's comparison.
+    /// The contact with this user name, compared as citext.
     pub(crate) async fn contact_row(
         &self,
         username: &str,
@@ -71,8 +71,8 @@ impl Session {
         .transpose()
     }
 
-    /// User names of contacts that may be meant by one that nobody has: those that differ in spaces only, and of those that
-    /// are at most `slack` characters longer or shorter as many as are compared, those with the same first letter first.
+    /// User names of contacts that are similar to an unknown one: those that differ only in spaces, and those that are at most
+    /// `slack` characters longer or shorter, those with the same first letter first, up to the limit.
     pub(crate) async fn similar_usernames(
         &self,
         username: &str,
@@ -148,7 +148,7 @@ impl Session {
                     _ => None,
                 };
                 let authenticated_at: i64 = row.try_get(2)?;
-                // Housekeeping makes sessions young.
+                // `authenticated_at` is not the time of the sign-in after housekeeping has refreshed the session.
                 let signed_in_at_ms = row.try_get::<_, Option<_>>(9)?.unwrap_or(authenticated_at);
                 let superseded_by: Option<&[u8]> = row.try_get(4)?;
                 Ok(SignedIn {
@@ -169,7 +169,7 @@ impl Session {
         contact_id: ContactId,
         limit: i64,
     ) -> Result<Vec<NotifiedRow>, QueryError> {
-        // In the order of the index on contacts, as for `newest_incident`.
+        // In the order of the index on contacts, as in `newest_incident`.
         let rows = self
             .query(
                 &format!(

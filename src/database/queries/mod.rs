@@ -1,14 +1,14 @@
-//! Every statement, by topic: its SQL beside the rows that it returns.
+//! All statements, by topic: the SQL beside the rows that it returns.
 //!
-//! Those that are sent again and again are prepared with the session, from the functions `…_sql`. Each method fails with a
-//! [`QueryError`](super::QueryError).
+//! Frequent statements are prepared with the session, from the functions `…_sql`. Every method returns a
+//! [`QueryError`](super::QueryError) if it fails.
 //!
-//! A plan is made once and kept, also if the tables were empty then, and with whatever statistics there are. So that none can read
-//! a table that grows, each statement leaves one way to a row: an index of which it passes the key. Of two conditions that have an
-//! index each, one is written so that no index fits it (`id + 0`, `type::text`). Where rows are wanted in the order of an index, no
-//! other one gives it. A row is looked up by `id BETWEEN x AND x ORDER BY id LIMIT 1`, because `id = x` would make the order void; what
-//! is joined stands in a `LATERAL … OFFSET 0` or `LIMIT`, which is read by itself. Rows are counted where a semi-join could be
-//! made of `EXISTS`. Sequential scans are switched off for the session.
+//! A plan is made once and kept, even if the tables were empty then, and whatever the statistics are. So that no plan can read a
+//! whole growing table, each statement allows only one access path to a row: an index, with its key given. Where two conditions
+//! have an index each, one is written so that no index matches (`id + 0`, `type::text`). Where rows are needed in the order of an
+//! index, only that index provides it. A row is looked up with `id BETWEEN x AND x ORDER BY id LIMIT 1`, because `id = x` would
+//! make the order redundant; joined tables are in a `LATERAL … OFFSET 0` or `LIMIT`, which is planned separately. Rows are
+//! counted where PostgreSQL could turn `EXISTS` into a semi-join. Sequential scans are disabled for the session.
 
 pub(super) mod bell;
 mod explain;
@@ -29,20 +29,20 @@ pub(crate) use replay::{Bounds, Missed};
 use crate::database::installation::{Events, Installation};
 use crate::model::event::TEXT_LIMIT;
 
-/// Texts are cut in the database, so that megabytes of plugin output never travel: as many characters
-/// as an event can hold bytes, and one more to see that something was cut.
+/// Texts are cut in the database, so that megabytes of plugin output are not transferred: as many characters as an event can hold
+/// bytes, and one more to see that the text was cut.
 const TEXT_CHARACTERS: usize = TEXT_LIMIT + 1;
 
-/// Whether the notified row `incident_history h` announces something: it was written as pending or sent.
-/// A row that failed was pending before; one that was written as failed has no time of sending.
+/// Whether the notified row `incident_history h` is shown: it was written as pending or sent. A failed row was pending before;
+/// one that was written as failed has no time of sending.
 const ANNOUNCES: &str = "(h.notification_state IN ('pending', 'sent')
     OR (h.notification_state = 'failed' AND h.sent_at IS NOT NULL))";
 
-/// Whether the notified row `incident_history h` is of a transaction that opened the incident or changed its severity, or of
-/// the first that notified its contact of the incident: what `[daemon] notify = severity` shows.
+/// Whether the notified row `incident_history h` belongs to a transaction that opened the incident or changed its severity, or to
+/// the first that notified its contact of the incident: those shown with `[daemon] notify = severity`.
 ///
-/// Once its channel has answered, the row is another transaction's. Its own is then that of the last row before it that
-/// notifies nobody, which is never written again.
+/// After its channel has answered, another transaction has written the row. Its own is then that of the last row before it that
+/// notifies nobody, because such rows are never updated.
 const OF_SEVERITY: &str = "((SELECT count(*) FROM incident_history s WHERE s.incident_id = h.incident_id
       AND s.type::text IN ('opened', 'incident_severity_changed')
       AND s.xmin = CASE WHEN h.notification_state = 'pending' THEN h.xmin ELSE (
@@ -60,8 +60,8 @@ fn message_columns(installation: &Installation, h: &str) -> String {
     }
 }
 
-/// The expression whose value is the message of a row `h` with those columns, cut: its own, else that of its event, which is only
-/// looked up then.
+/// The SQL expression for the message of a row `h` with those columns, cut: its own, or that of its event, which is only looked
+/// up if needed.
 fn message(installation: &Installation, h: &str) -> String {
     let whole = match installation.events {
         Events::Readable => format!(

@@ -1,4 +1,4 @@
-//! Whether the database is heard, and whose ids it has.
+//! The pulse, and the timeline of ids.
 
 use super::look::timeline_expression;
 use crate::database::installation::Installation;
@@ -13,7 +13,7 @@ pub(in crate::database) fn timeline_sql(installation: &Installation) -> String {
 }
 
 impl Session {
-    /// Whose ids are to be read here; `None` on a standby.
+    /// The timeline of this server's ids; `None` on a standby.
     pub(crate) async fn timeline(&self) -> Result<Option<Timeline>, QueryError> {
         let row = self.query_one(&self.statements.timeline, &[]).await?;
         Ok(row.try_get::<_, Option<_>>(0)?.map(Timeline))
@@ -29,8 +29,8 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the server is a standby, and the repair of a queue that a session cannot read: both are
-    /// asked when the listener seems to be deaf.
+    /// Returns whether the server is a standby, and repairs a notification queue that a session cannot read. Called when the
+    /// listener seems to be deaf.
     pub(crate) async fn diagnose_deafness(&self) -> Result<bool, QueryError> {
         let row = self
             .query_one(

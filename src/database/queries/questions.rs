@@ -5,7 +5,7 @@ use crate::model::database_session::DatabaseSession;
 use crate::model::notification::{ASK_CHANNEL, Marked, Token};
 
 impl Session {
-    /// How many bridges listen on this database, by the name that their sessions give themselves.
+    /// How many bridges listen on this database, by the application name of their sessions.
     pub(crate) async fn listening(&self) -> Result<i64, QueryError> {
         let name = DatabaseSession::Listener.application_name();
         let row = self
@@ -18,9 +18,9 @@ impl Session {
         Ok(row.try_get(0)?)
     }
 
-    /// Stores a question and tells every bridge where it is.
+    /// Stores a question and notifies every bridge of its key.
     pub(crate) async fn ask(&self, token: &Token, question: &[i64]) -> Result<(), QueryError> {
-        // NOTIFY waits for the commit, so the row is there when they look.
+        // NOTIFY is sent at the commit, so the row is visible when they look.
         self.execute(
             "WITH stored AS (
                    INSERT INTO icinga_desktop.browser_position (browser, floor, above, changed_at)
@@ -37,7 +37,7 @@ impl Session {
         Ok(())
     }
 
-    /// The question, and the answers to it so far; `None` if there is no such question.
+    /// The question and the answers so far; `None` if there is no such question.
     pub(crate) async fn asked(&self, token: &Token) -> Result<Option<Vec<i64>>, QueryError> {
         let row = self.query_opt(
                 "SELECT above FROM icinga_desktop.browser_position WHERE browser = $1 AND floor = -1",

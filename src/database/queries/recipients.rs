@@ -1,4 +1,4 @@
-//! Whom an incident concerns that was changed without Icinga Notifications.
+//! The recipients of an incident that was changed without Icinga Notifications.
 
 use super::TEXT_CHARACTERS;
 use super::look::row_of;
@@ -7,18 +7,18 @@ use crate::database::types::Text;
 use crate::database::{QueryError, Session};
 use crate::model::ids::{ContactId, IncidentId};
 
-/// A contact that is to be told of an incident although no history row says so.
+/// A contact to notify of an incident that has no history row for it.
 #[derive(Debug)]
 pub(crate) struct Recipient {
     pub(crate) incident_id: IncidentId,
     pub(crate) contact_id: ContactId,
-    /// The transaction that wrote the incident last, as PostgreSQL shows it in `xmin`: 32 bits.
+    /// The transaction that last wrote the incident, as in its `xmin`: 32 bits.
     pub(crate) transaction: u32,
-    /// The object's name, cut to what an event can hold.
+    /// The object's name, cut to the length that an event can hold.
     pub(crate) title: String,
-    /// The incident's present severity.
+    /// The incident's current severity.
     pub(crate) severity: String,
-    /// What was last said of it, cut likewise; `None` where the schema has no such column.
+    /// The latest message, cut likewise; `None` if the schema has no such column.
     pub(crate) message: Option<String>,
 }
 
@@ -45,7 +45,7 @@ pub(in crate::database) fn recipients_sql(installation: &Installation) -> String
         "coalesce(ic.contact_id, m.contact_id)",
     );
     format!(
-        "SELECT told.*
+        "SELECT recipients.*
          FROM unnest($1::int8[]) AS wanted (id)
          CROSS JOIN LATERAL (
            SELECT DISTINCT i.id, c.id, i.xmin::text::int8, left(o.name, {TEXT_CHARACTERS}), i.severity::text,
@@ -64,19 +64,19 @@ pub(in crate::database) fn recipients_sql(installation: &Installation) -> String
                   (SELECT count(*) FROM incident_contact x WHERE x.incident_id = wanted.id AND x.role = 'manager') = 0)
              AND (SELECT count(*) FROM incident_history h WHERE h.incident_id = wanted.id AND h.xmin = i.xmin) = 0
            OFFSET 0
-         ) AS told (incident_id, contact_id, transaction, title, severity, message)"
+         ) AS recipients (incident_id, contact_id, transaction, title, severity, message)"
     )
 }
 
 impl Session {
-    /// Who is to be told of `incident_ids`: their contacts and the members of their groups, only
-    /// managers and subscribers once there is a manager, nobody while they are muted, and nobody if the transaction that
-    /// wrote the incident last wrote history of it: then Icinga has decided.
+    /// The recipients of `incident_ids`: their contacts and the members of their groups, or only managers and subscribers if
+    /// there is a manager. None while the incident is muted, and none if the transaction that last wrote it also wrote history:
+    /// then Icinga Notifications has decided.
     pub(crate) async fn recipients(
         &self,
         incident_ids: &[IncidentId],
     ) -> Result<Vec<Recipient>, QueryError> {
-        // Without it, whoever keeps sessions has said why, and until when.
+        // The keeper of the session has logged why it is missing.
         let Ok(statement) = &self.statements.recipients else {
             return Ok(Vec::new());
         };

@@ -1,4 +1,4 @@
-//! What a contact was notified about beyond a position.
+//! The notifications that a contact missed since a position.
 
 use super::look::{files_expression, is_of, row_of};
 use super::{ANNOUNCES, OF_SEVERITY, TEXT_CHARACTERS, message, message_columns};
@@ -13,25 +13,25 @@ use crate::model::timeline::Epoch;
 /// An incident that a browser missed.
 #[derive(Debug)]
 pub(crate) struct Missed {
-    /// All rows that notified the contact about it, the newest first.
+    /// All rows that notified the contact of it, newest first.
     pub(crate) history_ids: Vec<HistoryId>,
     pub(crate) incident_id: IncidentId,
-    /// The newest row's time, in milliseconds since the epoch.
+    /// The newest row's time, in milliseconds since the epoch of Unix.
     pub(crate) time_ms: i64,
     /// The incident's severity when the newest row was written.
     pub(crate) severity: String,
-    /// Its texts, cut to what an event can hold; `None` if the incident is beyond the bounds.
+    /// Its texts, cut to the length that an event can hold; `None` if the incident is beyond the bounds.
     pub(crate) texts: Option<(String, Option<String>)>,
 }
 
-/// How much a replay tells.
+/// The bounds of a replay.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Incidents whose newest row is older, in milliseconds since the epoch, are beyond them.
+    /// Incidents whose newest row is older are beyond them; in milliseconds since the epoch of Unix.
     pub(crate) since_ms: i64,
-    /// As are all but this many of the newest incidents.
+    /// Only this many of the newest incidents are within them.
     pub(crate) incidents: i64,
-    /// No more than this many incidents are read, the oldest.
+    /// At most this many incidents are read, the oldest first.
     pub(crate) limit: i64,
 }
 
@@ -69,13 +69,13 @@ pub(in crate::database) fn missed_sql(installation: &Installation) -> String {
 }
 
 impl Session {
-    /// The newest incident that a contact was notified about, if there is one. Asked seldom, and so not prepared.
+    /// The newest incident that a contact was notified of. Rarely needed, and therefore not prepared.
     pub(crate) async fn newest_incident(
         &self,
         contact_id: ContactId,
     ) -> Result<Option<IncidentId>, QueryError> {
-        // In the order of the index on contacts, which `contact_id = $1` in there would hide: PostgreSQL would read all newer rows
-        // of others instead, and of a contact that has none the whole table.
+        // In the order of the index on contacts, which `contact_id = $1` inside would make redundant: PostgreSQL would then read
+        // all newer rows of other contacts, and for a contact without rows the whole table.
         let row = self
             .query_opt(
                 "SELECT incident_id FROM (
@@ -88,7 +88,7 @@ impl Session {
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
-    /// The incidents that a contact was notified about beyond `position` and `known`, of an `epoch`; oldest first.
+    /// The incidents that a contact was notified of beyond `position` and `known` in an `epoch`; oldest first.
     pub(crate) async fn missed(
         &self,
         epoch: &Epoch,
