@@ -1,4 +1,4 @@
-//! The beat that is on its way.
+//! The beat that is on its way through the database.
 
 use std::sync::Arc;
 
@@ -6,22 +6,22 @@ use parking_lot::Mutex;
 
 use crate::model::notification::Token;
 
-/// The beat that is on its way. Cheap to clone.
+/// The beat that is expected back. Cheap to clone.
 ///
-/// Everybody can hear beats and send what looks like one. So all that travels is a mark that was never used before, and it
-/// counts once.
+/// Every role can receive beats and send forged ones. So a beat carries only a random number, which is new each time and accepted
+/// once.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Expected(Arc<Mutex<Option<(Token, u64)>>>);
 
 impl Expected {
-    /// Expects beat `number` from now on, and no other. Returns the mark to send.
+    /// Expects beat `number` from now on, and no other. Returns the random number to send.
     pub(super) fn expect(&self, number: u64) -> Token {
         let token = Token(rand::random());
         *self.0.lock() = Some((token, number));
         token
     }
 
-    /// Which beat this is, if it is the expected one.
+    /// The number of this beat, if it is the expected one.
     pub(crate) fn take(&self, token: &Token) -> Option<u64> {
         let taken = self.0.lock().take_if(|(expected, _)| expected == token);
         taken.map(|(_, number)| number)

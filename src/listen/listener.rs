@@ -1,8 +1,7 @@
-//! The listener: one task, one PostgreSQL session that only LISTENs.
+//! The listener: one task and one PostgreSQL session that only LISTENs.
 //!
-//! It rings the resolver's bell, and passes changed sign-ins to whoever ends them, and never waits
-//! for either: bells are coalesced, and every new connection is a gap. It never holds a transaction open, which would block the notification queue of the whole
-//! cluster.
+//! It rings the resolver's bell and passes on changed sign-ins, and never waits for either: bells are coalesced, and every new
+//! connection reports a gap. It never keeps a transaction open, which would block the notification queue of the whole cluster.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -28,25 +27,25 @@ use crate::observe::Throttle;
 use crate::observe::metrics::Metrics;
 use crate::resolve::Bell;
 
-/// Where the listener sends what it hears.
+/// The channels that the listener sends to.
 #[derive(Debug)]
 pub(crate) struct Channels {
     /// To the resolver.
     pub(crate) bell: Bell,
-    /// To whoever ends streams whose sign-in is not valid any more.
+    /// To the task that checks sign-ins.
     pub(crate) rechecks: Rechecks,
-    /// To whoever answers the questions of commands.
+    /// To the task that answers questions of commands.
     pub(crate) questions: mpsc::Sender<Token>,
-    /// To the pulse: which beat of its own came back.
+    /// To the pulse: which of its beats came back.
     pub(crate) beats: watch::Sender<u64>,
-    /// Whether the session listens: what makes the daemon ready.
+    /// Whether the session listens; part of readiness.
     pub(crate) listening: watch::Sender<bool>,
 }
 
 /// Why the daemon does not listen.
 #[derive(Debug, thiserror::Error)]
 enum ListenError {
-    /// There is no session.
+    /// There is no connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// LISTEN was not answered.
@@ -58,7 +57,7 @@ enum ListenError {
     /// The session ended without an error.
     #[error("the server closed the connection")]
     Closed,
-    /// The session looked healthy, but heard nothing.
+    /// The session seemed healthy, but received nothing.
     #[error("the session was deaf")]
     Deaf,
 }
@@ -68,9 +67,9 @@ enum ListenError {
 pub(crate) struct Listener {
     connector: Connector,
     channels: Channels,
-    /// The beat of our own that is on its way.
+    /// Our beat that is on its way.
     expected: Expected,
-    /// Tells that the session is deaf although it looks healthy.
+    /// Notified when the session is deaf although it seems healthy.
     deaf: Arc<Notify>,
     metrics: Metrics,
     malformed: Throttle,
@@ -78,7 +77,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// A listener that sends what it hears to `channels`, and connects anew when told that it is `deaf`.
+    /// A listener that sends to `channels`, and reconnects when `deaf` is notified.
     pub(crate) fn new(
         connector: Connector,
         channels: Channels,
@@ -97,7 +96,7 @@ impl Listener {
         }
     }
 
-    /// Listens for ever, connecting again whenever the session ends.
+    /// Listens forever, reconnecting whenever the session ends.
     pub(crate) async fn run(mut self) -> Infallible {
         let mut backoff = Backoff::default();
         loop {
@@ -117,8 +116,7 @@ impl Listener {
             .connect(DatabaseSession::Listener.into())
             .await?;
         let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
-        // Listening first: what is committed from here on is heard, and the gap that is reported next
-        // makes the resolver look for what was committed before.
+        // LISTEN first: later commits are received, and the gap reported next makes the resolver look for earlier ones.
         let mut listening = pin!(timeout(SETUP_TIMEOUT, listen(&client)));
         loop {
             tokio::select! {
@@ -129,7 +127,7 @@ impl Listener {
                 message = messages.next() => self.read(message)?,
             }
         }
-        info!("database: LISTEN {BELL_CHANNEL} is in force");
+        info!("database: listening on {BELL_CHANNEL} and the other channels");
         backoff.reset();
         self.metrics.gaps.inc();
         self.channels.bell.gap();
@@ -144,7 +142,7 @@ impl Listener {
         }
     }
 
-    /// Reads a message of the session. What is no notification of ours is logged and skipped.
+    /// Reads a message of the session. Notifications that cannot be parsed are logged and skipped.
     fn read(&mut self, message: Option<Result<AsyncMessage, Error>>) -> Result<(), ListenError> {
         let notification = match message {
             None => return Err(ListenError::Closed),
@@ -159,7 +157,7 @@ impl Listener {
         self.metrics.notifications.inc();
         let (channel, payload) = (notification.channel(), notification.payload());
         let understood = match channel {
-            // Whatever it says: it means to look.
+            // Its payload has no meaning.
             BELL_CHANNEL => {
                 self.channels.bell.ring();
                 Ok(())
@@ -173,11 +171,11 @@ impl Listener {
                 });
             }),
             ASK_CHANNEL => notification::parse(payload).map(|asked: Marked| {
-                // Full: somebody floods the channel, which the one who answers logs.
+                // If the channel is full, somebody floods it, which the answering task logs.
                 let _ = self.channels.questions.try_send(asked.token);
             }),
             _ => notification::parse(payload).map(|beat: Marked| {
-                // Others' beats say nothing about our ears.
+                // Beats of other daemons prove nothing about this listener.
                 if let Some(number) = self.expected.take(&beat.token) {
                     self.metrics.pulse_received();
                     self.channels.beats.send_replace(number);
@@ -189,7 +187,7 @@ impl Listener {
             if let Some(more) = self.malformed.take() {
                 warn!(
                     "a notification on channel {channel} from backend {} was ignored: {reason}{more}; \
-                     somebody else sends on this channel, or the triggers are of another version",
+                     another program sends on this channel, or the triggers have another version",
                     notification.process_id()
                 );
             }
@@ -202,8 +200,8 @@ impl Listener {
             self.metrics.notifications_overflowed.inc();
             if let Some(more) = self.overflowed.take() {
                 warn!(
-                    "too many incidents are changed without Icinga Notifications at once, or somebody else sends on channel \
-                     {INCIDENT_CHANNEL}: some of these changes are shown to nobody{more}"
+                    "too many incidents are changed without Icinga Notifications at once, or another program sends on channel \
+                     {INCIDENT_CHANNEL}: some of these changes are not shown{more}"
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! The one session that LISTENs, and the pulse that proves that it hears.
+//! The one session that LISTENs, and the pulse that proves that it receives.
 
 mod beat;
 mod listener;

@@ -1,7 +1,7 @@
-//! The pulse: proves that the listener hears, by sending something that it has to hear.
+//! The pulse: proves that the listener receives notifications, by sending one to it.
 //!
-//! A session can look healthy and be deaf: behind PgBouncer in transaction mode, on a standby, or after
-//! a server-side error in the notification queue.
+//! A session can seem healthy and be deaf: behind PgBouncer in transaction mode, on a standby, or after a server-side error in
+//! the notification queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::systemd;
 /// Time between two beats: a deaf daemon is noticed within this and [`TIMEOUT`].
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a beat may be on its way. It takes milliseconds, unless the server is very busy.
+/// How long a beat may take. It takes milliseconds, unless the server is very busy.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many beats in a row may stay without an answer, before every session is given up and connected
-/// anew: a proxy may keep up a connection whose server is gone, and no keepalive sees behind it.
+/// After this many beats without an answer in a row, every session reconnects: a proxy may keep a connection open whose server is
+/// gone, which keepalives do not detect.
 const SILENT_BEATS: u32 = 2;
 
 /// The pulse's task.
@@ -37,9 +37,8 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    /// A pulse that is sent through `queries`, comes back as `beats` while the listener `listening`, and
-    /// tells it that it is `deaf` if not; and tells the keepers of sessions that they are `hung` if a beat
-    /// cannot even be sent.
+    /// A pulse that sends through `queries` and waits for `beats` while the listener is `listening`. It notifies `deaf` if a beat
+    /// does not come back, and `hung` if one cannot even be sent.
     pub(crate) fn new(
         queries: Queries,
         expected: Expected,
@@ -59,11 +58,11 @@ impl Pulse {
         }
     }
 
-    /// Beats until the daemon stops.
+    /// Sends beats until the daemon stops.
     pub(crate) async fn run(mut self) {
         let mut silent = 0;
         loop {
-            // While the database is known to be away, which a restart would not mend, that is life enough.
+            // While the database is known to be unreachable, the daemon counts as alive: a restart would not help.
             let session = match timeout(INTERVAL, self.connected()).await {
                 Ok(Some(session)) => session,
                 Ok(None) => return,
@@ -76,7 +75,7 @@ impl Pulse {
             match timeout(TIMEOUT, self.send(&session)).await {
                 Ok(Ok(())) => {
                     if std::mem::take(&mut silent) > 0 {
-                        info!("database: it answers again");
+                        info!("database: answers again");
                     }
                     self.await_echo(&session).await;
                 }
@@ -95,23 +94,21 @@ impl Pulse {
         session.send_pulse(&token).await
     }
 
-    /// Waits until there is a session to send a beat, and the listener listens for it; `None` once the daemon is
-    /// stopping.
+    /// Waits until there is a session to send a beat and the listener listens; `None` once the daemon is stopping.
     async fn connected(&mut self) -> Option<Arc<Session>> {
         let session = self.queries.session().await?;
         self.listening.wait_for(|listening| *listening).await.ok()?;
         Some(session)
     }
 
-    /// Nothing is lost by waiting: what was sent goes on where it stopped, or is read again on the next
-    /// connection.
+    /// Waiting loses nothing: statements continue, or are repeated on the next connection.
     fn no_answer(&self, beats: u32) {
         if beats == 1 {
             warn!("database: no answer within {TIMEOUT:?}; is the server overloaded or frozen?");
         }
         if beats.is_multiple_of(SILENT_BEATS) {
             error!(
-                "database: still no answer: connecting anew; is the server, or a proxy on the way to it, hanging?"
+                "database: still no answer, reconnecting; is the server, or a proxy in front of it, hanging?"
             );
             self.hung.notify_waiters();
             self.deaf.notify_one();
@@ -122,7 +119,7 @@ impl Pulse {
         let number = self.number;
         let echo = self.beats.wait_for(|beat| *beat >= number);
         if timeout(TIMEOUT, echo).await.is_ok() {
-            // The whole way: a statement, the server, the listener, and whatever runs them here.
+            // The whole round trip: statement, server, listener, and this runtime.
             systemd::alive();
             return;
         }
@@ -130,12 +127,12 @@ impl Pulse {
             return;
         }
         match session.diagnose_deafness().await {
-            // It came meanwhile: the server was only slow.
+            // It arrived meanwhile: the server was only slow.
             Ok(_) if *self.beats.borrow() >= number => return,
             Ok(true) => error!("database: the listener is deaf: {NOT_A_STANDBY}"),
             Ok(false) => error!(
-                "database: the listener is deaf: it did not hear its own notification within {TIMEOUT:?}. If a \
-                 pooler in transaction mode (PgBouncer) is between here and PostgreSQL, connect to PostgreSQL \
+                "database: the listener is deaf: it did not receive its own notification within {TIMEOUT:?}. If a \
+                 pooler in transaction mode (PgBouncer) is between this daemon and PostgreSQL, connect to PostgreSQL \
                  itself. Otherwise the notification queue was damaged; listening again repairs it"
             ),
             Err(error) => debug!("pulse: {error}"),
