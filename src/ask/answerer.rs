@@ -21,25 +21,24 @@ use crate::observe::{Health, Throttle};
 /// How many questions may wait; people ask them by hand.
 pub(crate) const QUEUE: usize = 16;
 
-/// How long a bridge waits until a test event counts as delivered. It takes half a second, until the
-/// browser is back, unless its stream is dead or the client slow.
+/// How long a bridge waits until a test event is delivered. It takes half a second, until the browser returns, unless its stream
+/// is dead or the client is slow.
 const DELIVERY: Duration = Duration::from_secs(5);
 
-/// Pause after a NOTIFY without a question behind it: whoever floods the channel causes ten look-ups of a key a
-/// second, and no more.
+/// Pause after a notification without a question: a flood of them causes at most ten look-ups of a key per second.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How many browsers an answer names. All bridges name those with the lowest numbers, so that a browser that several of
-/// them have is found in several answers, or only others are.
+/// How many browsers an answer lists. All bridges list those with the lowest numbers, so that a browser connected to several
+/// bridges is found in several answers.
 const SAMPLE: usize = 1000;
 
-/// How many browsers of a contact are explained, those that are here first.
+/// How many browsers of a contact are explained, connected ones first.
 const BROWSERS: usize = 32;
 
-/// How long a browser's task may take to say how its streams are: it never waits for anything.
+/// How long a browser's task may take to describe its streams; it never waits for anything.
 const TASK: Duration = Duration::from_secs(1);
 
-/// The bridge's side: the task that answers.
+/// The task that answers questions.
 #[derive(Debug)]
 pub(crate) struct Answerer {
     questions: mpsc::Receiver<Token>,
@@ -68,17 +67,17 @@ impl Answerer {
         }
     }
 
-    /// Runs until the listener is gone for good.
+    /// Runs until the listener ends.
     pub(crate) async fn run(mut self) {
         while let Some(token) = self.questions.recv().await {
-            // Without the right to it, there is no question to be read. Without a session, nobody waits for
-            // an answer when there is one.
+            // Without that right, there is no question to read. Without a session, the command has stopped waiting when there is
+            // one again.
             let Some(session) = self.queries.current().filter(|s| s.stores_positions()) else {
                 continue;
             };
             match session.asked(&token).await {
                 Ok(stored) => match stored.as_deref().and_then(decode) {
-                    // Heard twice, a question is still answered once.
+                    // A question received twice is answered once.
                     Some((question, answers))
                         if answers.iter().all(|a| a.bridge != self.bridge) =>
                     {
@@ -86,7 +85,7 @@ impl Answerer {
                     }
                     _ => self.ignore().await,
                 },
-                Err(error) => debug!("a question could not be read: {error}"),
+                Err(error) => debug!("cannot read a question: {error}"),
             }
         }
     }
@@ -98,14 +97,14 @@ impl Answerer {
             Question::Explain { contact_id } => self.explain(session, contact_id).await,
         };
         if let Err(error) = session.answer(token, &answer.encode()).await {
-            warn!("a question could not be answered: {error}");
+            warn!("cannot answer a question: {error}");
         }
     }
 
     async fn test(&self, session: &Session, contact_id: ContactId) -> Answer {
         let opens = session.newest_incident(contact_id).await;
         let opens = opens.unwrap_or_else(|error| {
-            warn!("no incident is known that the test notification could open: {error}");
+            warn!("cannot find an incident for the test notification to open: {error}");
             None
         });
         let tests = self.hub.test(contact_id, &Arc::new(test_event(opens)));
@@ -114,7 +113,7 @@ impl Answerer {
             future::join_all(tests.into_iter().map(|test| timeout(DELIVERY, test))).await;
         let delivered = outcomes.iter().filter(|o| matches!(o, Ok(Ok(())))).count();
         info!(
-            "test notification for contact {contact_id}: {delivered} of {browsers} browsers got it"
+            "test notification for contact {contact_id}: {delivered} of {browsers} browsers received it"
         );
         Answer {
             bridge: self.bridge,
@@ -126,10 +125,10 @@ impl Answerer {
     }
 
     async fn explain(&self, session: &Session, contact_id: ContactId) -> Answer {
-        // Whose streams have ended is known by these.
+        // Also finds browsers without streams, which the hub knows only by their keys.
         let valid = session.valid_browsers(&[contact_id]).await;
         let valid = valid.unwrap_or_else(|error| {
-            debug!("the browsers of contact {contact_id} are not known: {error}");
+            debug!("cannot check the browsers of contact {contact_id}: {error}");
             HashSet::new()
         });
         let valid: Vec<_> = valid.into_iter().map(|(_, key, _)| key).collect();
@@ -165,8 +164,8 @@ impl Answerer {
     async fn ignore(&mut self) {
         if let Some(more) = self.unfounded.take() {
             warn!(
-                "a notification on channel {} was ignored: there is no question behind it, or it was answered{more}; \
-                 somebody else sends on this channel",
+                "a notification on channel {} was ignored: there is no question for it, or it was answered{more}; \
+                 another program sends on this channel",
                 ASK_CHANNEL
             );
         }
@@ -174,7 +173,7 @@ impl Answerer {
     }
 }
 
-/// How a browser is.
+/// The state of a browser.
 async fn state(seen: KnownBrowser) -> BrowserState {
     let connected = match seen.connected {
         Some(connected) => timeout(TASK, connected).await.ok().and_then(Result::ok),
@@ -187,8 +186,8 @@ async fn state(seen: KnownBrowser) -> BrowserState {
     }
 }
 
-/// The event that a test shows. No history row stands for it. The client opens the incident that an event names, and has no
-/// other link: that is one of the contact's, or 0, which is none.
+/// The event of a test, without a history row. The client opens the incident that an event names: here the contact's newest, or 0
+/// for none.
 fn test_event(opens: Option<IncidentId>) -> Event {
     let message = match opens {
         Some(_) => {

@@ -10,24 +10,23 @@ use crate::database::installation::GRANT;
 use crate::database::{QueryError, Session};
 use crate::model::notification::Token;
 
-/// How long the command waits for bridges. It waits no longer than they take, unless one of them hangs.
+/// How long the command waits for bridges. It stops as soon as all have answered.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time between two looks for answers.
+/// Time between two queries for answers.
 const POLL: Duration = Duration::from_millis(50);
 
-/// What came back to a question.
+/// The answers to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answers {
     /// How many bridges listen on the database.
     pub(crate) listening: usize,
-    /// What those answered that did, within [`TIMEOUT`].
+    /// The answers received within [`TIMEOUT`].
     pub(crate) answers: Vec<Answer>,
 }
 
 impl Answers {
-    /// How many browsers were found with more than one bridge; all that there are, unless more than a thousand are
-    /// with a bridge.
+    /// How many browsers are connected to more than one bridge. Complete unless a bridge has more than a thousand browsers.
     pub(crate) fn shared(&self) -> usize {
         let (mut once, mut twice) = (BTreeSet::new(), BTreeSet::new());
         for answer in &self.answers {
@@ -40,31 +39,31 @@ impl Answers {
         twice.len()
     }
 
-    /// When a look of any bridge last found rows for which no bell had rung, in milliseconds since the epoch of Unix.
+    /// When a look of any bridge last found rows without a bell, in milliseconds since the epoch of Unix.
     pub(crate) fn without_bell_at_ms(&self) -> Option<i64> {
         let answers = self.answers.iter();
         answers.filter_map(|answer| answer.without_bell_at_ms).max()
     }
 }
 
-/// Why a question could not be put.
+/// Why a question could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
-    /// The role may not write where questions are stored.
+    /// The role may not write to the table of questions.
     #[error(
-        "no right to write icinga_desktop.browser_position, over which bridges are asked; run: {GRANT}"
+        "no right to write icinga_desktop.browser_position, through which bridges are asked; run: {GRANT}"
     )]
     NoRight,
     /// The server did not answer.
-    #[error("the bridges could not be asked: {0}")]
+    #[error("cannot ask the bridges: {0}")]
     Query(#[from] QueryError),
 }
 
-/// The command's side: asks every bridge of the database and waits for the answers.
+/// Asks every bridge of the database and waits for the answers.
 ///
 /// # Errors
 ///
-/// [`AskError`]; that no bridge answers is none.
+/// [`AskError`]. If no bridge answers, that is not an error.
 pub(crate) async fn ask(session: &Session, question: Question) -> Result<Answers, AskError> {
     if !session.stores_positions() {
         return Err(AskError::NoRight);

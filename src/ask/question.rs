@@ -1,19 +1,19 @@
-//! Questions, answers, and the numbers that they are stored as.
+//! Questions, answers, and their encoding as numbers in the database.
 
 use crate::model::explanation::Explanation;
 use crate::model::ids::ContactId;
 
-/// How long an explanation may be, in bytes: several times what a bridge makes.
+/// The maximum length of an explanation, in bytes: several times what a bridge writes.
 const MAX_EXPLANATION: usize = 1 << 20;
 
-/// What is asked.
+/// A question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Question {
-    /// Show the contact's browsers a test notification: who gets it?
+    /// Send the contact's browsers a test notification: which of them receive it?
     Test { contact_id: ContactId },
-    /// Which browsers are with you?
+    /// Which browsers are connected to you?
     RollCall,
-    /// What do you know of the contact's browsers?
+    /// What do you know about the contact's browsers?
     Explain { contact_id: ContactId },
 }
 
@@ -21,26 +21,26 @@ impl Question {
     pub(super) fn encode(self) -> [i64; 1] {
         match self {
             Self::Test { contact_id } => [contact_id.0],
-            // No contact has that id, nor the negative ones. A bridge that does not know the question takes it for the test of
-            // a contact without browsers.
+            // No contact has this id or a negative one. A bridge that does not know the question answers it as a test of a
+            // contact without browsers.
             Self::RollCall => [0],
             Self::Explain { contact_id } => [contact_id.0.saturating_neg()],
         }
     }
 }
 
-/// What a bridge answers.
+/// A bridge's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// A random number that the bridge goes by while it runs.
+    /// A random number that identifies the bridge while it runs.
     pub(crate) bridge: i64,
     /// Browsers with open streams: the contact's, or all.
     pub(crate) browsers: usize,
-    /// How many of them got the test notification.
+    /// How many of them received the test notification.
     pub(crate) delivered: usize,
-    /// When a look of it last found rows for which no bell had rung, in milliseconds since the epoch of Unix.
+    /// When one of its looks last found rows without a bell, in milliseconds since the epoch of Unix.
     pub(crate) without_bell_at_ms: Option<i64>,
-    /// What else it says: numbers that stand for browsers, or an explanation; nothing for a test.
+    /// Numbers of browsers, or an explanation; empty for a test.
     pub(crate) numbers: Vec<i64>,
 }
 
@@ -74,17 +74,17 @@ impl Answer {
         Some((answer, rest))
     }
 
-    /// The explanation that it is; `None` if it is none that this version can read.
+    /// The explanation in the answer; `None` if this version cannot parse it.
     pub(crate) fn explanation(&self) -> Option<Explanation> {
         unpack(&self.numbers)
     }
 }
 
-/// An explanation as numbers: its JSON, eight bytes to each.
+/// Encodes an explanation: its JSON, eight bytes per number.
 pub(super) fn pack(explanation: &Explanation) -> Vec<i64> {
-    // expect: it holds nothing that JSON cannot.
+    // expect: JSON can represent all of its values.
     let mut json = serde_json::to_vec(explanation).expect("plain values serialise");
-    // Which JSON ignores.
+    // JSON ignores trailing spaces.
     json.resize(json.len().next_multiple_of(8), b' ');
     let (eights, _) = json.as_chunks();
     eights
@@ -104,7 +104,7 @@ fn unpack(numbers: &[i64]) -> Option<Explanation> {
     serde_json::from_slice(&json).ok()
 }
 
-/// A stored question with its answers; `None` if no bridge or command of ours wrote that.
+/// Decodes a stored question with its answers; `None` if it was not written by a bridge or command.
 pub(super) fn decode(values: &[i64]) -> Option<(Question, Vec<Answer>)> {
     let (first, mut rest) = values.split_first()?;
     let question = match *first {
@@ -163,7 +163,7 @@ pub(super) mod tests {
                 stored.extend(answer.encode());
             }
             assert_eq!(decode(&stored), Some((question, answers.clone())));
-            // Cut anywhere but between answers, it is not taken for what it is not.
+            // Cut anywhere but between answers, it is rejected.
             for length in 1..stored.len() {
                 let whole = [1, 6, 14].contains(&length);
                 assert_eq!(decode(&stored[..length]).is_some(), whole, "{length}");
