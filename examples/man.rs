@@ -1,7 +1,7 @@
 //! Writes the man page to standard output: `cargo run --example man -- DATE`.
 //!
-//! Commands and options come from the command line's definition, so they cannot differ from it; what the definition does not
-//! know (files, exit status, signals, environment) is below.
+//! Commands and options come from the definition of the command line, so they cannot differ from it; the other sections (files,
+//! exit status, signals, environment) are below.
 
 use std::io::{self, Write as _};
 
@@ -10,7 +10,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 use icinga_desktop_bridge::cli::Cli;
 
-/// A section of paragraphs, each with what it is about.
+/// A section of paragraphs, each with its subject.
 type Section = (&'static str, &'static [(&'static str, &'static str)]);
 
 const SECTIONS: [Section; 4] = [
@@ -19,17 +19,17 @@ const SECTIONS: [Section; 4] = [
         &[
             (
                 "/etc/icingaweb2/modules/notifications/config.ini",
-                "Where to listen ([daemon]) and which resource to use ([database]); shared with Icinga Web. An example with \
+                "Addresses to listen on ([daemon]) and the resource ([database]); shared with Icinga Web. An example with \
                  all keys is in /usr/share/doc/icinga-desktop-bridge/examples.",
             ),
             (
                 "/etc/icingaweb2/resources.ini",
-                "How to reach the database.",
+                "The connection to the database.",
             ),
             (
                 "/usr/share/icinga-desktop-bridge/sql",
-                "What has to be run in the database, by hand and once per upgrade that says so: install.sql (triggers), \
-                 grants.sql (rights of the daemon's role); uninstall.sql removes all of it.",
+                "Scripts to run in the database, by hand and at upgrades that require it: install.sql (triggers), grants.sql \
+                 (rights of the daemon's role); uninstall.sql removes everything.",
             ),
             (
                 "/usr/share/icinga-desktop-bridge/nginx, /usr/share/icinga-desktop-bridge/apache",
@@ -37,7 +37,7 @@ const SECTIONS: [Section; 4] = [
             ),
             (
                 "/usr/share/icinga-desktop-bridge/icinga",
-                "A check of the daemon for Icinga itself, and for Icinga Director.",
+                "A check of the daemon for Icinga and Icinga Director.",
             ),
             (
                 "/usr/share/doc/icinga-desktop-bridge/doc",
@@ -57,21 +57,20 @@ const SECTIONS: [Section; 4] = [
         &[
             (
                 "0",
-                "Asked to stop; check: all is well; send-test: somebody got it; explain: nothing is wrong, as far as it can be seen.",
+                "Stopped by a signal. check: all checks passed. send-test: a browser received the test. explain: no problem was found.",
             ),
             (
                 "1",
-                "Failed while running, starting again may help; check: something is amiss; send-test: nobody got it; explain: \
-                 something is wrong for the user.",
+                "Failed; a restart may help. check: a check failed. send-test: no browser received the test. explain: a problem was found.",
             ),
             ("2", "Wrong command line."),
             (
                 "78",
-                "Configuration or database installation has to be changed first. systemd does not start it again.",
+                "Correct the configuration or the installation in the database first. systemd does not restart the service.",
             ),
             (
                 "0, 1, 2, 3",
-                "check-health: OK, WARNING, CRITICAL, UNKNOWN, as of any plugin for Icinga.",
+                "check-health: OK, WARNING, CRITICAL, UNKNOWN, as for all monitoring plugins.",
             ),
         ],
     ),
@@ -80,11 +79,11 @@ const SECTIONS: [Section; 4] = [
         &[
             (
                 "SIGTERM, SIGINT",
-                "End all streams and stop. Browsers come back after some seconds.",
+                "End all streams and stop. Browsers reconnect after some seconds.",
             ),
             (
                 "SIGHUP",
-                "Read the configuration again, without dropping streams. What needs a restart instead is logged.",
+                "Reload the configuration without ending streams. Changed settings that need a restart are logged.",
             ),
         ],
     ),
@@ -101,11 +100,11 @@ const SECTIONS: [Section; 4] = [
             ),
             (
                 "PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD, PGSSLMODE, PGSSLROOTCERT, …",
-                "libpq's variables stand in for what resources.ini leaves out.",
+                "libpq's variables, for settings that resources.ini omits.",
             ),
             (
                 "LISTEN_FDS, NOTIFY_SOCKET, WATCHDOG_USEC, JOURNAL_STREAM",
-                "Set by systemd: the socket to serve, where to say what the daemon does, and how its log is read.",
+                "Set by systemd: the sockets to serve, where to send notifications, the watchdog interval and the journal.",
             ),
         ],
     ),
@@ -115,7 +114,7 @@ const SECTIONS: [Section; 4] = [
 ///
 /// # Errors
 ///
-/// Those of writing into memory, which does not fail.
+/// Never in practice: writing to memory cannot fail.
 pub(crate) fn page(date: &str) -> io::Result<String> {
     let mut cli = Cli::command();
     cli.build();
@@ -164,7 +163,7 @@ fn heading(name: &str) -> Roff {
     roff
 }
 
-/// What a command does, and the options that only it has.
+/// The description of a command and its own options.
 fn write_command(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     let mut roff = Roff::new();
     roff.control("SS", [command.get_name()]);

@@ -119,7 +119,7 @@ pub struct StreamArgs {
     ///
     /// For half a minute the check acts as a signed-in browser, through the reverse proxy, and reports whether the stream is
     /// accepted, buffered or cut. When the daemon ends the stream, the check reconnects like a browser, which acknowledges what
-    /// it has read. Meanwhile it uses one of the browser's two streams and may receive an event instead of a tab; it reports
+    /// it has read. Meanwhile it uses one of the browser's two places and may receive an event instead of a tab; it reports
     /// that. The certificate must be signed by an authority known to this machine or listed in the file $SSL_CERT_FILE.
     #[arg(
         long,

@@ -1,4 +1,4 @@
-//! The commands that end by themselves, and how they say what is wrong.
+//! The subcommands other than `run`, and how they report problems.
 
 pub mod check;
 pub mod check_health;
@@ -8,6 +8,6 @@ pub mod send_test;
 
 use problem::Problem;
 
-/// Nobody can be asked.
+/// The advice if no bridge can be asked.
 const NO_BRIDGE: &str = "no bridge listens on this database: is icinga-desktop-bridge running (systemctl status \
-    icinga-notifications-web), and is this the configuration that it runs with?";
+    icinga-notifications-web), and does it use this configuration?";

@@ -1,4 +1,4 @@
-//! Something is wrong, and what to do about it: the end of every error in a command, for the person who gave it.
+//! A problem and what to do about it, for the person who runs the command. All errors of commands end as one.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::auth::SignInError;
 use crate::database::{ConnectError, OpenError, QueryError, installation};
 use crate::model::sign_in::Refusal;
 
-/// A line for the person.
+/// One line of text.
 #[derive(Debug)]
 pub(super) struct Problem(String);
 
@@ -46,13 +46,13 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let advice = match refusal {
             Refusal::NoCookie | Refusal::Malformed | Refusal::UnknownSession => {
-                "sign in to Icinga Web, and take the value of the cookie Icingaweb2 from the browser"
+                "sign in to Icinga Web, and copy the value of the cookie Icingaweb2 from the browser"
             }
             Refusal::UserAgent => {
-                "leave --user-agent out: then it is the one that the browser signed in with"
+                "omit --user-agent: the default is the one that the browser signed in with"
             }
             Refusal::Superseded => {
-                "sign in again; of browsers with the same user and user agent, the last one counts"
+                "sign in again; only the last sign-in with the same user and user agent counts"
             }
             Refusal::NoContact => {
                 "in Icinga Web, give a contact of Icinga Notifications this user's name"

@@ -1,5 +1,5 @@
-//! `send-test`: shows a user's open browsers a test notification, and says who got it. A line each, as `check`
-//! writes them.
+//! `send-test`: sends a test notification to a user's open browsers, and reports which of them received it. One line each, as in
+//! `check`.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use crate::ask::{self, Answers, Question, TIMEOUT};
 use crate::config::Config;
 use crate::database::{Connector, Session};
 
-/// Writes who got it to `out`. Returns whether anybody did.
+/// Writes the results to `out`. Returns whether any browser received it.
 ///
 /// # Errors
 ///
@@ -24,7 +24,7 @@ pub async fn run(config: &Config, user: &str, out: &mut impl Write) -> io::Resul
     for answer in &answers.answers {
         writeln!(
             out,
-            "ok    bridge {:016x}: {} of {} open browsers got it",
+            "ok    bridge {:016x}: {} of {} open browsers received it",
             answer.bridge, answer.delivered, answer.browsers
         )?;
     }
@@ -44,7 +44,7 @@ async fn send(config: &Config, user: &str) -> Result<Answers, Problem> {
     let Some(contact_id) = session.contact(user).await? else {
         return Err(format!(
             "no contact of Icinga Notifications has the user name \"{}\", or it was deleted; see Contacts in Icinga Web, \
-             where the field is called Icinga Web User",
+             field Icinga Web User",
             user.escape_debug()
         )
         .into());
@@ -52,7 +52,7 @@ async fn send(config: &Config, user: &str) -> Result<Answers, Problem> {
     Ok(ask::ask(&session, Question::Test { contact_id }).await?)
 }
 
-/// The sum, or why it is nothing and what to do.
+/// The summary, or the problem if no browser received it.
 fn verdict(answers: &Answers, user: &str) -> Result<String, Problem> {
     let user = user.escape_debug();
     let Answers { listening, answers } = answers;
@@ -71,23 +71,23 @@ fn verdict(answers: &Answers, user: &str) -> Result<String, Problem> {
         let streams = if delivered == 1 { "stream" } else { "streams" };
         let rest = match browsers.saturating_sub(delivered) {
             0 => "",
-            _ => "; those of the other browsers ended or take nothing",
+            _ => "; those of the other browsers ended or read nothing",
         };
         return Ok(format!(
-            "{silent}{delivered} {streams} got the test notification, one for each open browser of \"{user}\"{rest}"
+            "{silent}{delivered} {streams} received the test notification, one for each open browser of \"{user}\"{rest}"
         ));
     }
     let problem = if answers.is_empty() {
-        format!("{silent}Nobody got the test notification")
+        format!("{silent}No browser received the test notification")
     } else if browsers == 0 {
         format!(
-            "{silent}\"{user}\" has no open browser with a stream: open Icinga Web and switch desktop notifications on; \
-             if it is open, the log says with --verbose why it was refused"
+            "{silent}\"{user}\" has no open browser with a stream: open Icinga Web and enable desktop notifications; \
+             if it is open, the log with --verbose says why it was refused"
         )
     } else {
         format!(
-            "{silent}\"{user}\" has open browsers, but their streams ended or take nothing: try again, and look at the \
-             reverse proxy if it stays so"
+            "{silent}\"{user}\" has open browsers, but their streams ended or read nothing: try again, and if that does not help, \
+             check the reverse proxy"
         )
     };
     Err(problem.into())

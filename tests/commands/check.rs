@@ -21,11 +21,11 @@ fn check_is_content_with_a_complete_installation() {
         "ok    connection: ",
         "ok    server: ",
         "ok    LISTEN/NOTIFY: ",
-        "ok    triggers: all 8 present and on, version 3, on schema \"public\"",
+        "ok    triggers: all 8 present and enabled, version 3, on schema \"public\"",
         "ok    rights: ",
-        "ok    messages: in each notification",
+        "ok    messages: in the notifications",
         "ok    ids: epoch ",
-        "ok    bridges: none is running on this database",
+        "ok    bridges: no bridge is running on this database",
     ]) {
         assert!(line.starts_with(begin), "{line}");
     }

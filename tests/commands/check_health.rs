@@ -238,7 +238,7 @@ async fn without_a_daemon_it_is_critical() {
             &[
                 address,
                 "no connection: ",
-                "\nsee that the daemon runs (systemctl status",
+                "\ncheck that the daemon runs (systemctl status",
             ],
         );
     }
@@ -276,7 +276,7 @@ async fn an_address_of_something_else_is_unknown() {
         3,
         &[
             "not the daemon's: status 404",
-            "\ngive the address that [daemon] admin names",
+            "\ngive the address in [daemon] admin",
         ],
     );
 
@@ -297,7 +297,7 @@ async fn an_address_of_something_else_is_unknown() {
         });
         let said = plugin(&["--admin", &address]).await;
         other.join().expect("no panic");
-        expect(&said, 3, &["the answer is not the daemon's: "]);
+        expect(&said, 3, &["the answer is not from the daemon: "]);
         assert_eq!(said.stdout.lines().count(), 2, "{said}");
         assert!(!said.stdout.contains('|'), "{said}");
     }
@@ -316,7 +316,7 @@ async fn a_connection_that_ends_without_an_answer_is_critical() {
     expect(
         &said,
         2,
-        &["the connection failed: ", "\nsee that the daemon runs"],
+        &["the connection failed: ", "\ncheck that the daemon runs"],
     );
 }
 
@@ -351,19 +351,16 @@ async fn what_cannot_be_asked_is_unknown() {
     expect(
         &plugin(&[]).await,
         3,
-        &[
-            "no address for monitoring",
-            "\nset [daemon] admin = 127.0.0.1:9002",
-        ],
+        &["no admin address", "\nset [daemon] admin = 127.0.0.1:9002"],
     );
     let nowhere = Said::with(&ConfigDir::new("admin = 9002", ""), &["check-health"]);
     expect(
         &nowhere,
         3,
         &[
-            "cannot look for [daemon] admin: ",
+            "cannot read [daemon] admin: ",
             "line 2",
-            "\na user who may not read",
+            "\nif this user may not read",
         ],
     );
     for (arguments, part) in [

@@ -102,10 +102,10 @@ impl Check {
             "ok    proxy: localhost port ",
             "ok    answer: an event stream\n",
             "ok    first bytes: at once, after ",
-            "the daemon breaks a silence after 15s: waiting for that\n",
-            "ok    silence: broken after ",
+            "the daemon writes a comment after 15s without an event: waiting for it\n",
+            "ok    silence: a comment after ",
             // The first stream of a browser is renewed soon.
-            "ok    return: the daemon ended the stream, and the check was back as told: ",
+            "ok    return: the daemon ended the stream, and the check reconnected as asked: ",
         ] {
             assert!(said.stdout.contains(line), "{line}: {said}");
         }
@@ -158,7 +158,7 @@ async fn it_sees_whether_a_stream_is_whole_buffered_or_cut() {
     world.daemon.wait_for_log(&opened);
     world.incident(browsers[1].contact, "taken").await;
 
-    buffered.fails("held back");
+    buffered.fails("the proxy hold");
     cut.fails("the stream was cut after 5.");
     let said = good_nginx.content();
     assert!(
@@ -169,7 +169,7 @@ async fn it_sees_whether_a_stream_is_whole_buffered_or_cut() {
     let said = good_apache.content();
     assert!(
         said.stdout
-            .contains("note  events that came to this check in place of a tab of the browser: 1;"),
+            .contains("note  events that this check received instead of a tab of the browser: 1;"),
         "{said}"
     );
     assert!(!said.stdout.contains("taken"), "{said}");
@@ -192,7 +192,7 @@ async fn a_url_where_no_stream_is_fails_with_what_is_there() {
     for (url, problem) in [
         (
             at(&nginx, "/icinga"),
-            "a page (text/html), not an event stream",
+            "a page (text/html) instead of an event stream",
         ),
         (at(&nginx, "/nothing"), "status 404: nothing there"),
         (
@@ -201,7 +201,7 @@ async fn a_url_where_no_stream_is_fails_with_what_is_there() {
         ),
         (
             at(&wrong_version, "/icingaweb2"),
-            "status 400: the daemon does not speak that version",
+            "status 400: the daemon does not support that version",
         ),
         (
             "http://127.0.0.1:1".to_owned(),
@@ -209,7 +209,7 @@ async fn a_url_where_no_stream_is_fails_with_what_is_there() {
         ),
         (
             format!("https://localhost:{tls_port}"),
-            "self-signed certificate; the certificate has to be valid",
+            "self-signed certificate; the certificate must be valid",
         ),
     ] {
         world.fails(&url, &alice, problem);
@@ -235,7 +235,7 @@ async fn a_sign_in_that_is_not_let_in_fails_with_its_reason() {
     let other_agent = ["--user-agent", "Other/1.0"];
     world
         .check(&good, None, &alice.session_id, &other_agent)
-        .fails("leave --user-agent out");
+        .fails("omit --user-agent");
 }
 
 #[tokio::test]
@@ -270,11 +270,11 @@ async fn a_daemon_that_is_down_is_named_whatever_the_proxy_answers_for_it() {
     for (proxy, problem) in [
         (
             &nginx,
-            "the proxy does not reach the daemon: see that it runs",
+            "the proxy cannot reach the daemon: check that it runs",
         ),
         (
             &unforgiving,
-            "status 502: the proxy does not reach the daemon",
+            "status 502: the proxy cannot reach the daemon",
         ),
     ] {
         world.fails(&at(proxy, "/icingaweb2"), &alice, problem);

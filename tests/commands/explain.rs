@@ -104,12 +104,12 @@ async fn a_user_whose_popups_work_is_ok_in_every_line() {
     explained.says("ok    bridges: 1 of 1 answered", &[]);
     explained.says(
         &format!("ok    browser: {browser} (Mozilla/5.0 (X11; Linux x86_64) Test/1.0): signed in "),
-        &[" ago, of 7 days at most"],
+        &[" ago, for at most 7 days"],
     );
     explained.says(
         &format!("ok    streams: {browser}: "),
         &[
-            " open at bridge ",
+            " open on bridge ",
             "connected since 2",
             "last request 2",
             "which acknowledged what it had read",
@@ -119,11 +119,11 @@ async fn a_user_whose_popups_work_is_ok_in_every_line() {
         ],
     );
     explained.says(
-        "ok    refused: no browser of this user, since the bridges were started",
+        "ok    refused: no browser of this user since the bridges were started",
         &[],
     );
     explained.says(
-        "note  permissions: cannot be seen from here",
+        "note  permissions: cannot be checked from here",
         &["operating system", "send-test"],
     );
     assert_eq!(explained.text.lines().count(), 7, "{}", explained.text);
@@ -149,7 +149,7 @@ async fn the_case_of_a_name_does_not_matter() {
     explained.is_good();
     explained.says(
         "ok    contact: \"ALICE\" is contact ",
-        &["where it is spelled \"alice\"; upper and lower case do not matter"],
+        &["spelled \"alice\" there; case does not matter"],
     );
     explained.says(
         "note  notifications: the history has none for this contact",
@@ -175,7 +175,7 @@ async fn a_name_that_no_contact_has_is_compared_with_those_that_there_are() {
     let explained = explain(&world, "alice").await;
     explained.says(
         &none("alice"),
-        &["contact \"alice \" differs in spaces only: the field Icinga Web User has to be exactly"],
+        &["contact \"alice \" differs only in spaces: the field Icinga Web User must be exactly"],
     );
     explained.says("FAIL  browsers: \"alice\" is signed in to Icinga Web, but gets no stream without a contact", &[]);
     let explained = explain(&world, "Rboert").await;
@@ -228,7 +228,7 @@ async fn explain_reports_a_user_who_is_not_signed_in() {
         "FAIL  notification: ",
         &[
             &format!("row {}", written.history[0]),
-            "no browser is signed in that could show it",
+            "no signed-in browser could show it",
         ],
     );
 }
@@ -253,7 +253,7 @@ async fn of_sessions_with_the_same_user_agent_the_newest_counts() {
     );
     explained.says(
         &format!("note  refused: {older} at 2"),
-        &["or another one with the same user agent: the last one counts"],
+        &["or another one with the same user agent: only the last one counts"],
     );
     explained.says(&format!("ok    streams: {newer}: 1 open"), &[]);
 }
@@ -272,7 +272,7 @@ async fn a_session_that_is_older_than_it_may_be_ends() {
     let browser = digest(&session_id);
     explain(&world, "alice").await.says(
         &format!("ok    browser: {browser} "),
-        &["signed in 3 days ago, of 7 days at most"],
+        &["signed in 3 days ago, for at most 7 days"],
     );
     // Housekeeping makes it young; when it began is stored with its position.
     world
@@ -304,7 +304,7 @@ async fn a_browser_without_streams_is_named() {
     let explained = explain(&world, "alice").await;
     explained.says(
         &format!("FAIL  streams: {browser}: none. Open Icinga Web in it"),
-        &["reload the page", "with --url at the reverse proxy"],
+        &["reload the page", "with --url the reverse proxy"],
     );
     let row = format!("row {}", early.history[0]);
     explained.says(
@@ -321,7 +321,7 @@ async fn a_browser_without_streams_is_named() {
     let explained = explain(&world, "alice").await;
     explained.is_good();
     explained.says(
-        &format!("note  streams: {browser}: none, so nothing is shown in it"),
+        &format!("note  streams: {browser}: none, so it shows nothing"),
         &[],
     );
     let before = format!("older than the sign-in of {}", digest(&other_session));
@@ -335,7 +335,7 @@ async fn a_browser_without_streams_is_named() {
         .await;
     let late = world.incident(contact, "late").await;
     assert_eq!(other.event().await.incident(), late.incident);
-    let waits = format!("waits for {browser} to come back: open Icinga Web in it");
+    let waits = format!("waits until {browser} reconnects: open Icinga Web in it");
     let row = format!("row {}", late.history[0]);
     let explained = explain_until(
         &world,
@@ -365,7 +365,7 @@ async fn a_browser_on_two_bridges_is_a_failure() {
         &["hash $cookie_Icingaweb2 consistent"],
     );
     assert_eq!(
-        explained.text.matches("1 open at bridge").count(),
+        explained.text.matches("1 open on bridge").count(),
         2,
         "{}",
         explained.text
@@ -384,7 +384,7 @@ async fn what_is_known_of_a_proxy_and_of_how_a_browser_comes_back_is_said() {
         &format!("ok    streams: {browser}: 1 open"),
         &[
             "which acknowledged nothing",
-            "the browser has not come back yet",
+            "the browser has not returned yet",
             "the proxy sends X-Forwarded-For",
         ],
     );
@@ -401,7 +401,7 @@ async fn what_is_known_of_a_proxy_and_of_how_a_browser_comes_back_is_said() {
         &world,
         "ok    streams: ",
         &[
-            "the browser sends no Last-Event-ID, and is usually back ",
+            "the browser does not send Last-Event-ID, and usually returns ",
             " ms late",
         ],
     )
@@ -432,7 +432,7 @@ async fn events_on_their_way_are_counted() {
             && explained.has(
                 "ok    streams: ",
                 &[
-                    "none open for a moment, as it is coming back for the next one,",
+                    "no stream at this moment, because the browser is reconnecting,",
                     " not acknowledged yet",
                 ],
             );
@@ -461,12 +461,15 @@ async fn what_was_refused_is_said_and_what_to_do() {
     let begin = format!("FAIL  refused: {browser} at 2");
     explained.says(
         &begin,
-        &["there was no contact for its user then", "reload it"],
+        &[
+            "there was no contact for its user at that time",
+            "reload it",
+        ],
     );
     explained.says(
         &begin,
         &[
-            " (3 times in all): it does not call itself as it did when it signed in",
+            " (3 times): its user agent has changed since it signed in",
             "reload it",
         ],
     );
@@ -485,7 +488,10 @@ async fn what_was_refused_is_said_and_what_to_do() {
     let explained = explain(&world, "alice").await;
     let begin = format!("note  refused: {browser} at 2");
     explained.says(&begin, &["its streams were ended, because it signed out"]);
-    explained.says(&begin, &["its session is gone: sign in again in it"]);
+    explained.says(
+        &begin,
+        &["its session does not exist any more: sign in again in it"],
+    );
     explained.says("FAIL  browsers: the user is not signed in", &[]);
 }
 
@@ -502,7 +508,7 @@ async fn a_flood_of_requests_leaves_no_trace_and_hides_nothing() {
     let explained = explain(&world, "alice").await;
     explained.says(
         &format!("FAIL  refused: {} at 2", digest(&session_id)),
-        &["it does not call itself"],
+        &["its user agent has changed"],
     );
     assert_eq!(
         explained.text.matches("refused: ").count(),
@@ -512,7 +518,7 @@ async fn a_flood_of_requests_leaves_no_trace_and_hides_nothing() {
     );
     explain(&world, "bob")
         .await
-        .says("FAIL  refused: ", &["(300 times in all)"]);
+        .says("FAIL  refused: ", &["(300 times)"]);
 }
 
 /// Notifies a contact of an incident, or of a new one, on two channels.
@@ -551,7 +557,7 @@ async fn rows_that_nobody_is_shown_are_explained() {
         "ok    notification: ",
         &[
             &second,
-            " acknowledged another row's event that stands for it, at 2",
+            " acknowledged another row's event that covers it, at 2",
         ],
     )
     .await;
@@ -571,7 +577,7 @@ async fn rows_that_nobody_is_shown_are_explained() {
         "note  notification: ",
         &[
             &row(failed.history[0]),
-            "never about to be sent: its notification_state says so",
+            "because of its notification_state: it was never about to be sent",
         ],
     );
 
@@ -603,7 +609,7 @@ async fn what_is_older_than_the_daemon_is_known_without_a_time() {
     world.daemon = Daemon::start(&resource(&world.database, &world.role));
     let _tab = world.open(&alice.session_id).await;
     let done = format!(
-        "counts as acknowledged by {}, when is not known any more",
+        "acknowledged by {} at an unknown time",
         digest(&alice.session_id)
     );
     let explained = explain_until(&world, "ok    notification: ", &[&done]).await;
@@ -611,7 +617,7 @@ async fn what_is_older_than_the_daemon_is_known_without_a_time() {
         "ok    notification: ",
         &[
             &format!("row {}", fence.history[0]),
-            "it may be older than its first stream",
+            "or older than its first stream",
         ],
     );
 }
@@ -627,7 +633,7 @@ async fn what_was_summed_up_is_named() {
         world.incident(alice.contact, &format!("o{number}")).await;
     }
     let _tab = world.open(&alice.session_id).await;
-    let summed = format!("summed up with others for {browser}, which acknowledged that at 2");
+    let summed = format!("part of a summary for {browser}, which acknowledged that at 2");
     let explained = explain_until(&world, "ok    notification: ", &[&summed]).await;
     assert_eq!(
         explained.text.matches(&summed).count(),
@@ -669,7 +675,7 @@ async fn bridges_that_do_not_answer_are_named() {
     let explained = explain(&world, "alice").await;
     explained.says(
         "FAIL  bridges: 1 of 2 bridges did not answer within 10s, their logs say why",
-        &["what the others know"],
+        &["the following is from the others"],
     );
     explained.says(
         &format!("ok    streams: {}: 1 open", digest(&alice.session_id)),
@@ -699,7 +705,7 @@ async fn a_bridge_of_another_version_is_named() {
         assert_eq!(refused, "true", "no contact has a negative id");
     };
     let (explained, ()) = tokio::join!(explain(&world, "alice"), answering);
-    explained.says("FAIL  bridges: bridge 00000000000000ff did not answer this question: it is of another version", &[]);
+    explained.says("FAIL  bridges: bridge 00000000000000ff did not answer this question because it has another version", &[]);
     explained.says("ok    streams: ", &[]);
 }
 
@@ -775,7 +781,7 @@ async fn a_bridge_that_is_full_is_named() {
     let (_, session_id) = world.signed_in("alice").await;
     // The place may be free for a moment, because bob's tab is on its way back.
     let begin = format!("FAIL  refused: {} at 2", digest(&session_id));
-    let full = "the bridge had as many streams as it can hold: raise the limit on open files";
+    let full = "the bridge had its maximum number of streams: raise the limit on open files";
     eventually(async || {
         let answer = Answer::subscribe(&world.daemon.address, &session_id).await;
         assert_eq!(answer.status, 200);
@@ -812,7 +818,7 @@ async fn without_the_right_to_positions_what_else_is_known_is_said() {
         "note  notification: ",
         &[
             &row,
-            &format!("whether {browser} acknowledged it is stored nowhere"),
+            &format!("not known whether {browser} acknowledged it: positions are not stored"),
         ],
     );
 }

@@ -94,7 +94,7 @@ async fn a_test_notification_reaches_one_stream_of_each_open_browser() {
 
     let (exit, text) = world.run(&["send-test", "alice"]).await;
     assert_eq!(exit, Some(1), "{text}");
-    assert!(text.contains("0 of 0 open browsers got it"), "{text}");
+    assert!(text.contains("0 of 0 open browsers received it"), "{text}");
     assert!(
         text.contains("FAIL  \"alice\" has no open browser"),
         "{text}"
@@ -103,9 +103,12 @@ async fn a_test_notification_reaches_one_stream_of_each_open_browser() {
     let mut alice = world.sign_in(contact, "alice").await;
     let (exit, text) = world.run(&["send-test", "ALICE"]).await;
     assert_eq!(exit, Some(0), "{text}");
-    assert!(text.contains(": 1 of 1 open browsers got it"), "{text}");
     assert!(
-        text.contains("1 stream got the test notification"),
+        text.contains(": 1 of 1 open browsers received it"),
+        "{text}"
+    );
+    assert!(
+        text.contains("1 stream received the test notification"),
         "{text}"
     );
     expect_test(&mut alice.tab, 0).await;
@@ -120,9 +123,12 @@ async fn a_test_notification_reaches_one_stream_of_each_open_browser() {
     .await;
     let (exit, text) = world.run(&["send-test", "alice"]).await;
     assert_eq!(exit, Some(0), "{text}");
-    assert!(text.contains(": 2 of 2 open browsers got it"), "{text}");
     assert!(
-        text.contains("2 streams got the test notification"),
+        text.contains(": 2 of 2 open browsers received it"),
+        "{text}"
+    );
+    assert!(
+        text.contains("2 streams received the test notification"),
         "{text}"
     );
     // On the stream that was opened last: either tab may have come back meanwhile.
@@ -247,7 +253,7 @@ async fn once_no_bridge_is_running_send_test_fails_and_check_says_so() {
     let (exit, text) = run(&config, &["check"]);
     assert_eq!(exit, Some(0), "{text}");
     assert!(
-        text.contains("ok    bridges: none is running on this database"),
+        text.contains("ok    bridges: no bridge is running on this database"),
         "{text}"
     );
 }
@@ -265,18 +271,18 @@ async fn every_bridge_is_asked_and_shows_the_test_in_its_own_browsers() {
 
     let (exit, text) = world.run(&["send-test", "alice"]).await;
     assert_eq!(exit, Some(0), "{text}");
-    let of_each = text.matches(": 1 of 1 open browsers got it").count();
+    let of_each = text.matches(": 1 of 1 open browsers received it").count();
     assert_eq!(of_each, 2, "{text}");
-    let both = "2 streams got the test notification";
+    let both = "2 streams received the test notification";
     assert!(text.contains(both), "{text}");
     expect_test(&mut alice.tab, 0).await;
     expect_test(&mut other, 0).await;
 
     let (exit, text) = world.run(&["send-test", "bob"]).await;
     assert_eq!(exit, Some(0), "{text}");
-    let without = text.matches(": 0 of 0 open browsers got it").count();
+    let without = text.matches(": 0 of 0 open browsers received it").count();
     assert_eq!(without, 1, "{text}");
-    let one = "1 stream got the test notification";
+    let one = "1 stream received the test notification";
     assert!(text.contains(one), "{text}");
     expect_test(&mut bob, 0).await;
     assert_no_question_is_left(&world.database).await;
@@ -342,7 +348,7 @@ async fn what_is_asked_over_the_channel_alone_is_ignored() {
     world
         .daemon
         .wait_for_log("a notification on channel icinga_desktop_ask from backend ");
-    world.daemon.wait_for_log("there is no question behind it");
+    world.daemon.wait_for_log("there is no question for it");
     let refusal = session
         .refusal("INSERT INTO icinga_desktop.browser_position VALUES ('\\x00', -1, '{1}', now())")
         .await;

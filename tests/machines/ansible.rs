@@ -93,6 +93,6 @@ fn an_event_arrives_at(machine: &Machine, port: u16) {
     let path = URL.split_once(":9001").expect("its port").1;
     let tab = tab_at(machine, &format!("http://127.0.0.1:{port}{path}"));
     let sent = machine.run("icinga-desktop-bridge send-test anna");
-    assert!(sent.contains("got the test notification"), "{sent}");
+    assert!(sent.contains("received the test notification"), "{sent}");
     tab.wait_for("event: icinga2.notification");
 }

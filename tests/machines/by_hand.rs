@@ -66,7 +66,7 @@ fn an_event_arrives_through_nginx(machine: &Machine) {
     stream.wait_for("retry: 3000");
     let sent = machine.run("icinga-desktop-bridge send-test anna");
     assert!(
-        sent.contains("ok    1 stream got the test notification"),
+        sent.contains("ok    1 stream received the test notification"),
         "{sent}"
     );
     stream.wait_for("event: icinga2.notification");

@@ -70,7 +70,7 @@ fn there_and_back(
     let url = URL.replace("9001", &port.to_string());
     let tab = tab_at(machine, &url);
     let sent = type_commands(machine, "## Then", &edit);
-    assert!(sent.contains("got the test notification"), "{sent}");
+    assert!(sent.contains("received the test notification"), "{sent}");
     drop(tab);
 
     type_commands(machine, &format!("### Back to {generation}"), &edit);

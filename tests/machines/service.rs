@@ -213,7 +213,7 @@ fn it_listens_by_itself_without_the_socket(machine: &Machine) {
     let health = machine.run(&format!("{plugin} --admin {admin}"));
     assert!(health.starts_with("DESKTOP-BRIDGE OK: "), "{health}");
     let unread = machine.run(&format!("{plugin} || [ $? -eq 3 ]"));
-    let begin = "DESKTOP-BRIDGE UNKNOWN: cannot look for [daemon] admin: ";
+    let begin = "DESKTOP-BRIDGE UNKNOWN: cannot read [daemon] admin: ";
     assert!(
         unread.starts_with(begin) && unread.contains("--admin"),
         "{unread}"
@@ -225,8 +225,8 @@ fn the_journal_says_what_happened(machine: &Machine) {
     let journal = journal_is_clean(machine);
     for text in [
         "6 ready: listening for notifications",
-        "6 listening on [::]:9001, a socket of systemd's",
-        "6 listening on 127.0.0.1:5664, a socket of systemd's",
+        "6 listening on [::]:9001, a socket from systemd",
+        "6 listening on 127.0.0.1:5664, a socket from systemd",
         "6 listening on [::]:9001",
         "6 listening on 127.0.0.1:5664",
         "6 stopped",

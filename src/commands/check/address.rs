@@ -1,22 +1,22 @@
-//! Where browsers find Icinga Web.
+//! The address of Icinga Web.
 
 use hyper::Uri;
 
-/// What was typed is no [`Address`].
+/// The error for a text that is not an [`Address`].
 #[derive(Debug, thiserror::Error)]
 #[error("expected an address such as https://monitoring.example.com/icingaweb2")]
 pub struct NoAddress;
 
-/// Where browsers find Icinga Web: `http://` or `https://`, a host, perhaps a port, and the path it is mounted at.
+/// The address of Icinga Web as browsers use it: `http://` or `https://`, a host, an optional port, and its base path.
 #[derive(Debug, Clone)]
 pub struct Address(Uri);
 
 impl Address {
-    /// Reads it from a command line.
+    /// Parses a command-line argument.
     ///
     /// # Errors
     ///
-    /// [`NoAddress`], for the person who typed it.
+    /// [`NoAddress`].
     pub fn parse(text: &str) -> Result<Self, NoAddress> {
         let uri: Uri = text.trim_end_matches('/').parse().map_err(|_| NoAddress)?;
         let fine = matches!(uri.scheme_str(), Some("http" | "https"))
@@ -29,7 +29,7 @@ impl Address {
         self.0.scheme_str() == Some("https")
     }
 
-    /// Without the brackets around an IPv6 address.
+    /// The host, without the brackets around an IPv6 address.
     pub(super) fn host(&self) -> &str {
         let host = self.0.host().unwrap_or_default();
         host.trim_start_matches('[').trim_end_matches(']')

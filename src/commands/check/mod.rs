@@ -1,5 +1,4 @@
-//! `check`: looks at everything that has to hold before streams work, and says what to do where it
-//! does not. One line each.
+//! `check`: examines everything that streams need, and says what to fix. One line each.
 
 mod address;
 mod proxy;
@@ -26,8 +25,8 @@ use crate::database::{Connector, Session};
 pub use self::address::Address;
 pub use self::sign_in::Visit;
 
-/// Writes one line per check to `out`, those of a stream through the proxy included if there is a `visit`. Returns whether
-/// all of them hold.
+/// Writes one line per check to `out`, including those of a stream through the proxy if there is a `visit`. Returns whether all
+/// checks passed.
 ///
 /// # Errors
 ///
@@ -76,7 +75,7 @@ impl<W: Write> Checks<'_, W> {
     async fn set_up(&mut self, client: Client) -> io::Result<Option<Session>> {
         let triggers = |installation: &Installation| {
             format!(
-                "all {} present and on, version {VERSION}, on schema \"{}\"",
+                "all {} present and enabled, version {VERSION}, on schema \"{}\"",
                 TRIGGERS.len(),
                 installation.schema
             )
@@ -84,7 +83,7 @@ impl<W: Write> Checks<'_, W> {
         match Session::set_up(client, None).await {
             Ok(session) => {
                 self.report("triggers", Ok(triggers(&session.installation)))?;
-                let fine = "every query of the daemon may be run".to_owned();
+                let fine = "the role may run every query of the daemon".to_owned();
                 self.report("rights", Ok(fine))?;
                 Ok(Some(session))
             }
@@ -103,11 +102,11 @@ impl<W: Write> Checks<'_, W> {
     }
 }
 
-/// Where the messages of notifications are.
+/// Where the messages of notifications are stored.
 fn messages(installation: &Installation) -> Result<String, Problem> {
     match installation.events {
-        Events::Absent => Ok("in each notification".to_owned()),
-        Events::Readable => Ok("in each notification, or its event".to_owned()),
+        Events::Absent => Ok("in the notifications".to_owned()),
+        Events::Readable => Ok("in the notifications and their events".to_owned()),
         Events::Forbidden => {
             let restart = "systemctl restart icinga-notifications-web";
             Err(format!("{EVENTS_FORBIDDEN}: {GRANT}; then: {restart}").into())
@@ -115,32 +114,32 @@ fn messages(installation: &Installation) -> Result<String, Problem> {
     }
 }
 
-/// Within which ids are given once.
+/// The epoch of ids.
 async fn epoch(session: &Session) -> Result<String, Problem> {
     let epoch = session.epoch().await?;
     Ok(format!(
-        "epoch {epoch} (cluster/database/sequences): it changes when they start again"
+        "epoch {epoch} (cluster/database/sequences): it changes when ids restart"
     ))
 }
 
-/// Asks the running bridges of the database who they are.
+/// Asks the running bridges of the database which browsers they serve.
 async fn bridges(session: &Session) -> Result<String, Problem> {
     let answers = ask::ask(session, Question::RollCall).await?;
     let (listening, shared) = (answers.listening, answers.shared());
     let answered = answers.answers.len();
     if answered < listening {
         return Err(format!(
-            "{answered} of {listening} bridges that listen on this database answered within {TIMEOUT:?}: look at the logs \
-             of the others, or wait until PostgreSQL has noticed that they are gone"
+            "{answered} of {listening} bridges that listen on this database answered within {TIMEOUT:?}: check the logs \
+             of the others, or wait until PostgreSQL notices that they are gone"
         )
         .into());
     }
     let browsers: usize = answers.answers.iter().map(|answer| answer.browsers).sum();
     if shared > 0 {
         return Err(format!(
-            "{listening} bridges serve this database, and {shared} browsers have streams on more than one, so that they are \
-             told everything twice: let the proxy keep a browser on one bridge, as the files for nginx (hash \
-             $cookie_Icingaweb2 consistent) and Apache under packaging/ do for several bridges. If a bridge has just been \
+            "{listening} bridges serve this database, and {shared} browsers have streams on more than one of them, so they \
+             receive everything twice: let the proxy keep a browser on one bridge, as the files for nginx (hash \
+             $cookie_Icingaweb2 consistent) and Apache under packaging/ do for several bridges. If a bridge was just \
              stopped or started, check again in a minute"
         )
         .into());
@@ -150,12 +149,12 @@ async fn bridges(session: &Session) -> Result<String, Problem> {
         .map(Timestamp::from_millisecond)
     {
         Some(Ok(at)) => {
-            format!("; rows were last found without a bell at {at:.0}: the log says why")
+            format!("; rows were last found without a bell at {at:.0}, the log says why")
         }
         _ => "; no row was found without a bell".to_owned(),
     };
     Ok(match listening {
-        0 => "none is running on this database".to_owned(),
+        0 => "no bridge is running on this database".to_owned(),
         1 => format!("1 bridge serves this database, with {browsers} browsers{bells}"),
         count => format!(
             "{count} bridges serve this database, with {browsers} browsers, each on one of them{bells}"

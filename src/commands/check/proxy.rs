@@ -1,4 +1,4 @@
-//! The way through the proxy.
+//! Connects through the reverse proxy and requests the stream.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -21,24 +21,24 @@ use tokio_util::either::Either;
 use super::address::Address;
 use crate::commands::Problem;
 
-/// What to do when the proxy does not reach the daemon.
-pub(super) const NOT_REACHED: &str = "the proxy does not reach the daemon: see that it runs, and that its log names the address in the \
+/// The advice if the proxy cannot reach the daemon.
+pub(super) const NOT_REACHED: &str = "the proxy cannot reach the daemon: check that it runs, and that its log has the address of the \
      proxy's configuration as one that it listens on; by default these are 127.0.0.1:9001 and 127.0.0.1:5664";
 
-/// What to do when bytes come late.
-pub(super) const UNBUFFER: &str = "if the proxy is nginx, it needs proxy_buffering off, and no proxy_ignore_headers with \
-     X-Accel-Buffering; if it is Apache, flushpackets=on; another proxy in front of it must pass on each byte at once, too";
+/// The advice if bytes arrive late.
+pub(super) const UNBUFFER: &str = "nginx needs proxy_buffering off, and no proxy_ignore_headers with X-Accel-Buffering; Apache needs \
+     flushpackets=on; any other proxy in front of it must forward each byte at once, too";
 
 /// How long the head and the first bytes may take: the daemon writes both at once.
 pub(super) const FIRST: Duration = Duration::from_secs(5);
 
-/// How long connecting may take, TLS included.
+/// How long connecting may take, including TLS.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// A connection to the proxy, encrypted or not.
 pub(super) type Connection = Either<TcpStream, SslStream<TcpStream>>;
 
-/// A connection to the proxy, and what can be said about it.
+/// Connects to the proxy. Also returns a description of the connection.
 pub(super) async fn connect(address: &Address) -> Result<(Connection, String), Problem> {
     let (host, port) = (address.host(), address.port());
     let to = format!("{host} port {port}");
@@ -47,13 +47,13 @@ pub(super) async fn connect(address: &Address) -> Result<(Connection, String), P
             .await
             .map_err(|error| format!("cannot connect to {to}: {error}"))?;
         if !address.is_encrypted() {
-            let how = format!("{to}, not encrypted: session ids can be read on the way");
+            let how = format!("{to}, not encrypted: session ids can be read by others");
             return Ok((Either::Left(socket), how));
         }
         let (stream, version) = encrypt(socket, host).await.map_err(|error| {
             format!(
-                "no TLS with {to}: {error}; the certificate has to be valid for that name, and of an authority that this \
-                 machine knows, or that is in the file that the environment variable SSL_CERT_FILE names"
+                "no TLS with {to}: {error}; the certificate must be valid for that name, and signed by an authority known to \
+                 this machine or listed in the file of the environment variable SSL_CERT_FILE"
             )
         })?;
         let how = format!("{to}, {version}, valid certificate");
@@ -64,13 +64,13 @@ pub(super) async fn connect(address: &Address) -> Result<(Connection, String), P
         .unwrap_or_else(|_| Err(format!("no connection to {to} within {CONNECT:?}").into()))
 }
 
-/// What went wrong with TLS.
+/// Why TLS failed.
 #[derive(Debug, thiserror::Error)]
 enum TlsError {
-    /// The certificate is not good.
+    /// The certificate is not valid.
     #[error("{}", .0.error_string())]
     Certificate(X509VerifyResult),
-    /// The handshake failed otherwise.
+    /// The handshake failed for another reason.
     #[error(transparent)]
     Handshake(#[from] openssl::ssl::Error),
     /// OpenSSL could not be set up.
@@ -83,7 +83,7 @@ async fn encrypt(
     host: &str,
 ) -> Result<(SslStream<TcpStream>, &'static str), TlsError> {
     let mut connector = SslConnector::builder(SslMethod::tls_client())?;
-    // The first byte is the name's length.
+    // The first byte is the length of the name.
     connector.set_alpn_protos(b"\x08http/1.1")?;
     let ssl = connector.build().configure()?.into_ssl(host)?;
     let mut stream = SslStream::new(ssl, socket)?;
@@ -97,7 +97,7 @@ async fn encrypt(
     Ok((stream, version))
 }
 
-/// Asks for the stream. Any answer but a stream is a problem.
+/// Requests the stream. Any answer other than a stream is a problem.
 pub(super) async fn ask(
     socket: Connection,
     address: &Address,
@@ -105,7 +105,7 @@ pub(super) async fn ask(
 ) -> Result<Response<Incoming>, Problem> {
     let asking = async {
         let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-        // It ends with the answer's body.
+        // The task ends with the body of the answer.
         tokio::spawn(connection);
         let mut request = Request::new(Empty::<Bytes>::new());
         *request.uri_mut() = address.path().parse().unwrap_or_default();
@@ -122,7 +122,7 @@ pub(super) async fn ask(
         .await
         .map_err(|_| {
             format!(
-                "none within {FIRST:?}: it is held back, or the daemon does not answer; {UNBUFFER}"
+                "none within {FIRST:?}: the proxy holds it back, or the daemon does not answer; {UNBUFFER}"
             )
         })?
         .map_err(|error: hyper::Error| format!("the connection failed: {error}"))?;
@@ -130,7 +130,7 @@ pub(super) async fn ask(
     Ok(answer)
 }
 
-/// Whether that is an event stream, and if not, why.
+/// Whether the answer is an event stream, and if not, why.
 fn judge(answer: &Response<Incoming>) -> Result<(), Problem> {
     let text = |name| {
         let value = answer.headers().get(name);
@@ -143,38 +143,38 @@ fn judge(answer: &Response<Incoming>) -> Result<(), Problem> {
         StatusCode::OK if text(CONTENT_TYPE).starts_with("text/event-stream") => return Ok(()),
         StatusCode::OK => {
             return Err(format!(
-                "a page ({}), not an event stream: the request went to Icinga Web or another site; include the shipped file in \
-                 this server or virtual host, before other locations, with the path of --url in place of /icingaweb2",
+                "a page ({}) instead of an event stream: the request reached Icinga Web or another site; include the shipped file \
+                 in this server or virtual host, before other locations, with the path of --url in place of /icingaweb2",
                 text(CONTENT_TYPE)
             )
             .into());
         }
         StatusCode::NO_CONTENT => {
-            "not let in, although the sign-in is fine: the proxy does not pass on the cookie or the user agent".to_owned()
+            "refused, although the sign-in is valid: the proxy does not forward the cookie or the user agent".to_owned()
         }
         StatusCode::NOT_FOUND => {
-            "nothing there: see that --url is where Icinga Web is mounted, and that the shipped file names the same path"
+            "not found: check that --url is the address of Icinga Web, and that the shipped file names the same path"
                 .to_owned()
         }
         StatusCode::BAD_REQUEST => {
-            "the daemon does not speak that version of the protocol: the proxy has to set the header \
+            "the daemon does not support that version of the protocol: the proxy has to set the header \
              X-Icinga-Notifications-Protocol-Version to the number in the path, 1"
                 .to_owned()
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "the proxy lets nobody through to the daemon: look at its access rules for this path".to_owned()
+            "the proxy denies access to the daemon: check its access rules for this path".to_owned()
         }
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
             format!(
-                "{NOT_REACHED}. Browsers that meet this status stay silent until their page is reloaded: include the shipped \
-                 file, which answers them something else"
+                "{NOT_REACHED}. Browsers stop reconnecting after this status, until their page is reloaded: include the shipped \
+                 file, which answers with another status"
             )
         }
         status if status.is_redirection() => format!(
             "redirected to {}: give the address that browsers use",
             text(LOCATION)
         ),
-        _ => "not from the daemon: look at the log of the proxy".to_owned(),
+        _ => "not from the daemon: check the log of the proxy".to_owned(),
     };
     Err(format!("status {}: {advice}", status.as_u16()).into())
 }

@@ -1,10 +1,10 @@
-//! A line per check.
+//! Writes the results of checks.
 
 use std::io::{self, Write};
 
 use crate::commands::Problem;
 
-/// Writes a line per check, and remembers whether all of them held.
+/// Writes one line per check, and remembers whether all of them passed.
 pub(super) struct Checks<'a, W> {
     pub(super) out: &'a mut W,
     pub(super) good: bool,

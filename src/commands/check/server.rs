@@ -1,4 +1,4 @@
-//! The server and the way to it.
+//! Checks the server and the path of a notification.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::database::{
 };
 use crate::model::notification::BELL_CHANNEL;
 
-/// How long the round trip of a notification may take; it is a matter of milliseconds.
+/// How long the round trip of a notification may take; it takes milliseconds.
 const ROUND_TRIP: Duration = Duration::from_secs(5);
 
-/// A channel of its own: what `check` sends must not reach a running daemon.
+/// A separate channel: the notifications of `check` must not reach a running daemon.
 const CHECK_CHANNEL: &str = "icinga_desktop_check";
 
-/// The session that is checked, and one that only sends a notification to it: behind a pooler in
-/// transaction mode a session hears what it sends itself, and nothing else.
+/// The session to check, and a second one that sends a notification to it: behind a pooler in transaction mode a session receives
+/// only its own notifications.
 pub(super) async fn connect_twice(
     connector: &Connector,
 ) -> Result<(Client, PgConnection, Client), ConnectError> {
@@ -42,7 +42,7 @@ pub(super) async fn server(client: &Client) -> Result<String, Problem> {
         .await
         .map_err(QueryError::from)?;
     let (user, database, version): (String, String, String) = (row.get(0), row.get(1), row.get(2));
-    // pg_current_xact_id() and the triggers' other means came with 13.
+    // pg_current_xact_id() and other functions of the triggers exist since 13.
     if row.get::<_, i32>(3) < 130_000 {
         return Err(format!("PostgreSQL {version} is too old: 13 or newer is needed").into());
     }
@@ -65,7 +65,7 @@ pub(super) async fn not_in_recovery(client: &Client) -> Result<String, Problem> 
     Ok("not in recovery".to_owned())
 }
 
-/// What is heard on a connection from here on.
+/// The payloads of the notifications that a connection receives.
 pub(super) fn receive_notifications(
     mut connection: PgConnection,
 ) -> mpsc::UnboundedReceiver<String> {

@@ -1,4 +1,4 @@
-//! The browser that the check stands in for.
+//! The browser that the check acts as.
 
 use hyper::HeaderMap;
 use hyper::header::{COOKIE, HeaderValue, USER_AGENT};
@@ -11,18 +11,18 @@ use crate::database::Session;
 use crate::model::ids::ContactId;
 use crate::model::sign_in::Refusal;
 
-/// A browser to stand in for.
+/// A browser to act as.
 #[derive(Debug)]
 pub struct Visit {
-    /// Where browsers find Icinga Web.
+    /// The address of Icinga Web as browsers use it.
     pub address: Address,
     /// The value of the browser's cookie.
     pub cookie: Secret,
-    /// What the browser calls itself; `None` is what it called itself when it signed in.
+    /// The user agent; `None` for the one that the browser signed in with.
     pub user_agent: Option<String>,
 }
 
-/// The headers of a browser that the daemon lets in, and its contact.
+/// The request headers of that browser, and its contact, if the daemon accepts it.
 pub(super) async fn sign_in(
     visit: &Visit,
     session: &Session,

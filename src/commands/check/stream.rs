@@ -1,5 +1,5 @@
-//! `check --url`: follows a real stream, through the reverse proxy, as a signed-in browser does: when the daemon ends it, the
-//! check comes back, and its request says what it has read.
+//! `check --url`: follows a real stream through the reverse proxy, as a signed-in browser does: when the daemon ends it, the
+//! check reconnects, and its request proves what it has read.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -16,30 +16,30 @@ use super::sign_in::{Visit, sign_in};
 use crate::commands::Problem;
 use crate::database::Session;
 
-/// How much later than the daemon writes it a comment may arrive.
+/// How late a comment may arrive.
 const LATE: Duration = Duration::from_secs(5);
 
-/// What may arrive without a blank line, in bytes. An event has less than 20,000.
+/// The maximum size of a block, in bytes. An event has less than 20,000.
 const BLOCK_LIMIT: usize = 64 * 1024;
 
-/// What the shipped files of the proxies let them say while the daemon is away.
-const AWAY: &[u8] = b": the proxy cannot reach the daemon\n";
+/// What the proxies send with the shipped files while the daemon is unreachable.
+const UNREACHABLE: &[u8] = b": the proxy cannot reach the daemon\n";
 
-/// The longest `retry` of a stream that is ended only so that its browser comes back; at a stop it is longer.
+/// The longest `retry` of a stream that ends only so that its browser reconnects; at a stop it is longer.
 const SOON: Duration = Duration::from_secs(1);
 
-/// The `retry` that a third stream of a browser is answered.
+/// The `retry` for a third stream of a browser.
 const THIRD: Duration = Duration::from_secs(30);
 
-/// A first block that comes later than this and together with the stream's end was held back until then: no stream is renewed
-/// within its first two seconds.
+/// A first block that arrives later than this and together with the end of the stream was held back: no stream ends in its first
+/// two seconds.
 const SLOW: Duration = Duration::from_millis(1500);
 
-/// How soon behind the first block the end comes then.
+/// How soon after the first block the end arrives then.
 const TOGETHER: Duration = Duration::from_millis(500);
 
 impl<W: Write> Checks<'_, W> {
-    /// Follows a stream for as long as the daemon may be silent, `keep_alive`, and a little longer.
+    /// Follows a stream for a little longer than `keep_alive`, the time after which the daemon writes a comment.
     pub(super) async fn follow(
         &mut self,
         visit: &Visit,
@@ -80,13 +80,14 @@ impl<W: Write> Checks<'_, W> {
         }
         writeln!(
             self.out,
-            "      the daemon breaks a silence after {keep_alive:?}: waiting for that"
+            "      the daemon writes a comment after {keep_alive:?} without an event: waiting for it"
         )?;
         let silence = tab.silence(keep_alive).await;
         if tab.returns > 0 && !matches!(silence, Err(Failed::Return(_))) {
             let returns = tab.returns;
-            let how =
-                format!("the daemon ended the stream, and the check was back as told: {returns}");
+            let how = format!(
+                "the daemon ended the stream, and the check reconnected as asked: {returns}"
+            );
             self.report("return", Ok(how))?;
         }
         match silence {
@@ -97,7 +98,7 @@ impl<W: Write> Checks<'_, W> {
         if tab.events > 0 {
             writeln!(
                 self.out,
-                "note  events that came to this check in place of a tab of the browser: {}; look at Icinga Web",
+                "note  events that this check received instead of a tab of the browser: {}; see Icinga Web",
                 tab.events
             )?;
         }
@@ -105,54 +106,54 @@ impl<W: Write> Checks<'_, W> {
     }
 }
 
-/// What went wrong behind the first bytes.
+/// A failure after the first bytes.
 enum Failed {
-    /// A stream was not kept open.
+    /// The stream was not kept open.
     Silence(Problem),
-    /// One that the daemon had ended could not be followed by another.
+    /// The check could not reconnect after the daemon ended a stream.
     Return(Problem),
 }
 
-/// A tab that the check stands in for: one stream after the other.
+/// A tab that the check acts as: one stream after the other.
 struct Tab<'a> {
     address: &'a Address,
     headers: HeaderMap,
     stream: Stream,
-    /// How many events came.
+    /// The number of events received.
     events: u32,
-    /// How often it has come back.
+    /// How often the check reconnected.
     returns: u32,
 }
 
 impl Tab<'_> {
-    /// Reads what each stream begins with: a comment, and a mark by which a browser can name the stream.
+    /// Reads the first blocks of a stream: a comment, and a mark, which a browser can name.
     async fn first(&mut self) -> Result<(), Problem> {
         let until = self.stream.asked + FIRST;
-        let none = || format!("none within {FIRST:?}: they are held back; {UNBUFFER}");
+        let none = || format!("none within {FIRST:?}: the proxy holds them back; {UNBUFFER}");
         let block = timeout_at(until, self.stream.block())
             .await
             .map_err(|_| none())?;
         match block {
-            Some(block) if block.text.starts_with(AWAY) => return Err(NOT_REACHED.into()),
+            Some(block) if block.text.starts_with(UNREACHABLE) => return Err(NOT_REACHED.into()),
             Some(block) if block.text.starts_with(b":\n") => {}
             Some(block) if block.retry() == Some(THIRD) => {
                 return Err(
-                    "two tabs of this browser have streams already, and one of them has just made room for another: close one, \
+                    "two tabs of this browser have streams, and one of them was just replaced by another: close one, \
                      or try again in a minute"
                         .into(),
                 );
             }
             Some(block) if block.retry().is_some() => {
                 return Err(
-                    "the daemon tells browsers to come back later: it is stopping, full, or without its database; its log \
+                    "the daemon asks browsers to come back later: it is stopping, full or has no database; its log \
                      says which"
                         .into(),
                 );
             }
-            Some(_) => return Err("not those of the daemon: something else answers here".into()),
+            Some(_) => return Err("not those of the daemon: another program answers".into()),
             None => {
                 return Err(
-                    "the stream ended before them: look at the logs of the proxy and the daemon"
+                    "the stream ended before them: check the logs of the proxy and the daemon"
                         .into(),
                 );
             }
@@ -162,35 +163,36 @@ impl Tab<'_> {
             .map_err(|_| none())?;
         match mark {
             Some(mark) if mark.is_mark() => self.read(&mark),
-            _ => return Err(
-                "only in part: something changes them on the way, or the daemon is an older one"
-                    .into(),
-            ),
+            _ => {
+                return Err(
+                    "incomplete: the proxy changes them, or the daemon has an older version".into(),
+                );
+            }
         }
         self.stream.began = Instant::now();
         Ok(())
     }
 
-    /// Takes note of a block.
+    /// Counts a block.
     fn read(&mut self, block: &Block) {
         if block.field(b"data").is_some() && !block.is_mark() {
             self.events += 1;
         }
     }
 
-    /// Waits until the daemon has broken a silence. Comes back meanwhile as often as it ends the stream.
+    /// Waits for the comment after an idle time. Reconnects as often as the daemon ends the stream.
     async fn silence(&mut self, keep_alive: Duration) -> Result<String, Failed> {
         let patience = keep_alive + LATE;
         let begin = Instant::now();
         let mut last = begin;
-        // A busy stream shows as well that it is not cut.
+        // A busy stream also proves that it is not cut.
         while begin.elapsed() < 2 * patience {
             let block = timeout_at(last + patience, self.stream.block())
                 .await
                 .map_err(|_| {
                     let problem = format!(
-                        "nothing came for {patience:?}, although the daemon writes after {keep_alive:?}: it is held back, or \
-                         the daemon hangs; {UNBUFFER}"
+                        "nothing arrived for {patience:?}, although the daemon writes after {keep_alive:?}: the proxy holds it back, \
+                         or the daemon hangs; {UNBUFFER}"
                     );
                     Failed::Silence(problem.into())
                 })?;
@@ -198,15 +200,15 @@ impl Tab<'_> {
             last = Instant::now();
             let Some(block) = block else {
                 let problem = format!(
-                    "the stream was cut after {silent:.1?} of silence: the proxy has to bear more than the \
-                     {keep_alive:?} after which the daemon writes (nginx: proxy_read_timeout 60s; Apache: timeout=30 behind \
-                     ProxyPassMatch), or [daemon] keep_alive_seconds has to be less than the proxy bears"
+                    "the stream was cut after {silent:.1?} without data: the timeout of the proxy must be longer than the \
+                     {keep_alive:?} after which the daemon writes (nginx: proxy_read_timeout 60s; Apache: timeout=30 after \
+                     ProxyPassMatch), or [daemon] keep_alive_seconds must be shorter"
                 );
                 return Err(Failed::Silence(problem.into()));
             };
             self.read(&block);
             match block.retry() {
-                // An event names the usual one.
+                // An event has the usual one.
                 Some(retry) if block.field(b"data").is_none() => {
                     if retry > SOON {
                         let problem = "the daemon ended the stream: it is stopping, or the sign-in has ended; its log says which";
@@ -216,28 +218,30 @@ impl Tab<'_> {
                     last = Instant::now();
                 }
                 None if block.field(b"data").is_none() && silent > keep_alive / 2 => {
-                    return Ok(format!("broken after {silent:.1?}, the stream goes on"));
+                    return Ok(format!(
+                        "a comment after {silent:.1?}, and the stream stays open"
+                    ));
                 }
                 _ => {}
             }
         }
-        Ok("none: the stream is busy, and goes on".to_owned())
+        Ok("none: the stream is busy, and stays open".to_owned())
     }
 
-    /// Follows a stream that the daemon has ended by another one, after the time that it has named.
+    /// Reconnects after the daemon ended the stream and the time in its `retry` has passed.
     async fn come_back(&mut self, retry: Duration) -> Result<(), Problem> {
         match timeout(LATE, self.stream.block()).await {
             Err(_) => {
                 return Err(format!(
-                    "the daemon ended the stream, and the proxy has kept it open for {LATE:?}: browsers come back too late"
+                    "the daemon ended the stream, and the proxy kept it open for {LATE:?}: browsers return too late"
                 )
                 .into());
             }
-            Ok(Some(_)) => return Err("something came behind the end of the stream".into()),
+            Ok(Some(_)) => return Err("data arrived after the end of the stream".into()),
             Ok(None) if !self.stream.is_clean => {
                 return Err(
-                    "the daemon ended the stream, and the proxy made an error of that: browsers stay silent until their page \
-                     is reloaded"
+                    "the daemon ended the stream, and the proxy turned that into an error: browsers stop reconnecting until their \
+                     page is reloaded"
                         .into(),
                 );
             }
@@ -245,12 +249,12 @@ impl Tab<'_> {
         }
         if self.stream.is_held_back() {
             return Err(format!(
-                "the first stream came only with its end: it was held back; {UNBUFFER}"
+                "the first stream arrived only with its end: the proxy held it back; {UNBUFFER}"
             )
             .into());
         }
         sleep(retry).await;
-        // Without Last-Event-ID: the daemon would take it for a habit of the browser's tabs.
+        // Without Last-Event-ID: the daemon would expect it from the browser's tabs, too.
         let headers = self.headers.clone();
         let (socket, _) = connect(self.address).await?;
         let asked = Instant::now();
@@ -262,7 +266,7 @@ impl Tab<'_> {
     }
 }
 
-/// A block, its blank line included.
+/// A block, including its blank line.
 struct Block {
     text: Vec<u8>,
 }
@@ -281,22 +285,22 @@ impl Block {
         text.parse().ok().map(Duration::from_millis)
     }
 
-    /// Whether it only names a place in the stream, and shows nothing.
+    /// Whether it is a mark, which shows nothing.
     fn is_mark(&self) -> bool {
         self.field(b"event") == Some(b"icinga2.mark")
     }
 }
 
-/// A stream that is being read.
+/// A stream that is read.
 struct Stream {
     body: Incoming,
-    /// What does not end with a blank line yet.
+    /// Bytes of an incomplete block.
     text: Vec<u8>,
-    /// When it was asked for.
+    /// When it was requested.
     asked: Instant,
-    /// When its first blocks were there.
+    /// When its first blocks arrived.
     began: Instant,
-    /// Whether it has come to its end without an error.
+    /// Whether it ended without an error.
     is_clean: bool,
 }
 
@@ -311,12 +315,12 @@ impl Stream {
         }
     }
 
-    /// Whether its first blocks came only when it was ended.
+    /// Whether its first blocks arrived only with its end.
     fn is_held_back(&self) -> bool {
         self.began - self.asked > SLOW && self.began.elapsed() < TOGETHER
     }
 
-    /// The next block; `None` at the end, be it clean or not.
+    /// The next block; `None` at the end of the stream, clean or not.
     async fn block(&mut self) -> Option<Block> {
         loop {
             if let Some(end) = self.text.windows(2).position(|two| two == b"\n\n") {

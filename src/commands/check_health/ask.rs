@@ -1,4 +1,4 @@
-//! The way to the daemon, and its answer.
+//! Requests the daemon's report.
 
 use std::io;
 use std::time::Duration;
@@ -16,26 +16,26 @@ use crate::config::AdminAddress;
 use crate::net::Socket;
 use crate::observe::Report;
 
-/// How long all of it may take: milliseconds as a rule. Icinga gives a check up after a minute.
+/// How long the request may take: usually milliseconds. Icinga ends a check after a minute.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an answer may be; the daemon's has some 300 bytes.
+/// The maximum length of an answer; the daemon's has about 300 bytes.
 const LONGEST: usize = 65_536;
 
-/// There is no report.
+/// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoReport {
-    /// Nobody answers in time.
+    /// No answer in time.
     #[error("no answer within {} seconds", TIMEOUT.as_secs())]
     Silent,
-    /// There is no connection.
+    /// The connection could not be established.
     #[error("no connection: {0}")]
     Unreachable(io::Error),
-    /// There was one.
+    /// The connection broke.
     #[error("the connection failed: {0}")]
     Broken(hyper::Error),
-    /// Somebody else answers.
-    #[error("the answer is not the daemon's: {0}")]
+    /// The answer is from another program.
+    #[error("the answer is not from the daemon: {0}")]
     Foreign(String),
 }
 
@@ -49,7 +49,7 @@ impl From<hyper::Error> for NoReport {
     }
 }
 
-/// Asks the daemon for its report.
+/// Requests the report from the daemon.
 pub(super) async fn ask(address: &AdminAddress) -> Result<Report, NoReport> {
     timeout(TIMEOUT, report(address))
         .await
@@ -59,7 +59,7 @@ pub(super) async fn ask(address: &AdminAddress) -> Result<Report, NoReport> {
 async fn report(address: &AdminAddress) -> Result<Report, NoReport> {
     let socket = connect(address).await.map_err(NoReport::Unreachable)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-    // It ends with the answer's body.
+    // The task ends with the body of the answer.
     tokio::spawn(connection);
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = hyper::Uri::from_static("/health");

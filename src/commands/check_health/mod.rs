@@ -1,4 +1,4 @@
-//! `check-health`: a plugin for Icinga, with the exit codes and the output of the Monitoring Plugins.
+//! `check-health`: a monitoring plugin for Icinga, with the exit codes and the output format of the Monitoring Plugins.
 
 mod ask;
 mod range;
@@ -12,7 +12,7 @@ use self::range::{NoRange, Range};
 use crate::config::{self, AdminAddress, NoAdminAddress};
 use crate::observe::{Finding, Report, State, milliseconds};
 
-/// What the first line begins with.
+/// The start of the first line.
 const SERVICE: &str = "DESKTOP-BRIDGE";
 
 /// The plugin's exit code.
@@ -27,15 +27,15 @@ impl From<State> for ExitCode {
     }
 }
 
-/// The thresholds for the latency.
+/// The ranges of a good latency.
 struct Thresholds {
     warning: Range,
     critical: Range,
 }
 
-/// Asks the daemon at `address` how it is, else where `configured` says, and writes that to `out`: one line, with performance
-/// data behind `|`, and below it what to do. `thresholds` are the ranges of a good latency: WARNING outside of the first,
-/// CRITICAL outside of the second.
+/// Checks the daemon at `address`, or at the address from `configured`, and writes the result to `out`: one line with performance
+/// data after `|`, followed by what to do. `thresholds` are the ranges of a good latency: WARNING outside the first, CRITICAL
+/// outside the second.
 ///
 /// # Errors
 ///
@@ -75,7 +75,7 @@ async fn examine(
         .map_err(|error| unreported(&address, &error))
 }
 
-/// Where to ask.
+/// Finds the address.
 fn find(
     address: Option<&str>,
     configured: impl FnOnce() -> Result<Option<AdminAddress>, config::Error>,
@@ -88,12 +88,12 @@ fn find(
     match configured() {
         Ok(Some(address)) => Ok(address),
         Ok(None) => Err(unknown(
-            "the daemon has no address for monitoring",
+            "the daemon has no admin address",
             "set [daemon] admin = 127.0.0.1:9002 in Icinga Web's modules/notifications/config.ini, and restart the daemon",
         )),
         Err(error) => Err(unknown(
-            format!("cannot look for [daemon] admin: {error}"),
-            "a user who may not read Icinga Web's configuration gives the address with --admin",
+            format!("cannot read [daemon] admin: {error}"),
+            "if this user may not read Icinga Web's configuration, give the address with --admin",
         )),
     }
 }
@@ -102,33 +102,33 @@ fn unknown(what: impl Into<String>, advice: impl ToString) -> Finding {
     Finding::new(State::Unknown, what, advice.to_string())
 }
 
-/// Why the daemon at `address` did not say how it is.
+/// The finding if the daemon at `address` did not report.
 fn unreported(address: &AdminAddress, error: &NoReport) -> Finding {
     let running = format!(
-        "see that the daemon runs (systemctl status icinga-notifications-web), and that {address} is [daemon] admin of its \
+        "check that the daemon runs (systemctl status icinga-notifications-web), and that {address} is [daemon] admin in its \
          configuration"
     );
     let (state, advice) = match error {
         NoReport::Unreachable(error) if error.kind() == ErrorKind::PermissionDenied => (
             State::Unknown,
-            "let the user who runs the plugin reach that socket".to_owned(),
+            "give the user that runs the plugin access to that socket".to_owned(),
         ),
         NoReport::Unreachable(_) | NoReport::Broken(_) => (State::Critical, running),
         NoReport::Silent => (
             State::Critical,
-            format!("the daemon or its machine is overloaded or stopped; {running}"),
+            format!("the daemon or its machine is overloaded or frozen; {running}"),
         ),
         NoReport::Foreign(_) => (
             State::Unknown,
             format!(
-                "give the address that [daemon] admin names, and not that of streams; {address} is another service's"
+                "give the address in [daemon] admin, and not that of streams; another service uses {address}"
             ),
         ),
     };
     Finding::new(state, format!("{address}: {error}"), advice)
 }
 
-/// Everything that is wrong.
+/// All problems of a report.
 fn judge(report: &Report, thresholds: &Thresholds) -> Vec<Finding> {
     report.judge(|latency| {
         [
@@ -141,7 +141,7 @@ fn judge(report: &Report, thresholds: &Thresholds) -> Vec<Finding> {
     })
 }
 
-/// What is shown in any case.
+/// The part that is always shown.
 struct Summary {
     text: String,
     performance: String,
@@ -163,7 +163,7 @@ fn summary(report: &Report, thresholds: &Thresholds) -> Summary {
         "streams={streams};{};;0;{streams_limit} users={users};;;0 sessions_up={sessions_up};;{sessions}:;0;{sessions}",
         report.nearly_full(),
     );
-    // What is not known is left out: Icinga 2 refuses the U that the guidelines have for it.
+    // Unknown values are omitted: Icinga 2 rejects the U that the guidelines define for them.
     if let Some(age) = report.round_age_seconds {
         let _ = write!(text, ", last round {age:.0} s ago");
         let _ = write!(performance, " round_age={age:.1}s;;;0");
@@ -187,7 +187,7 @@ fn summary(report: &Report, thresholds: &Thresholds) -> Summary {
     Summary { text, performance }
 }
 
-/// Writes the worst state, what is wrong, the summary, and what to do.
+/// Writes the worst state, the problems, the summary and what to do.
 fn write(
     out: &mut impl Write,
     findings: &[Finding],
@@ -211,7 +211,7 @@ fn write(
     Ok(state)
 }
 
-/// What foreign text may not hold: a `|` begins performance data, and a line break ends the line. It is cut, too.
+/// Cleans text from elsewhere: `|` starts performance data, and a line break ends the line. Long text is cut.
 fn plain(text: &str) -> String {
     const LONGEST: usize = 1000;
     let replace = |c: char| match c {

@@ -1,23 +1,23 @@
-//! Ranges of good values, in the syntax of the Monitoring Plugins.
+//! Threshold ranges in the syntax of the Monitoring Plugins.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A range of a threshold: values outside of it alert, or those inside of one that begins with `@`.
+/// A range: values outside it alert, or those inside if it starts with `@`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Range {
-    /// As it was given, for performance data.
+    /// The text as given, for performance data.
     text: String,
     first: f64,
     last: f64,
     inverted: bool,
 }
 
-/// A text is no [`Range`].
+/// The error for a text that is not a [`Range`].
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "give a range of the Monitoring Plugins, for example 1 (alert above 1), 0.5:2 (alert outside of it), 1: (alert below 1), \
-     ~:2 (alert above 2), @1:2 (alert inside)"
+    "give a range of the Monitoring Plugins, for example 1 (alerts above 1), 0.5:2 (alerts outside), 1: (alerts below 1), \
+     ~:2 (alerts above 2), @1:2 (alerts inside)"
 )]
 pub(super) struct NoRange;
 
@@ -26,7 +26,7 @@ impl FromStr for Range {
 
     fn from_str(text: &str) -> Result<Self, NoRange> {
         let number = |text: &str| -> Result<f64, NoRange> {
-            // `parse` alone would also take "inf" and "nan".
+            // `parse` alone also accepts "inf" and "nan".
             let digits = text
                 .chars()
                 .all(|c| matches!(c, '0'..='9' | '.' | '-' | '+'));

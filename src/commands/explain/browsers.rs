@@ -1,4 +1,4 @@
-//! The user's browsers: where they are signed in, which bridges have their streams, and which requests were refused.
+//! The user's browsers: their sign-ins, their streams on each bridge, and refused requests.
 
 use serde::Serialize;
 
@@ -7,13 +7,13 @@ use crate::database::SignedIn;
 use crate::model::explanation::{BrowserState, Connected, Explanation, Other, Refused, Why};
 use crate::model::sign_in::Refusal;
 
-/// How many sessions of a user are looked at, the newest first.
+/// How many sessions of a user are examined, newest first.
 pub(super) const SESSIONS: i64 = 32;
 
-/// How much of a user agent is shown, in characters.
+/// How many characters of a user agent are shown.
 const AGENT_CHARACTERS: usize = 80;
 
-/// What the bridges know that have answered.
+/// What the bridges that answered know.
 #[derive(Debug, Default)]
 pub(super) struct Bridges(Vec<(i64, Explanation)>);
 
@@ -26,18 +26,18 @@ impl Bridges {
         self.0.len()
     }
 
-    /// Their names.
+    /// The names of the bridges.
     pub(super) fn names(&self) -> Vec<String> {
         self.0.iter().map(|(bridge, _)| name(*bridge)).collect()
     }
 
-    /// What they know of a browser, each with its name.
+    /// What each bridge knows of a browser, with the bridge's name.
     pub(super) fn of(&self, browser: i64) -> impl Iterator<Item = (i64, &BrowserState)> {
         self.browsers()
             .filter(move |(_, state)| state.browser == browser)
     }
 
-    /// What they know of all browsers.
+    /// What each bridge knows of all browsers.
     pub(super) fn browsers(&self) -> impl Iterator<Item = (i64, &BrowserState)> {
         (self.0.iter()).flat_map(|(bridge, explanation)| {
             let states = explanation.browsers.iter();
@@ -45,7 +45,7 @@ impl Bridges {
         })
     }
 
-    /// Whether one of them has a browser's streams.
+    /// Whether a bridge has streams of a browser.
     fn has(&self, browser: i64) -> bool {
         self.of(browser).any(|(_, state)| state.connected.is_some())
     }
@@ -55,7 +55,7 @@ fn name(bridge: i64) -> String {
     format!("{bridge:016x}")
 }
 
-/// The digits by which a browser is known in a log, too.
+/// The digits that also identify the browser in a log.
 pub(super) fn digest(browser: i64) -> String {
     let [a, b, c, ..] = browser.to_be_bytes();
     format!("{a:02x}{b:02x}{c:02x}")
@@ -70,7 +70,7 @@ pub(super) struct SignedInBrowser {
     superseded_by: Option<String>,
 }
 
-/// A browser's streams at a bridge.
+/// A browser's streams on a bridge.
 #[derive(Debug, Serialize)]
 pub(super) struct Streams {
     browser: String,
@@ -85,7 +85,7 @@ pub(super) struct Streams {
     forwarded_for: bool,
 }
 
-/// A browser that was not let in.
+/// A browser that was refused.
 #[derive(Debug, Serialize)]
 pub(super) struct RefusedBrowser {
     browser: String,
@@ -96,13 +96,13 @@ pub(super) struct RefusedBrowser {
     over: bool,
 }
 
-/// Says where the user is signed in.
+/// Reports where the user is signed in.
 pub(super) fn signed_in(signed_in: &[SignedIn], session_days: u32, report: &mut Report) {
     if signed_in.is_empty() {
         report.fail(
             "browsers",
-            "the user is not signed in to Icinga Web: sign in. If that is done, sign out and in again: Icinga Web takes note of a \
-             browser only while the module is enabled",
+            "the user is not signed in to Icinga Web: sign in. If the user is, sign out and in again: Icinga Web records a browser \
+             only while the module is enabled",
         );
     }
     for session in signed_in {
@@ -119,19 +119,22 @@ pub(super) fn signed_in(signed_in: &[SignedIn], session_days: u32, report: &mut 
             report.fail(
                 "browser",
                 format!(
-                    "{what}, and superseded by {by}, which signed in later with the same user agent: of these only the last is let \
-                     in. Sign in again in the browser that is to get popups"
+                    "{what}, and superseded by {by}, which signed in later with the same user agent: only the last one is \
+                     accepted. Sign in again in the browser that should get popups"
                 ),
             );
         } else if age >= i64::from(session_days) * 86_400 {
             report.fail(
                 "browser",
                 format!(
-                    "{what}, longer than [daemon] session_days = {session_days} allows: it ends within the hour. Sign in again"
+                    "{what}, longer than [daemon] session_days = {session_days} allows: it ends within an hour. Sign in again"
                 ),
             );
         } else {
-            report.ok("browser", format!("{what}, of {session_days} days at most"));
+            report.ok(
+                "browser",
+                format!("{what}, for at most {session_days} days"),
+            );
         }
         report.browsers.push(SignedInBrowser {
             browser,
@@ -151,7 +154,7 @@ fn shorten(agent: &str) -> String {
     short
 }
 
-/// Says which bridges have streams of the user's browsers.
+/// Reports which bridges have streams of the user's browsers.
 pub(super) fn streams(signed_in: &[SignedIn], bridges: &Bridges, report: &mut Report) {
     let valid = || {
         signed_in
@@ -189,20 +192,20 @@ pub(super) fn streams(signed_in: &[SignedIn], bridges: &Bridges, report: &mut Re
         match connected {
             0 if any => report.note(
                 "streams",
-                format!("{browser}: none, so nothing is shown in it while Icinga Web is not open there"),
+                format!("{browser}: none, so it shows nothing while Icinga Web is not open in it"),
             ),
             0 => report.fail(
                 "streams",
                 format!(
-                    "{browser}: none. Open Icinga Web in it, with desktop notifications on; if it is open, reload the page: once \
-                     refused, a page does not try again. icinga-desktop-bridge check looks at the bridge, and with --url at the reverse proxy"
+                    "{browser}: none. Open Icinga Web in it, with desktop notifications enabled; if it is open, reload the page: a page \
+                     does not reconnect after it was refused. icinga-desktop-bridge check checks the bridge, and with --url the reverse proxy"
                 ),
             ),
             1 => {}
             count => report.fail(
                 "streams",
                 format!(
-                    "{browser}: at {count} bridges, so everything is shown twice: let the proxy keep a browser on one bridge \
+                    "{browser}: on {count} bridges, so everything is shown twice: let the proxy keep a browser on one bridge \
                      (nginx: hash $cookie_Icingaweb2 consistent)"
                 ),
             ),
@@ -212,7 +215,7 @@ pub(super) fn streams(signed_in: &[SignedIn], bridges: &Bridges, report: &mut Re
 
 fn streams_at(bridge: &str, connected: &Connected) -> String {
     let open = match connected.streams {
-        0 => "none open for a moment, as it is coming back for the next one,".to_owned(),
+        0 => "no stream at this moment, because the browser is reconnecting,".to_owned(),
         count => format!("{count} open"),
     };
     let receipt = if connected.acknowledges {
@@ -227,20 +230,20 @@ fn streams_at(bridge: &str, connected: &Connected) -> String {
     let reads = match (connected.names, connected.late_ms) {
         (true, _) => "the browser sends Last-Event-ID".to_owned(),
         (false, Some(late)) => {
-            format!("the browser sends no Last-Event-ID, and is usually back {late} ms late")
+            format!("the browser does not send Last-Event-ID, and usually returns {late} ms late")
         }
-        (false, None) => "the browser has not come back yet".to_owned(),
+        (false, None) => "the browser has not returned yet".to_owned(),
     };
     let forwarded = if connected.forwarded { "" } else { "no " };
     format!(
-        "{open} at bridge {bridge}, connected since {}, last request {}, {receipt}; {events} not acknowledged yet; {reads}; the \
+        "{open} on bridge {bridge}, connected since {}, last request {}, {receipt}; {events} not acknowledged yet; {reads}; the \
          proxy sends {forwarded}X-Forwarded-For",
         time(connected.since_s),
         time(connected.returned_s),
     )
 }
 
-/// Says what was refused to the user's browsers.
+/// Reports refused requests of the user's browsers.
 pub(super) fn refusals(signed_in: &[SignedIn], bridges: &Bridges, report: &mut Report) {
     let mut refusals: Vec<(i64, Refused)> = Vec::new();
     for (bridge, explanation) in &bridges.0 {
@@ -254,7 +257,7 @@ pub(super) fn refusals(signed_in: &[SignedIn], bridges: &Bridges, report: &mut R
     if refusals.is_empty() && bridges.len() > 0 {
         report.ok(
             "refused",
-            "no browser of this user, since the bridges were started",
+            "no browser of this user since the bridges were started",
         );
     }
     refusals.sort_by_key(|(_, refused)| refused.at_s);
@@ -266,7 +269,7 @@ pub(super) fn refusals(signed_in: &[SignedIn], bridges: &Bridges, report: &mut R
         let (status, then) = match refused.why {
             Why::Refused(_) if waits => (
                 Status::Fail,
-                ". Its page does not try again by itself: reload it",
+                ". Its page does not reconnect by itself: reload it",
             ),
             Why::Other(Other::Full) if waits => (Status::Fail, ""),
             _ => (Status::Note, ""),
@@ -274,7 +277,7 @@ pub(super) fn refusals(signed_in: &[SignedIn], bridges: &Bridges, report: &mut R
         let browser = digest(refused.browser);
         let count = match refused.count {
             1 => String::new(),
-            count => format!(" ({count} times in all)"),
+            count => format!(" ({count} times)"),
         };
         report.add(
             status,
@@ -304,20 +307,20 @@ fn why(why: Why) -> &'static str {
             return "its streams were ended, because it signed out, the same browser signed in again, or the contact was changed";
         }
         Why::Other(Other::Full) => {
-            return "the bridge had as many streams as it can hold: raise the limit on open files (with systemd: LimitNOFILE=)";
+            return "the bridge had its maximum number of streams: raise the limit on open files (with systemd: LimitNOFILE=)";
         }
     };
     match refusal {
-        // Of the first two it is not known whose browser it is.
+        // For the first two, the browser is unknown.
         Refusal::NoCookie | Refusal::Malformed | Refusal::UnknownSession => {
-            "its session is gone: sign in again in it, unless it was signed out on purpose"
+            "its session does not exist any more: sign in again in it, unless it signed out on purpose"
         }
         Refusal::UserAgent => {
-            "it does not call itself as it did when it signed in, after an update for example: sign out and in again"
+            "its user agent has changed since it signed in, for example by an update: sign out and in again"
         }
         Refusal::Superseded => {
-            "the same browser signed in again since, or another one with the same user agent: the last one counts"
+            "the same browser signed in again since, or another one with the same user agent: only the last one counts"
         }
-        Refusal::NoContact => "there was no contact for its user then",
+        Refusal::NoContact => "there was no contact for its user at that time",
     }
 }

@@ -1,13 +1,13 @@
-//! Who is meant: the contact, or those that may be.
+//! The contact, or contacts with a similar name.
 
 use super::report::{Contact, Report};
 use crate::commands::Problem;
 use crate::database::{ContactRow, Session};
 
-/// How many similar names are given.
+/// How many similar names are shown.
 const NAMED: usize = 3;
 
-/// The contact of that user name, unless there is none; then it is said what may be meant.
+/// The contact with that user name; if there is none, reports similar ones.
 pub(super) async fn find(
     session: &Session,
     user: &str,
@@ -22,7 +22,7 @@ pub(super) async fn find(
     let spelled = if contact.username == user {
         String::new()
     } else {
-        format!(", where it is spelled \"{spelled}\"; upper and lower case do not matter")
+        format!(", spelled \"{spelled}\" there; case does not matter")
     };
     report.ok(
         "contact",
@@ -35,21 +35,23 @@ pub(super) async fn find(
     Ok(Some(contact))
 }
 
-/// Says what may be meant by a name that no contact has.
+/// Reports contacts whose name is similar to an unknown one.
 async fn none(session: &Session, user: &str, report: &mut Report) -> Result<(), Problem> {
     let candidates = session.similar_usernames(user, slack(user)).await?;
     let hint = match Similar::to(user, candidates) {
         Similar::ButForSpaces(name) => format!(
-            "contact \"{}\" differs in spaces only: the field Icinga Web User has to be exactly the user's name",
+            "contact \"{}\" differs only in spaces: the field Icinga Web User must be exactly the user's name",
             name.escape_debug()
         ),
         Similar::Names(names) if names.is_empty() => {
-            "no name is similar; see Contacts in Icinga Web, where the field is called Icinga Web User".to_owned()
+            "no name is similar; see Contacts in Icinga Web, field Icinga Web User".to_owned()
         }
         Similar::Names(names) => {
-            let names = names.iter().map(|name| format!("\"{}\"", name.escape_debug()));
+            let names = names
+                .iter()
+                .map(|name| format!("\"{}\"", name.escape_debug()));
             format!(
-                "similar: {}; see Contacts in Icinga Web, where the field is called Icinga Web User",
+                "similar: {}; see Contacts in Icinga Web, field Icinga Web User",
                 names.collect::<Vec<_>>().join(", ")
             )
         }
@@ -70,24 +72,24 @@ async fn none(session: &Session, user: &str, report: &mut Report) -> Result<(), 
         report.fail(
             "browsers",
             format!(
-                "\"{asked}\" is signed in to Icinga Web, but gets no stream without a contact. Once there is one, reload the page"
+                "\"{asked}\" is signed in to Icinga Web, but gets no stream without a contact. Create one, then reload the page"
             ),
         );
     }
     Ok(())
 }
 
-/// How many characters a similar name may differ in.
+/// By how many characters a similar name may differ.
 fn slack(user: &str) -> usize {
     (user.chars().count() / 3).clamp(1, 3)
 }
 
-/// The names that may be meant.
+/// The names that are similar.
 #[derive(Debug, PartialEq, Eq)]
 enum Similar {
-    /// This one, but for its spaces.
+    /// A name that differs only in spaces.
     ButForSpaces(String),
-    /// These, the nearest first.
+    /// Similar names, the most similar first.
     Names(Vec<String>),
 }
 

@@ -1,7 +1,7 @@
-//! `explain`: why a user gets popups, or not. A line for each thing that has to hold, in the order in which an event passes
-//! it: the contact, the bridges, the browsers and their streams, what was refused, and what became of the last notifications.
+//! `explain`: reports why a user does or does not get popups. One line per condition, in the order that an event meets them: the
+//! contact, the bridges, the browsers and their streams, refused requests, and the outcome of the last notifications.
 //!
-//! What bridges say is never believed further than to be printed: it is parsed strictly, and holds no text of anybody's.
+//! Answers of bridges are parsed strictly and only printed; they contain no notification text.
 
 mod browsers;
 mod contact;
@@ -17,8 +17,7 @@ use crate::ask::{self, Answers, Question, TIMEOUT};
 use crate::config::Config;
 use crate::database::{Connector, ContactRow, Session};
 
-/// Writes what is found to `out`, as one document of JSON if that is asked for. Returns whether all is well, as far as it can
-/// be seen.
+/// Writes the report to `out`, as a JSON document if `json` is set. Returns whether no problem was found.
 ///
 /// # Errors
 ///
@@ -59,15 +58,15 @@ async fn explain(config: &Config, user: &str, report: &mut Report) -> Result<(),
     notifications::explain(&session, &contact, kinds, &signed_in, &bridges, report).await?;
     report.note(
         "permissions",
-        "cannot be seen from here. Icinga Web's desktop notifications have to be on in the user's preferences; the browser has to \
-         allow the site to show notifications (the icon to the left of the address, over https only); and the operating system \
-         has to allow the browser to, without a mode like Do Not Disturb. icinga-desktop-bridge send-test shows whether a popup \
-         comes",
+        "cannot be checked from here. Desktop notifications must be enabled in the user's preferences in Icinga Web; the browser \
+         must allow the site to show notifications (the icon to the left of the address, only over https); and the operating system \
+         must allow the browser to, without a mode like Do Not Disturb. Run icinga-desktop-bridge send-test to see whether a popup \
+         appears",
     );
     Ok(())
 }
 
-/// What the bridges of the database know of the contact.
+/// What the bridges of the database know about the contact.
 async fn bridges(session: &Session, contact: &ContactRow, report: &mut Report) -> Bridges {
     let question = Question::Explain {
         contact_id: contact.id,
@@ -86,7 +85,7 @@ async fn bridges(session: &Session, contact: &ContactRow, report: &mut Report) -
             None => report.fail(
                 "bridges",
                 format!(
-                    "bridge {:016x} did not answer this question: it is of another version; upgrade it, and restart it",
+                    "bridge {:016x} did not answer this question because it has another version; upgrade it, and restart it",
                     answer.bridge
                 ),
             ),
@@ -99,8 +98,8 @@ async fn bridges(session: &Session, contact: &ContactRow, report: &mut Report) -
         report.fail(
             "bridges",
             format!(
-                "{silent} of {listening} bridges did not answer within {TIMEOUT:?}, their logs say why; what follows is what the \
-                 others know"
+                "{silent} of {listening} bridges did not answer within {TIMEOUT:?}, their logs say why; the following is from the \
+                 others"
             ),
         );
     } else if bridges.len() == answers.len() {

@@ -1,4 +1,4 @@
-//! What became of the last rows that notified the contact.
+//! The outcome of the last rows that notified the contact.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::model::ids::{HistoryId, IncidentId};
 use crate::model::position::Position;
 use crate::model::timeline::Epoch;
 
-/// How many rows are looked at.
+/// How many rows are examined.
 const ROWS: i64 = 10;
 
 /// A row that notified the contact.
@@ -26,21 +26,21 @@ pub(super) struct Notification {
     browsers: Vec<OfBrowser>,
 }
 
-/// What became of a row.
+/// The outcome of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {
-    /// Sent to browsers; see there.
+    /// Sent to browsers; each has its own state.
     ForBrowsers,
     /// The incident was muted.
     Suppressed,
-    /// Its state is none of which anything is shown.
+    /// Its state is one that is never shown.
     NotAnnounced,
-    /// `[daemon] notify` does not show it.
+    /// `[daemon] notify` filters it.
     Filtered,
 }
 
-/// What became of a row for one browser.
+/// The outcome of a row for one browser.
 #[derive(Debug, Serialize)]
 struct OfBrowser {
     browser: String,
@@ -48,33 +48,33 @@ struct OfBrowser {
     state: DeliveryState,
 }
 
-/// What became of it.
+/// The state of a row for one browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 enum DeliveryState {
     /// Its event was acknowledged.
     Acknowledged { at_s: u32 },
-    /// Another row's event, which was acknowledged, stands for it.
+    /// An event of another row that covers it was acknowledged.
     Covered { at_s: u32 },
     /// A summary was acknowledged.
     SummedUp { at_s: u32 },
-    /// It need not be sent, as the stored position says. When that became so is not known.
+    /// Done, as the stored position says. The time is not known.
     Done,
-    /// It was written several times without a receipt, and is not again.
+    /// It was written several times without a receipt, and is not written again.
     GivenUp { at_s: u32 },
-    /// It was written, and not acknowledged yet.
+    /// It was written, and is not acknowledged yet.
     Written { times: u8 },
-    /// It waits for its turn.
+    /// It is about to be written.
     Waiting,
-    /// It waits until the browser is back.
+    /// It waits until the browser reconnects.
     #[serde(rename = "away")]
     Disconnected,
     /// It was written before the browser signed in.
     BeforeSignIn,
-    /// The browser has never had a stream, and begins with what comes after its first.
+    /// The browser has never had a stream; it starts with rows after its first one.
     #[serde(rename = "never_here")]
     NeverConnected,
-    /// Positions may not be stored.
+    /// Positions cannot be stored.
     Unknown,
 }
 
@@ -107,43 +107,45 @@ impl DeliveryState {
         match self {
             Self::Acknowledged { at_s } => format!("acknowledged by {browser} at {}", time(at_s)),
             Self::Covered { at_s } => format!(
-                "{browser} acknowledged another row's event that stands for it, at {}",
+                "{browser} acknowledged another row's event that covers it, at {}",
                 time(at_s)
             ),
             Self::SummedUp { at_s } => {
                 format!(
-                    "summed up with others for {browser}, which acknowledged that at {}",
+                    "part of a summary for {browser}, which acknowledged that at {}",
                     time(at_s)
                 )
             }
             Self::Done => format!(
-                "counts as acknowledged by {browser}, when is not known any more; it may be older than its first stream"
+                "acknowledged by {browser} at an unknown time, or older than its first stream"
             ),
             Self::GivenUp { at_s } => format!(
-                "written to {browser} several times, never acknowledged, and given up at {}: look with icinga-desktop-bridge check \
-                 --url whether the proxy passes on the end of streams",
+                "written to {browser} several times, never acknowledged, and given up at {}: run icinga-desktop-bridge check \
+                     --url to see whether the proxy forwards the end of streams",
                 time(at_s)
             ),
             Self::Written { times } => {
                 let s = if times == 1 { "" } else { "s" };
                 format!(
-                    "written to {browser} {times} time{s}, not acknowledged yet: explain again in a few seconds, it is written again by \
-                     itself"
+                    "written to {browser} {times} time{s}, not acknowledged yet: run explain again in a few seconds, the daemon \
+                     writes it again by itself"
                 )
             }
             Self::Waiting => {
-                format!("about to be written to {browser}: explain again in a few seconds")
+                format!("about to be written to {browser}: run explain again in a few seconds")
             }
             Self::Disconnected => {
                 format!(
-                    "waits for {browser} to come back: open Icinga Web in it, or reload the page if it is open"
+                    "waits until {browser} reconnects: open Icinga Web in it, or reload the page if it is open"
                 )
             }
             Self::BeforeSignIn => format!("older than the sign-in of {browser}"),
             Self::NeverConnected => format!(
-                "not for {browser}, which has had no stream yet, and begins with what follows its first"
+                "not for {browser}, which has had no stream yet, and starts with rows after its first"
             ),
-            Self::Unknown => format!("whether {browser} acknowledged it is stored nowhere"),
+            Self::Unknown => {
+                format!("not known whether {browser} acknowledged it: positions are not stored")
+            }
         }
     }
 }
@@ -151,15 +153,15 @@ impl DeliveryState {
 /// A browser that may have been sent something.
 struct Candidate<'a> {
     number: i64,
-    /// Its sign-in, with what its stored position means in this epoch; if it is signed in.
+    /// Its sign-in and its stored position in this epoch, if it is signed in.
     signed_in: Option<(&'a SignedIn, Option<Position>)>,
-    /// Whether positions are stored at all.
+    /// Whether positions are stored.
     stored: bool,
     states: Vec<&'a BrowserState>,
 }
 
 impl Candidate<'_> {
-    /// What became of a row; `None` if nothing of it is known, and the browser is not signed in any more.
+    /// The state of a row; `None` if nothing is known, and the browser is not signed in any more.
     fn state(&self, row: &NotifiedRow) -> Option<DeliveryState> {
         let done = self.states.iter().flat_map(|state| &state.done);
         let done = done.filter(|done| done.row == row.id);
@@ -198,7 +200,7 @@ impl Candidate<'_> {
     }
 }
 
-/// Says what became of the last rows that notified the contact.
+/// Reports the outcome of the last rows that notified the contact.
 pub(super) async fn explain(
     session: &Session,
     contact: &ContactRow,
@@ -212,7 +214,7 @@ pub(super) async fn explain(
     if rows.is_empty() {
         report.note(
             "notifications",
-            "the history has none for this contact, so there was nothing to show. If there should be one, look at the event rules of \
+            "the history has none for this contact, so there was nothing to show. If there should be one, check the event rules of \
              Icinga Notifications",
         );
     }
@@ -258,7 +260,7 @@ fn outcome(row: &NotifiedRow, kinds: Kinds) -> Outcome {
     }
 }
 
-/// What is to be said of a row.
+/// The result for a row.
 fn verdict(outcome: Outcome, states: &[(String, DeliveryState)]) -> (Status, String) {
     let note = |text: &str| (Status::Note, text.to_owned());
     match outcome {
@@ -266,14 +268,14 @@ fn verdict(outcome: Outcome, states: &[(String, DeliveryState)]) -> (Status, Str
             "suppressed, because the incident was muted: Icinga Notifications sent nothing at all",
         ),
         Outcome::NotAnnounced => {
-            note("not shown, because it was never about to be sent: its notification_state says so")
+            note("not shown, because of its notification_state: it was never about to be sent")
         }
         Outcome::Filtered => note(
             "not shown, because of [daemon] notify = severity: the incident was not opened then, and its severity did not change",
         ),
         Outcome::ForBrowsers if states.is_empty() => (
             Status::Fail,
-            "no browser is signed in that could show it".to_owned(),
+            "no signed-in browser could show it".to_owned(),
         ),
         Outcome::ForBrowsers => {
             let said = states
@@ -297,7 +299,7 @@ fn verdict(outcome: Outcome, states: &[(String, DeliveryState)]) -> (Status, Str
     }
 }
 
-/// The browsers that rows may have been sent to: those that are signed in, and those that bridges remember.
+/// The browsers that rows may have been sent to: signed-in ones, and those that bridges remember.
 fn candidates<'a>(
     signed_in: &'a [SignedIn],
     bridges: &'a Bridges,

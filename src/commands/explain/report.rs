@@ -1,4 +1,4 @@
-//! What is found: a line each, and the same as JSON.
+//! The findings, as lines and as JSON.
 
 use std::io::{self, Write};
 
@@ -9,15 +9,15 @@ use super::browsers::{Bridges, RefusedBrowser, SignedInBrowser, Streams};
 use super::notifications::Notification;
 use crate::model::ids::ContactId;
 
-/// How a line is to be taken.
+/// The status of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
-    /// As it has to be.
+    /// The condition is met.
     Ok,
-    /// Nothing is wrong, and it may be why there was no popup.
+    /// No problem, but a possible reason for a missing popup.
     Note,
-    /// Something is wrong, and the line says what to do.
+    /// A problem; the line says what to do.
     Fail,
 }
 
@@ -36,16 +36,16 @@ pub(super) struct Contact {
     pub(super) username: String,
 }
 
-/// Who was asked.
+/// The bridges that were asked.
 #[derive(Debug, Default, Serialize)]
 struct Asked {
     /// How many bridges listen on the database.
     listening: usize,
-    /// Those that have answered.
+    /// The names of those that answered.
     answered: Vec<String>,
 }
 
-/// Everything that is found. Its keys are documented in `doc/troubleshoot.md`.
+/// All findings. Its keys are documented in `doc/troubleshoot.md`.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     user: String,
@@ -96,7 +96,7 @@ impl Report {
         self.add(Status::Fail, about, text);
     }
 
-    /// Which bridges were asked, and have answered.
+    /// Records which bridges were asked and which answered.
     pub(super) fn bridges(&mut self, listening: usize, bridges: &Bridges) {
         self.bridges = Asked {
             listening,
@@ -123,7 +123,7 @@ impl Report {
 
     pub(super) fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
         for character in serde_json::to_string(self)?.chars() {
-            // A terminal may obey those that JSON lets through. They are in strings only.
+            // JSON allows some control characters in strings, which a terminal may interpret.
             if character.is_control() {
                 write!(out, "\\u{:04x}", u32::from(character))?;
             } else {
@@ -134,13 +134,13 @@ impl Report {
     }
 }
 
-/// A time in seconds since the epoch of Unix, for people.
+/// Formats a time in seconds since the epoch of Unix.
 pub(super) fn time(seconds: impl Into<i64>) -> String {
     let time = Timestamp::from_second(seconds.into());
     time.map_or_else(|_| "an impossible time".to_owned(), |time| time.to_string())
 }
 
-/// How long something is, roughly.
+/// Formats a duration, roughly.
 pub(super) fn span(seconds: i64) -> String {
     let (count, unit) = match seconds.max(0) {
         seconds @ ..120 => (seconds, "second"),
