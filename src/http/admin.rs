@@ -1,6 +1,6 @@
-//! What monitoring asks, on a listener of its own: is the daemon alive, is it ready, and its metrics; and a page for people.
+//! The admin listener: health and metrics for monitoring, and a status page for people.
 //!
-//! Nobody signs in here, and nothing here names a user, an incident or a session.
+//! It requires no sign-in, and shows no user, no incident and no session.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -23,32 +23,32 @@ use crate::hub::Hub;
 use crate::observe::metrics::{self, Gauges, Metrics};
 use crate::observe::{Health, Report};
 
-/// Connections at a time; who monitors needs one or two, and a browser that shows the page some more at its start.
+/// Connections at a time: monitoring needs one or two, and a browser a few more when it loads the page.
 pub(crate) const PENDING: u32 = 32;
 
-/// What the answers are made of.
+/// The sources of the answers.
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
-    /// Whether the listener hears.
+    /// Whether the listener works.
     pub(crate) listening: watch::Receiver<bool>,
     /// The session for events.
     pub(crate) events: Queries,
     /// The session for sign-ins.
     pub(crate) sign_ins: Queries,
-    /// What looks have found.
+    /// The results of looks.
     pub(crate) health: watch::Receiver<Health>,
-    /// Whether sign-ins cannot be checked.
+    /// Whether sign-in checks are failing.
     pub(crate) unchecked: watch::Receiver<bool>,
-    /// Who is connected.
+    /// The connected browsers.
     pub(crate) hub: Hub,
-    /// What was counted.
+    /// The counters.
     pub(crate) metrics: Metrics,
     /// The open status pages.
     pub(crate) pages: Pages,
 }
 
 impl Admin {
-    /// Whether the listener hears, and the query and sign-in sessions are up.
+    /// Whether the listener, query and sign-in sessions work.
     fn database(&self) -> [bool; 3] {
         [
             *self.listening.borrow(),
@@ -57,15 +57,15 @@ impl Admin {
         ]
     }
 
-    /// Why the daemon cannot do all its work; `None` if it can.
+    /// Why the daemon is not ready; `None` if it is.
     fn not_ready(&self) -> Option<&'static str> {
         match self.database() {
             [true, true, true] if !self.health.borrow().looked => {
-                Some("no look at the table of notifications yet; the log says why")
+                Some("the table of notifications was not read yet; the log says why")
             }
-            [true, true, true] if *self.unchecked.borrow() => {
-                Some("sign-ins cannot be checked: browsers are told to come back; the log says why")
-            }
+            [true, true, true] if *self.unchecked.borrow() => Some(
+                "sign-ins cannot be checked: browsers are asked to come back later; the log says why",
+            ),
             [true, true, true] if !self.health.borrow().missing.is_empty() => {
                 Some("triggers are missing or disabled: events come late; the log says which")
             }
@@ -77,14 +77,14 @@ impl Admin {
                 Some("no query session with the database: events come late; the log says why")
             }
             [_, _, false] => Some(
-                "no sign-in session with the database: browsers are told to come back; the log says why",
+                "no sign-in session with the database: browsers are asked to come back later; the log says why",
             ),
         }
     }
 
     fn answer(&self, path: &str, method: &Method) -> Response {
         let response = match path {
-            // It came through the accept loop and the runtime.
+            // The answer proves that accept loop and runtime work.
             "/health/live" => plain(StatusCode::OK, "alive"),
             "/health/ready" => match self.not_ready() {
                 None => plain(StatusCode::OK, "ready"),
@@ -104,7 +104,7 @@ impl Admin {
             }
             _ => {
                 let there =
-                    "Not found; there are /, /health, /health/live, /health/ready and /metrics";
+                    "Not found; available: /, /health, /health/live, /health/ready and /metrics";
                 return plain(StatusCode::NOT_FOUND, there);
             }
         };
@@ -115,14 +115,14 @@ impl Admin {
         }
     }
 
-    /// What the page for people shows.
+    /// The data of the status page.
     fn status(&self) -> Status {
         Status {
             report: self.report(),
             database: self.database(),
             missing_triggers: self.health.borrow().missing.clone(),
             running_for: self.metrics.age(),
-            // Cannot fail; without it there are no figures.
+            // Never fails in practice; otherwise the page has no figures.
             metrics: self.metrics().unwrap_or_default(),
         }
     }
@@ -162,8 +162,8 @@ fn typed(content_type: &'static str, body: impl Into<Bytes>) -> Response {
     response
 }
 
-/// Headers of every answer. The state of this moment is of no use later, and a page has nothing of anybody else, nor is it a part
-/// of anybody else's.
+/// Headers of every answer. The current state must not be cached, and the page neither loads from other sites nor can be embedded
+/// in them.
 const HEADERS: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-store"),
     (
@@ -175,7 +175,7 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (REFERRER_POLICY, "no-referrer"),
 ];
 
-/// The filter that answers everything.
+/// The filter that answers all requests.
 pub(crate) fn routes(
     admin: Admin,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {

@@ -1,4 +1,4 @@
-//! The answers that need no state: statuses, short texts, and the head of an event stream.
+//! Answers without state: statuses, short texts, and the head of an event stream.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use warp::reply::Response;
 use crate::model::event;
 use crate::model::returned::Mark;
 
-/// The status that makes an EventSource stop for good.
+/// The status that makes an EventSource stop reconnecting.
 pub(super) fn no_content() -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -25,12 +25,12 @@ pub(super) fn event_stream(mut response: Response) -> Response {
         HeaderValue::from_static("text/event-stream; charset=utf-8"),
     );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // nginx would otherwise collect 4 or 8 KB before it passes anything on.
+    // nginx would otherwise collect 4 or 8 KB before it forwards anything.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
-/// 405, for whatever has only one method.
+/// 405, for paths with only one method.
 pub(super) fn use_get() -> Response {
     let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Use GET");
     response
@@ -39,7 +39,7 @@ pub(super) fn use_get() -> Response {
     response
 }
 
-/// A short answer for a person.
+/// A short text for a person.
 pub(super) fn plain(status: StatusCode, text: &str) -> Response {
     let mut response = Response::new(format!("{text}\n").into());
     *response.status_mut() = status;
@@ -50,9 +50,8 @@ pub(super) fn plain(status: StatusCode, text: &str) -> Response {
     response
 }
 
-/// The answer's head and the first bytes of its body, with `mark`, so that proxies flush at once. No length and no
-/// chunks: the answer ends when the connection closes, which every proxy passes on as a clean end even
-/// if the daemon is killed.
+/// The head of the answer and the first bytes of its body, with `mark`, so that proxies flush at once. No length and no chunks:
+/// the answer ends when the connection closes, which every proxy forwards as a clean end even if the daemon is killed.
 pub(super) fn head(parts: &Parts, mark: Mark) -> Bytes {
     let mut head = BytesMut::with_capacity(256);
     // write! cannot fail: BytesMut grows.

@@ -24,14 +24,14 @@ use super::hand_over::HandOver;
 use crate::model::returned::Mark;
 use crate::net::Socket;
 
-/// How long a client may take to send its head, and may stay silent between two requests.
+/// How long a client may take to send its head, and how long it may be idle between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a head may take, in bytes: what nginx lets through by default (four buffers of 8 KB) fits
-/// twice. Beyond it hyper answers 431.
+/// The maximum size of a head, in bytes: twice what nginx accepts by default (four buffers of 8 KB). hyper answers 431 to larger
+/// ones.
 const HEADER_LIMIT: usize = 64 * 1024;
 
-/// Serves one connection until it closes or becomes a stream; after a `stop` not beyond its next answer.
+/// Serves one connection until it closes or becomes a stream. After `stop`, it closes with the next answer.
 pub(super) async fn connection<F>(socket: Socket, filter: F, stop: CancellationToken)
 where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
@@ -86,16 +86,15 @@ where
             Ok(handed_over) = &mut receiver => break handed_over,
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
-                // Closes one that is idle between two requests, and one that has a request after its answer. hyper
-                // would also close one whose first request is still on its way: that one ends with its answer.
+                // Closes a connection that is idle between two requests, or after its current answer. hyper would also close one
+                // whose first request is still arriving: that one ends with its answer.
                 if requested.load(Ordering::Relaxed) {
                     std::pin::Pin::new(&mut connection).graceful_shutdown();
                 }
             }
         }
     };
-    // What hyper may have read beyond the request is of a client that pipelines behind an
-    // answer that never ends: dropped, like all that follows it.
+    // hyper may have read more bytes if the client pipelines. They are dropped, because this answer never ends.
     let socket = connection.into_parts().io.into_inner();
     let mark = Mark::new();
     place.hand_over(socket, head(&parts, mark), mark, returned);

@@ -1,4 +1,4 @@
-//! The way of a place from the handler to the connection that becomes a stream.
+//! Carries a place from the handler to the connection that becomes a stream.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use crate::hub::Place;
 use crate::model::returned::Returned;
 
-/// The place of a stream, and the request for it; its head is in the response that carries them. The accept loop takes it out
-/// and the connection over.
+/// The place of a stream and the request for it; its head is in the response that carries this. The accept loop takes it out and
+/// hands the connection over.
 #[derive(Debug, Clone)]
 pub(super) struct HandOver(Arc<Mutex<Option<(Place, Returned)>>>);
 

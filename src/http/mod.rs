@@ -1,11 +1,11 @@
-//! The HTTP side: our own accept loop over hyper, so that there are limits, and so that the
-//! connection of a subscriber can be taken back from hyper and handed to its browser's task.
+//! The HTTP side: our own accept loop over hyper, for limits, and so that the connection of a stream can be taken from hyper and
+//! handed to its browser's task.
 //!
-//! [`mod@subscribe`] decides; what it lets in goes through [`crate::hub`] to its browser's task ([`crate::deliver`]), which writes to its
-//! streams. hyper is gone by then: an idle stream costs a socket and a few hundred bytes, the
-//! answer is close-delimited by nature, and the task sees what the client does.
+//! [`mod@subscribe`] decides. Accepted connections go through [`crate::hub`] to the browser's task ([`crate::deliver`]), which
+//! writes the streams. hyper is not involved any more: an idle stream costs a socket and a few hundred bytes, the answer ends
+//! when the connection closes, and the task notices when the client leaves.
 //!
-//! [`admin`] is served on a listener of its own, to monitoring; [`mod@status`] is its page for people.
+//! [`admin`] has a listener of its own, for monitoring; [`mod@status`] is its page for people.
 
 pub(crate) mod admin;
 mod answers;

@@ -15,15 +15,14 @@ use super::connection::connection;
 use crate::net::Listeners;
 use crate::observe::Throttle;
 
-/// How long requests that were accepted before a stop may take to be answered. They do in milliseconds,
-/// unless the database or the client is slow.
+/// How long requests accepted before a stop may take to be answered. They take milliseconds, unless the database or the client is
+/// slow.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// Accepts and serves connections. At most `pending` of them at a time are not streams; further ones wait
-/// in the kernel's queue.
+/// Accepts and serves connections. At most `pending` of them at a time are not streams; more wait in the kernel's queue.
 ///
-/// Ends when `stop` says so: it accepts no more, and answers those who were accepted, because a proxy whose
-/// request is cut says 502 to a browser, which then never comes back.
+/// Ends after `stop`: it accepts no more connections, but answers the accepted ones, because a proxy answers 502 if a request is
+/// cut, and browsers stop reconnecting after a 502.
 pub(crate) async fn serve<F>(
     mut listener: Listeners,
     pending: u32,
@@ -40,7 +39,7 @@ pub(crate) async fn serve<F>(
         if pending.available_permits() == 0
             && let Some(more) = full.take()
         {
-            warn!("a flood of connections: new ones wait until others are through{more}");
+            warn!("a flood of connections: new ones wait until others are finished{more}");
         }
         let next = async {
             let permit = Arc::clone(&pending).acquire_owned().await;
@@ -61,6 +60,6 @@ pub(crate) async fn serve<F>(
         .await
         .is_err()
     {
-        debug!("connections that were not done in time are cut");
+        debug!("closed connections that did not finish in time");
     }
 }

@@ -1,4 +1,4 @@
-//! The one route: `GET <base>/notifications/v1/subscribe`, and what else a request may be answered.
+//! The one route, `GET <base>/notifications/v1/subscribe`, and its answers.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -35,29 +35,29 @@ use crate::model::timeline::Epoch;
 use crate::observe::Throttle;
 use crate::observe::metrics::{Metrics, Postponed};
 
-/// The header in which the proxies pass on the version that the path names.
+/// The header in which proxies forward the version from the path.
 const VERSION_HEADER: &str = "x-icinga-notifications-protocol-version";
 
-/// The protocol version that is spoken.
+/// The supported protocol version.
 const VERSION: &str = "1";
 
-/// When a browser comes back that could not be served for now: soon, and not all at once.
+/// When a browser comes back that could not be served: soon, and not all at once.
 const UNAVAILABLE_RETRY: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(8);
 
-/// When a third tab of a browser comes back to see whether one of the other two is gone.
+/// When a third tab of a browser comes back to check whether one of the other two is gone.
 const THIRD_RETRY: Duration = Duration::from_secs(30);
 
-/// Sign-ins that are with the database at a time: enough to keep it busy, and few enough to be through
-/// soon if each of them runs into the statement timeout.
+/// Sign-in queries at a time: enough to keep the database busy, and few enough to finish soon if each of them reaches the
+/// statement timeout.
 const MAX_SIGN_INS: usize = 16;
 
-/// How long a sign-in may wait for the database: no longer than a proxy waits for a head.
+/// How long a sign-in may wait for the database: not longer than a proxy waits for a head.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long ending a stream in favour of another one may take: more than a few milliseconds if its client does not read.
+/// How long it may take to end a stream in favour of another one: more than a few milliseconds if its client does not read.
 const ROOM: Duration = Duration::from_secs(1);
 
-/// What the handlers need, built once.
+/// The state of the handlers.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
     queries: Queries,
@@ -71,7 +71,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The handlers' state.
+    /// Builds the state of the handlers.
     pub(crate) fn new(
         hub: Hub,
         queries: Queries,
@@ -99,7 +99,7 @@ impl State {
     }
 }
 
-/// The filter that answers everything.
+/// The filter that answers all requests.
 pub(crate) fn routes(
     state: State,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
@@ -114,7 +114,7 @@ pub(crate) fn routes(
             },
         )
         .recover(|rejection: warp::Rejection| async move {
-            // None of the filters above rejects.
+            // No filter above rejects.
             warn!("unexpected rejection: {rejection:?}");
             Ok::<_, Infallible>(plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal error"))
         })
@@ -134,7 +134,10 @@ async fn answer(state: &State, path: &str, method: &Method, headers: &HeaderMap)
             .iter()
             .all(|header| header.as_bytes() == VERSION.as_bytes());
     if !spoken {
-        return plain(StatusCode::BAD_REQUEST, "Protocol version 1 is spoken here");
+        return plain(
+            StatusCode::BAD_REQUEST,
+            "Only protocol version 1 is supported",
+        );
     }
     subscribe(state, headers).await
 }
@@ -151,14 +154,14 @@ fn path_version(path: &str) -> Option<&str> {
 /// Why a request gets no stream.
 #[derive(Debug, thiserror::Error)]
 enum NoStream {
-    /// It may not have one.
+    /// The request is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Its browser has two that live.
-    #[error("it has two streams")]
+    /// The browser has two streams that are alive.
+    #[error("the browser has two streams")]
     Third,
-    /// Whether it may have one cannot be known for now.
-    #[error("the database is away")]
+    /// The sign-in cannot be checked at the moment.
+    #[error("the database is unreachable")]
     NoDatabase,
     /// As [`NoStream::NoDatabase`].
     #[error(transparent)]
@@ -169,11 +172,11 @@ enum NoStream {
          pg_stat_activity shows it"
     )]
     NoAnswer,
-    /// As [`NoStream::NoDatabase`]: the task that asked has panicked.
+    /// As [`NoStream::NoDatabase`]: the querying task panicked.
     #[error(transparent)]
     Died(#[from] JoinError),
-    /// The daemon has as many streams as it can hold.
-    #[error("all places for streams are taken")]
+    /// The daemon has its maximum number of streams.
+    #[error("the maximum number of streams is reached")]
     Full,
     /// The daemon is stopping.
     #[error("stopping")]
@@ -213,11 +216,11 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
     }
 }
 
-/// What a request tells of what its browser has read.
+/// What a request proves that its browser has read.
 fn returned(headers: &HeaderMap) -> Returned {
     let last_event_id = headers.get("last-event-id");
     let firefox = |agent: &HeaderValue| agent.as_bytes().windows(8).any(|part| part == b"Firefox/");
-    // Several headers, if several proxies are on the way: where the first is from is not ours to judge.
+    // There are several headers if several proxies add one; whether the first one is trustworthy is not decided here.
     let mut forwarded_for = headers.get_all("x-forwarded-for").iter();
     Returned {
         at: Instant::now(),
@@ -231,11 +234,11 @@ fn returned(headers: &HeaderMap) -> Returned {
     }
 }
 
-/// A place among the streams for a request that may have one.
+/// Takes a place for a stream, if the request may have one.
 async fn open(state: &State, headers: &HeaderMap, returned: &Returned) -> Result<Place, NoStream> {
     let credentials = Credentials::read(headers)?;
     let hub = &state.browsers.hub;
-    // Digests, taken once.
+    // Computed once.
     let who @ (browser, agent) = (credentials.browser(), credentials.agent());
     hub.returned(browser, agent, returned);
     match enter(state, &credentials, who, returned).await {
@@ -250,7 +253,7 @@ async fn open(state: &State, headers: &HeaderMap, returned: &Returned) -> Result
     }
 }
 
-/// Takes a place for a browser whose sign-in is known to be valid, or is found to be.
+/// Takes a place for a browser whose sign-in is known to be valid, or is checked now.
 async fn enter(
     state: &State,
     credentials: &Credentials,
@@ -265,7 +268,7 @@ async fn enter(
     }
     let changes = state.rechecks.changes();
     let sign_in = match sign_in(state, credentials, returned.last_event_id).await {
-        // While nobody can sign out either, a stream that was ended goes on as those do that were not.
+        // While the database is unreachable, nobody can sign out either: the stream continues like those that were not ended.
         Err(unreachable @ (NoStream::NoDatabase | NoStream::Query(QueryError::Lost(_)))) => {
             let place = hub.come_back(browser, agent);
             return place.map_or(Err(unreachable), |place| Ok(place?));
@@ -279,7 +282,7 @@ async fn enter(
         }
     })?;
     if state.rechecks.changes() != changes {
-        // The sign-in may have ended after the database was asked, and before there was a stream to end.
+        // The sign-in may have ended after the query, but before there was a stream to end.
         let recheck = Recheck::Contact(sign_in.contact_id);
         hub.invalidate(recheck);
         state.rechecks.check(recheck);
@@ -292,7 +295,7 @@ async fn enter(
     Ok(place)
 }
 
-/// Asks the database whose browser this is, and what it was told already.
+/// Queries whose browser this is, and its position.
 async fn sign_in(
     state: &State,
     credentials: &Credentials,
@@ -303,10 +306,9 @@ async fn sign_in(
     let epoch = hub.epoch().ok_or(NoStream::NoDatabase)?;
     let credentials = credentials.clone();
     let asking = async {
-        // How many wait here is bounded by the accept loop.
+        // The accept loop limits how many wait here.
         let permit = Arc::clone(&state.sign_ins).acquire_owned().await;
-        // In a task of its own: when we give up waiting, the statement is still with the database, and
-        // its permit has to be so, too.
+        // In a separate task: when we stop waiting, the statement is still running, and must keep its permit.
         let asked = tokio::spawn(async move {
             let last_read = last_event_id.and_then(LastEventId::row);
             let answer = ask(&session, &hub, epoch, &credentials, last_read).await;
@@ -349,12 +351,12 @@ async fn ask(
     if sign_in.position.is_none() && !hub.remembers(sign_in.contact_id, sign_in.browser) {
         let (start, newest) = session.start(sign_in.contact_id, hub.settled()).await?;
         sign_in.position = Some(match last_read {
-            // Nothing else is known of this browser, so what it says itself counts.
+            // Nothing else is known about this browser, so its own id counts.
             Some(id) if id <= newest => Position::new(id, []),
             _ => start,
         });
     } else if let (Some(position), Some(id)) = (&mut sign_in.position, last_read)
-        // Otherwise it is of ids that have started again since.
+        // Otherwise the id is from before ids restarted.
         && position.time_ms().is_none()
         && id <= hub.newest()
     {
@@ -374,20 +376,20 @@ fn answer_refused(state: &State, reason: &NoStream) -> Response {
         }
         NoStream::Third => {
             metrics.postpone(Postponed::ThirdStream);
-            debug!("a browser was told to come back: {reason}");
+            debug!("a browser was asked to come back later: {reason}");
             return come_back(THIRD_RETRY);
         }
         NoStream::NoDatabase | NoStream::Query(_) | NoStream::NoAnswer | NoStream::Died(_) => {
             match state.unreachable.lock().take() {
-                Some(more) => warn!("browsers are told to come back: {reason}{more}"),
-                None => debug!("a browser was told to come back: {reason}"),
+                Some(more) => warn!("browsers are asked to come back later: {reason}{more}"),
+                None => debug!("a browser was asked to come back later: {reason}"),
             }
             Postponed::Database
         }
         NoStream::Full => {
             if let Some(more) = state.full.lock().take() {
                 warn!(
-                    "a browser was told to come back: {reason}{more}; raise the limit on open files (with systemd: \
+                    "a browser was asked to come back later: {reason}{more}; raise the limit on open files (with systemd: \
                      LimitNOFILE=)"
                 );
             }
@@ -399,7 +401,7 @@ fn answer_refused(state: &State, reason: &NoStream) -> Response {
     come_back(rand::rng().random_range(UNAVAILABLE_RETRY))
 }
 
-/// Any other status than 200 would make the browser's EventSource give up for good.
+/// Any status other than 200 makes the browser's EventSource stop reconnecting.
 fn come_back(after: Duration) -> Response {
     event_stream(Response::new(event::retry(after).into()))
 }

@@ -1,4 +1,4 @@
-//! The status page's stream: the state every second.
+//! The stream of the status page: the state every second.
 
 use std::convert::Infallible;
 use std::future;
@@ -15,19 +15,19 @@ use warp::sse::{self, Event};
 
 use crate::http::answers::event_stream;
 
-/// Time between two states: people see that the page lives.
+/// Time between two states: people see that the page is live.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Pages at a time that are sent every state, fewer than there are connections: `/metrics` has to be answered beside them.
+/// How many pages receive every state. Fewer than the connections, so that `/metrics` is answered, too.
 const PAGES: usize = 8;
 
-/// How long pages beyond them wait for the next state.
+/// How long further pages wait for the next state.
 const TURN: Duration = Duration::from_secs(5);
 
-/// How soon a page comes back after the end of its stream, which is the daemon's.
+/// How soon a page reconnects after the daemon ended its stream.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The streams that are open.
+/// The open streams.
 #[derive(Debug, Clone)]
 pub(crate) struct Pages {
     places: Arc<Semaphore>,
@@ -35,7 +35,7 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// None yet. All end when `stop` says so.
+    /// No open streams yet. All end after `stop`.
     pub(crate) fn new(stop: CancellationToken) -> Self {
         Self {
             places: Arc::new(Semaphore::new(PAGES)),
@@ -43,7 +43,7 @@ impl Pages {
         }
     }
 
-    /// Sends what `state` says, now and every second; only now, and when to come back, if there are too many pages.
+    /// Sends `state` now and every second. If there are too many pages, sends it only now, with the time to come back.
     pub(in crate::http) fn open<S>(&self, state: S) -> Response
     where
         S: Fn() -> String + Send + Sync + 'static,
@@ -51,7 +51,7 @@ impl Pages {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             let event = Event::default().retry(TURN).data(state());
             let mut only = answer(stream::once(future::ready(event)));
-            // It would keep its connection for its next turn.
+            // Otherwise it keeps its connection until its next turn.
             (only.headers_mut()).insert(CONNECTION, HeaderValue::from_static("close"));
             return only;
         };

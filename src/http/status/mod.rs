@@ -1,8 +1,8 @@
-//! The status page: what `/health` and `/metrics` know, for people. It holds counts and the daemon's own words, and names no
-//! user, no incident and no session.
+//! The status page: the data of `/health` and `/metrics`, for people. It shows counts and the daemon's own texts, but no user, no
+//! incident and no session.
 //!
-//! The daemon writes the HTML itself, at the request of the page and then every second ([`live`]); the script only puts it in
-//! place. So there is one form of everything, and without scripts the page is right, too.
+//! The daemon renders the HTML itself, when the page is requested and then every second ([`live`]); the script only inserts it.
+//! So there is only one rendering, and the page also works without scripts.
 
 mod live;
 
@@ -22,17 +22,17 @@ pub(super) const STYLE: &str = include_str!("status.css");
 /// Its script.
 pub(super) const SCRIPT: &str = include_str!("status.js");
 
-/// Everything that the page shows.
+/// The data of the page.
 #[derive(Debug)]
 pub(super) struct Status {
     pub(super) report: Report,
-    /// Which sessions with the database are up.
+    /// Whether the listener, query and sign-in sessions work.
     pub(super) database: [bool; 3],
     /// Triggers that are missing or disabled.
     pub(super) missing_triggers: Vec<String>,
     /// How long the daemon has been running.
     pub(super) running_for: Duration,
-    /// What `/metrics` answers.
+    /// The answer of `/metrics`.
     pub(super) metrics: String,
 }
 
@@ -43,7 +43,7 @@ impl Status {
             .replacen("{main}", self.main().trim_end(), 1)
     }
 
-    /// The part of it that changes.
+    /// The part of the page that changes.
     pub(super) fn main(&self) -> String {
         let findings = self.findings();
         let mut html = String::new();
@@ -73,7 +73,7 @@ impl Status {
         format!("{} – icinga-desktop-bridge", headline(&self.findings()))
     }
 
-    /// What is wrong, and what to do.
+    /// The problems and what to do.
     fn state(&self, findings: &[Finding], html: &mut String) {
         let _ = writeln!(
             html,
@@ -118,7 +118,7 @@ impl Status {
                 .more("through the database and back; there is one every 10 seconds"),
             Tile::new("Latency", latency.map_or("–".to_owned(), milliseconds))
                 .more(match latency {
-                    Some(_) => "95 of 100 events of the last 5 minutes took no longer",
+                    Some(_) => "95 % of the events of the last 5 minutes were at most this late",
                     None => "no event in the last 5 minutes",
                 })
                 .judged(
@@ -160,7 +160,7 @@ fn class(state: State) -> String {
     <&str>::from(state).to_lowercase()
 }
 
-/// One figure that is to be seen from afar.
+/// A large figure.
 struct Tile {
     name: &'static str,
     figure: String,
@@ -192,7 +192,7 @@ impl Tile {
         self
     }
 
-    /// Shows how much of what there may be that is.
+    /// Adds a bar that shows the part of the whole.
     fn of(mut self, part: usize, all: usize) -> Self {
         self.share = Some((part, all));
         self
@@ -216,14 +216,14 @@ impl Tile {
     }
 }
 
-/// A metric with its samples: what tells them apart, and their values.
+/// A metric with its samples: their labels and values.
 struct Family<'a> {
     name: &'a str,
     help: &'a str,
     samples: Vec<(&'a str, &'a str)>,
 }
 
-/// What `/metrics` answers as families, without the buckets of histograms.
+/// Parses the answer of `/metrics` into families, without the buckets of histograms.
 fn families(metrics: &str) -> Vec<Family<'_>> {
     let mut families: Vec<Family<'_>> = Vec::new();
     for line in metrics.lines() {
@@ -248,20 +248,20 @@ fn families(metrics: &str) -> Vec<Family<'_>> {
         let suffix = name.strip_prefix(family.name).unwrap_or(name);
         let which = match suffix {
             "_bucket" => continue,
-            // Of a label only the value.
+            // Only the value of a label.
             "" | "_total" | "_info" => labels.split('"').nth(1).unwrap_or_default(),
             suffix => suffix.trim_start_matches('_'),
         };
         family.samples.push((which, value));
     }
     for family in &mut families {
-        // The order of labels is any.
+        // The order of labels is arbitrary.
         family.samples.sort_unstable();
     }
     families
 }
 
-/// A table of all of them.
+/// Renders a table of all metrics.
 fn figures(metrics: &str, html: &mut String) {
     html.push_str(
         "<div id=\"figures\" role=\"region\" aria-label=\"All figures\" tabindex=\"0\">\n<table>\n<thead><tr>\
@@ -295,7 +295,7 @@ fn figures(metrics: &str, html: &mut String) {
     html.push_str("</table>\n</div>\n");
 }
 
-/// Text within an element or an attribute of HTML.
+/// Text inside an element or attribute of HTML.
 struct Text<'a>(&'a str);
 
 impl fmt::Display for Text<'_> {
@@ -318,7 +318,7 @@ fn ago(age: Duration) -> String {
     format!("{} ago", span(age))
 }
 
-/// A span of time in its two greatest units.
+/// Formats a duration in its two largest units.
 fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60) {
