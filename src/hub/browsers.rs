@@ -1,9 +1,9 @@
-//! A contact's browsers: one or two as a rule, so that a hash table for them would be mostly empty room; thousands where people
-//! share an account, so that they are in order.
+//! A contact's browsers: usually one or two, so a hash table would be mostly empty; thousands for shared accounts, so they are
+//! sorted.
 
 use crate::model::browser::BrowserKey;
 
-/// What is known of a contact's browsers, in the order of their keys.
+/// Values per browser of a contact, in the order of their keys.
 #[derive(Debug)]
 pub(super) struct Browsers<T>(Vec<(BrowserKey, T)>);
 
@@ -32,13 +32,13 @@ impl<T> Browsers<T> {
         self.find(key).is_ok()
     }
 
-    /// Adds a browser; in place of the one of that key, if there is one.
+    /// Adds a browser, or replaces the one with that key.
     pub(super) fn insert(&mut self, key: BrowserKey, browser: T) {
         match self.find(key) {
             Ok(index) => self.0[index].1 = browser,
             Err(index) => {
                 if self.0.is_empty() {
-                    // The usual growth would make room for four.
+                    // The default growth would allocate four.
                     self.0.reserve_exact(1);
                 }
                 self.0.insert(index, (key, browser));

@@ -1,4 +1,4 @@
-//! What a browser was told, for as long as the process remembers it.
+//! What a browser has acknowledged, for as long as the process remembers it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,32 +11,30 @@ use crate::model::explanation::{Done, How, now_s};
 use crate::model::ids::IncidentId;
 use crate::model::position::Position;
 
-/// How many delivered rows a browser is remembered by beyond its position: as many as are delivered within the second or two
-/// until a position is stored, in all but a storm.
+/// How many delivered rows are remembered in addition to the position: enough for those delivered in the one or two seconds until
+/// a position is stored, except in a storm.
 const RECENT: usize = 64;
 
-/// What a browser was told, shared by its task, the next task of the same browser, and whoever stores
-/// it.
+/// What a browser has acknowledged. Shared by its task, the next task of the same browser, and the task that stores positions.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory(Arc<Mutex<Remembered>>);
 
 /// The content of a [`Memory`].
 #[derive(Debug)]
 pub(crate) struct Remembered {
-    /// What need not be told any more. It moves when an event is delivered, not when it is written.
+    /// The rows that are done. It changes when an event is delivered, not when it is written.
     pub(crate) position: Position,
-    /// Which of the hub's epochs its ids are of.
+    /// The number of the hub's epoch that the ids belong to.
     pub(crate) epoch: u64,
     /// When Icinga Web authenticated the browser, in milliseconds since the epoch of Unix.
     pub(crate) signed_in_at_ms: i64,
-    /// The rows of the last events that were delivered, and their incidents: by these a row is known again if its id may
-    /// have been given to another one.
+    /// The rows of the last delivered events and their incidents. They identify a row whose id may have been reused.
     pub(crate) recent: VecDeque<(Done, IncidentId)>,
-    /// Undelivered events that no history row stands for, so that no replay would find them.
+    /// Undelivered events without a history row, which no replay would find.
     pub(crate) leftovers: Vec<Arc<Event>>,
     /// Whether `position` has changed since it was last stored. If so, the hub lists it.
     pub(super) unstored: bool,
-    /// When `position` last changed, or the browser was last here.
+    /// When `position` last changed, or the browser last connected or disconnected.
     pub(crate) touched: Instant,
 }
 
@@ -60,11 +58,11 @@ impl Memory {
 }
 
 impl Remembered {
-    /// Takes note that an event was delivered; that it counts as such, if it was not `acknowledged`.
+    /// Records that an event was delivered, or was given up if it was not `acknowledged`.
     pub(super) fn delivered(&mut self, event: &Event, acknowledged: bool) {
         self.touched = Instant::now();
         if event.epoch != self.epoch {
-            // Its ids are other rows' by now. It is older than what the position says of time.
+            // Its ids identify other rows now. It is older than the position's time.
             return;
         }
         if let Some(through) = event.through {
@@ -93,7 +91,7 @@ impl Remembered {
         drop(self.recent.drain(..too_many));
     }
 
-    /// Begins another epoch: what was told are rows up to a time, in milliseconds since the epoch of Unix.
+    /// Begins another epoch: rows up to a time are done, in milliseconds since the epoch of Unix.
     pub(super) fn change_epoch(&mut self, epoch: u64, delivered_until_ms: i64) {
         self.position = Position::delivered_until(delivered_until_ms);
         self.epoch = epoch;

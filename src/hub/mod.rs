@@ -1,4 +1,4 @@
-//! Who is connected, which broadcast channel reaches them, and what they were told already.
+//! Who is connected, which broadcast channel reaches them, and what they have acknowledged.
 
 mod browsers;
 mod memory;

@@ -1,5 +1,5 @@
-//! Stores browsers' positions, so that they outlive this process and are found by another one; and keeps them true when a
-//! failover has lost what they were made of.
+//! Stores the positions of browsers, so that they survive this process and other processes find them; and corrects them after a
+//! failover that lost rows.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering;
@@ -21,20 +21,19 @@ use crate::model::position::Position;
 use crate::model::timeline::{Epoch, Timeline};
 use crate::observe::Throttle;
 
-/// Time between two writes: what was delivered within it may come again after a kill.
+/// Time between two writes: events delivered within it may be sent again if the process is killed.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the position of an absent browser is kept in memory where it is stored as well: until it
-/// surely is.
+/// How long the position of a disconnected browser is kept in memory if it is also stored: until it surely is stored.
 const KEEP_STORED: Duration = Duration::from_secs(120);
 
-/// How long it is kept where it is not stored.
+/// How long it is kept if positions are not stored.
 const KEEP_UNSTORED: Duration = Duration::from_secs(3600);
 
-/// Positions that one statement writes.
+/// Positions per statement.
 const CHUNK: usize = 1000;
 
-/// What a browser was told, seen for a while without its lock.
+/// A copy of what a browser has acknowledged, to use without the lock.
 #[derive(Debug)]
 pub(crate) struct Acknowledged {
     pub(crate) contact_id: ContactId,
@@ -46,7 +45,7 @@ pub(crate) struct Acknowledged {
 }
 
 impl Hub {
-    /// What all browsers that are remembered were told.
+    /// Copies what all remembered browsers have acknowledged.
     pub(crate) fn acknowledged(&self) -> Vec<Acknowledged> {
         let state = self.state();
         let memories = state.memories.iter();
@@ -63,8 +62,8 @@ impl Hub {
             .collect()
     }
 
-    /// Follows a timeline from now on. `acknowledged` is what browsers were told of it, as far as that was looked up; what was
-    /// delivered meanwhile is of it as well. Browsers look for the rest.
+    /// Follows another timeline. `acknowledged` has the positions of browsers that are known to hold on it; rows delivered
+    /// meanwhile are added. Browsers look for the rest.
     pub(crate) fn follow(&self, timeline: Timeline, acknowledged: Vec<(Acknowledged, Position)>) {
         let another = !acknowledged.is_empty();
         let mut state = self.state();
@@ -91,7 +90,7 @@ impl Hub {
         }
     }
 
-    /// Takes note that an event was delivered to a browser; that it counts as such, if it was not `acknowledged`.
+    /// Records that an event was delivered to a browser, or was given up if it was not `acknowledged`.
     pub(crate) fn delivered(
         &self,
         contact_id: ContactId,
@@ -105,20 +104,20 @@ impl Hub {
             memory.delivered(event, acknowledged);
             std::mem::replace(&mut memory.unstored, true)
         };
-        // Not within the memory's lock: others take it within the hub's.
+        // Outside the memory's lock: other code locks the hub first and then a memory.
         if !was_unstored {
             self.state().unstored.push((contact_id, key));
         }
     }
 
-    /// Positions that have changed since this was last asked, and the epoch of their ids. Those that are a time are kept
-    /// back until they are ids: another process would tell what is newer once more.
+    /// Positions that have changed since the last call, and the epoch of their ids. A position that is a time is deferred until
+    /// it has ids: another process would send newer rows again.
     pub(crate) fn unstored_positions(&self) -> Option<(Epoch, Vec<ToStore>)> {
         let mut state = self.state();
         let (epoch, number) = (state.epoch.clone()?, state.epoch_number);
         let (mut positions, mut later) = (Vec::new(), Vec::new());
         for whose in std::mem::take(&mut state.unstored) {
-            // Otherwise it was forgotten, because its sign-in has ended.
+            // It may have been forgotten because its sign-in has ended.
             let Some(memory) = state.memories.get(&whose) else {
                 continue;
             };
@@ -137,13 +136,13 @@ impl Hub {
         Some((epoch, positions))
     }
 
-    /// Takes [`Hub::unstored_positions`] back: they could not be stored.
+    /// Marks positions as unstored again, because storing them failed.
     pub(crate) fn still_unstored(&self, positions: &[ToStore]) {
         let keys: HashSet<_> = positions.iter().map(|stored| stored.key).collect();
         self.state().change_all(|(_, key), _| keys.contains(key));
     }
 
-    /// Forgets browsers that have not been here for `age`.
+    /// Forgets browsers that have been disconnected for `age`.
     pub(crate) fn forget(&self, age: Duration) {
         let mut state = self.state();
         while let Some((left_at, whose)) = state.left.front().copied()
@@ -153,7 +152,7 @@ impl Hub {
             let recipient = state.recipients.get(&whose.0);
             let is_connected = recipient.is_some_and(|r| r.browsers.contains(whose.1));
             let memory = state.memories.get(&whose);
-            // One that has come back and left again stands in the list once more.
+            // A browser that reconnected and left again is listed once more.
             if !is_connected && memory.is_some_and(|memory| memory.lock().touched.elapsed() >= age)
             {
                 state.memories.remove(&whose);
@@ -162,13 +161,13 @@ impl Hub {
     }
 }
 
-/// The task.
+/// The task that stores positions.
 #[derive(Debug)]
 pub(crate) struct Positions {
     hub: Hub,
     queries: Queries,
     failed: Throttle,
-    /// The session that was found to follow `timeline`. Weak, because one that hangs shall be closed.
+    /// The session whose timeline was checked. Weak, because a session that hangs must be closed.
     followed: Weak<Session>,
     timeline: Option<Timeline>,
 }
@@ -185,12 +184,12 @@ impl Positions {
         }
     }
 
-    /// Stores what has changed, once a second and a last time when `stop` says so; as soon as the
-    /// database is back if it was away. Not to be cancelled: what was being stored would count as stored.
+    /// Stores changed positions once a second, as soon as the database is reachable again after an outage, and a last time at
+    /// `stop`. Must not be cancelled: positions that are being stored would count as stored.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // What the database did not take is due as soon as it is back.
+        // Positions that could not be written are due as soon as the database is reachable.
         let mut overdue = false;
         loop {
             let due = async {
@@ -222,7 +221,7 @@ impl Positions {
                 Ok(true) => self.followed = Arc::downgrade(session),
                 Ok(false) => return,
                 Err(error) => {
-                    return debug!("the timeline is not known yet: {error}");
+                    return debug!("cannot read the timeline yet: {error}");
                 }
             }
         }
@@ -236,9 +235,9 @@ impl Positions {
         for (index, chunk) in positions.chunks(CHUNK).enumerate() {
             if let Err(error) = session.store_positions(chunk, &epoch).await {
                 if let QueryError::Lost(_) = error {
-                    debug!("positions could not be stored: {error}");
+                    debug!("cannot store positions: {error}");
                 } else if let Some(more) = self.failed.take() {
-                    warn!("positions could not be stored, they are kept in memory: {error}{more}");
+                    warn!("cannot store positions, they are kept in memory: {error}{more}");
                 }
                 self.hub.still_unstored(&positions[index * CHUNK..]);
                 return;
@@ -247,12 +246,12 @@ impl Positions {
         self.hub.forget(KEEP_STORED);
     }
 
-    /// Looks whose ids the database has. If they are not those that positions were made of, positions become what the
-    /// database knows of them, and what was delivered and is there: what was committed last before a failover may be gone,
-    /// and its ids be given to other rows. Returns whether it is known.
+    /// Checks the timeline of the database. If it has changed, each position becomes the stored one, plus the delivered rows that
+    /// exist in the database: the last commits before a failover may be lost, and their ids reused. Returns whether the timeline
+    /// is known.
     async fn follow(&mut self, session: &Session) -> Result<bool, QueryError> {
         let Some(timeline) = session.timeline().await? else {
-            // A standby: nothing can be stored there either.
+            // A standby: positions cannot be stored there either.
             return Ok(false);
         };
         if self.timeline.as_ref() == Some(&timeline) {
@@ -265,10 +264,10 @@ impl Positions {
                 let chunk = before.split_off(before.len().saturating_sub(CHUNK));
                 acknowledged.extend(compare(session, chunk, &epoch).await?);
             }
-            // Once it has come off: until then it is tried again every second.
+            // Logged after it succeeded: until then it is retried every second.
             warn!(
-                "database: it is on another timeline now, since a failover or since it was restored: what browsers were \
-                 told was compared with it"
+                "database: the timeline has changed, by a failover or a restore: the positions of browsers were \
+                 compared with the database"
             );
         }
         self.hub.follow(timeline.clone(), acknowledged);
@@ -277,7 +276,7 @@ impl Positions {
     }
 }
 
-/// What was told of rows that the database has.
+/// The positions of browsers as far as their rows exist in the database.
 async fn compare(
     session: &Session,
     acknowledged: Vec<Acknowledged>,
@@ -295,10 +294,10 @@ async fn compare(
     let (existing, newest) = session.existing(&history_ids).await?;
     let compared = acknowledged.into_iter().map(|acknowledged| {
         let mut position = match stored.get(&acknowledged.key) {
-            // A time, which is the same on every timeline.
+            // A time has the same meaning on every timeline.
             _ if acknowledged.position.time_ms().is_some() => acknowledged.position.clone(),
             Some(position) => position.clone(),
-            // The best that is known of one that was never stored.
+            // The best estimate for a position that was never stored.
             None => Position::new(acknowledged.position.floor().min(newest), []),
         };
         let there = |(done, incident_id): &&(Done, IncidentId)| {
@@ -331,7 +330,7 @@ mod tests {
     fn positions_are_stored_once_unless_that_failed() {
         let hub = Hub::new(100);
         let (_place, mailbox) = hub.enter(&sign_in(7, "a")).unwrap();
-        assert!(hub.unstored_positions().is_none(), "of no epoch yet");
+        assert!(hub.unstored_positions().is_none(), "no epoch yet");
         hub.change_epoch(&"1".into(), 0);
         let unstored = || hub.unstored_positions().unwrap().1;
         let positions = unstored();
@@ -377,7 +376,7 @@ mod tests {
         let acknowledged = hub.acknowledged();
         let recent = acknowledged[0].recent.iter().map(|(done, _)| done.row);
         assert!(recent.eq([HistoryId(20)]));
-        // Between looking and following.
+        // Between the query and following.
         deliver(15, 2);
         let acknowledged = acknowledged
             .into_iter()

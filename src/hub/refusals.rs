@@ -1,7 +1,7 @@
-//! Which browsers were not let in, or not any more, for as long as there is room: what `explain` says of it.
+//! Remembers refused browsers and ended sign-ins for `explain`, within limits.
 //!
-//! Only requests that name a session of the database, or one that had streams here, are remembered: a flood of made-up ones
-//! leaves no trace. Nor can a user who signs in again and again push out what is known of others.
+//! Only requests that name a session of the database, or one that had streams on this bridge, are remembered: a flood of forged
+//! requests leaves no trace. A user who signs in again and again cannot displace what is known about others.
 
 use std::collections::VecDeque;
 
@@ -10,16 +10,16 @@ use crate::model::explanation::{Refused, Why, now_s};
 use crate::model::ids::ContactId;
 use crate::model::sign_in::Refusal;
 
-/// How many are remembered: of all users, 100 KB.
+/// How many are remembered for all users: 100 KB.
 const REMEMBERED: usize = 2048;
 
-/// How many of one contact.
+/// How many are remembered per contact.
 const OF_CONTACT: usize = 8;
 
-/// How many of users who are no contact. That they are none is all that is to be said of them.
+/// How many are remembered of users without a contact, which is all there is to report about them.
 const OF_NOBODY: usize = 256;
 
-/// What is remembered, oldest first.
+/// The entries, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(VecDeque<Entry>);
 
@@ -30,10 +30,10 @@ struct Entry {
 }
 
 impl Refusals {
-    /// Takes note of a browser that got no stream, or not any more. `contact_id` is whose it is, as far as that is known.
+    /// Records that a browser got no stream, or lost it. `contact_id` is its contact, if that is known.
     pub(super) fn add(&mut self, key: BrowserKey, contact_id: Option<ContactId>, why: Why) {
         let browser = key.number();
-        // Once its session is gone, it is known by what happened before.
+        // After its session is gone, the contact is known from earlier entries.
         let known = self.0.iter().rev().find(|e| e.refused.browser == browser);
         let contact_id = contact_id.or(known.and_then(|entry| entry.contact_id));
         if contact_id.is_none() && why == Why::Refused(Refusal::UnknownSession) {
@@ -59,7 +59,7 @@ impl Refusals {
         });
     }
 
-    /// Takes note of a browser that was let in.
+    /// Records that a browser was accepted.
     pub(super) fn admit(&mut self, key: BrowserKey) {
         let refused = self.0.iter_mut().map(|entry| &mut entry.refused);
         for refused in refused.filter(|refused| refused.browser == key.number()) {
@@ -84,7 +84,7 @@ impl Refusals {
         }
     }
 
-    /// What happened to a contact's browsers, and to `browsers`, oldest first.
+    /// The entries of a contact's browsers and of `browsers`, oldest first.
     pub(super) fn of(&self, contact_id: ContactId, browsers: &[BrowserKey]) -> Vec<Refused> {
         let own = |entry: &&Entry| {
             let is_it = |key: &BrowserKey| key.number() == entry.refused.browser;

@@ -1,14 +1,13 @@
-//! The hub: who is connected, which broadcast channel reaches them, and what they were told already.
+//! The registry of the hub: who is connected, which broadcast channel reaches them, and what they have acknowledged.
 //!
-//! contact id → that contact's broadcast channel and its browsers; a browser (one signed-in session)
-//! has at most [`MAX_STREAMS`] streams, all owned by one task ([`crate::deliver`]), because an event goes
-//! to exactly one of them. It is known here until it has been without a stream for a while. Publishing never blocks, and wakes only the contact's browsers.
+//! It maps a contact id to that contact's broadcast channel and browsers. A browser (one signed-in session) has at most
+//! [`MAX_STREAMS`] streams, all owned by one task ([`crate::deliver`]), because each event is written to exactly one of them. It
+//! stays registered for a while after its last stream. Publishing never blocks, and wakes only the contact's browsers.
 //!
-//! What a browser was told outlives its task here, as its [`Memory`], and the process in the database
+//! What a browser has acknowledged survives its task as its [`Memory`], and the process in the database
 //! ([`crate::hub::Positions`]).
 //!
-//! The maps sit behind one std mutex: each operation is a few look-ups, and no guard is held across an
-//! await.
+//! One mutex guards the maps: each operation is a few look-ups, and no guard is held across an await.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -32,121 +31,118 @@ use crate::model::sign_in::SignIn;
 use crate::model::timeline::{Epoch, Timeline};
 use crate::net::Socket;
 
-/// Streams per browser: Icinga Web's service worker lets two tabs through, and its manual promises
-/// no more.
+/// Streams per browser: Icinga Web's service worker allows two tabs, and its manual promises no more.
 pub(crate) const MAX_STREAMS: usize = 2;
 
-/// How long a sign-in is known to be valid that was asked about: every one is, twice in that time.
+/// How long a checked sign-in counts as valid. All are checked twice in that time.
 const VALID_FOR: Duration = Duration::from_secs(60);
 
-/// How long after its last stream has ended a browser is expected to be back: that takes it less than a second.
+/// How long after its last stream a browser is expected to reconnect, which takes less than a second.
 const EXPECTED_FOR: Duration = Duration::from_secs(2);
 
-/// How many messages a contact's broadcast channel holds for browsers that have not looked yet. A
-/// message is everything that one query of the resolver found for the contact, so that a storm is a few
-/// messages. They look between any two queries; a slot costs 48 bytes per recipient.
+/// How many messages a contact's broadcast channel holds for browsers that have not received them yet. A message has all events
+/// of the contact from one query of the resolver, so a storm is a few messages. Browsers receive between any two queries. A slot
+/// costs 48 bytes per recipient.
 const BROADCAST_CAPACITY: usize = 2;
 
-/// What a contact's browsers are told.
+/// A message to all browsers of a contact.
 #[derive(Debug, Clone)]
 pub(crate) enum Message {
-    /// The events that one query of the resolver found, in order. One without bytes is not shown: it
-    /// only says that its rows are done.
+    /// The events from one query of the resolver, in order. An event without bytes is not shown and only marks its rows as done.
     Events(Arc<[Arc<Event>]>),
-    /// Something may have been missed: look for yourselves.
+    /// Events may have been missed: start a replay.
     Gap,
-    /// Settings have changed: what is due when may have, too.
+    /// Settings have changed, and with them the times at which something is due.
     SettingsChanged,
 }
 
-/// What a browser's task is told.
+/// A command to a browser's task.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// A connection has been handed over: it is a stream from now on.
+    /// A connection was handed over and is a stream now.
     Stream(Box<Handed>),
-    /// The browser has asked for a stream, and may be given one.
+    /// The browser requested a stream: this may be a receipt.
     Returned(Returned),
-    /// A request that came at this time finds both places taken: end a stream for it, if it may have one.
+    /// A request from this time found no free place: end a stream for it, if it may have one.
     MakeRoom(Instant, oneshot::Sender<()>),
-    /// The sign-in is not valid any more, or cannot be checked: close at once.
+    /// The sign-in is no longer valid, or cannot be checked: end all streams at once.
     Revoke {
-        /// When the client is to come back.
+        /// When the client should reconnect.
         retry: Duration,
     },
-    /// Write this to a stream, and answer when it counts as delivered. If it never does, the answer is that nobody
-    /// answers.
+    /// Write this event to a stream, and reply when it is delivered. If that never happens, the sender is dropped.
     Test(Arc<Event>, oneshot::Sender<()>),
-    /// Answer how the browser's streams are. If it has none, and none is expected, nobody answers.
+    /// Describe the browser's streams. If it has none and none is expected, the sender is dropped.
     Explain(oneshot::Sender<Connected>),
     /// The daemon stops: end all streams, and wait a moment for receipts.
     End {
-        /// When the client is to come back.
+        /// When the client should reconnect.
         retry: Duration,
     },
 }
 
-/// A connection on its way to its browser's task.
+/// A connection that is handed over to its browser's task.
 #[derive(Debug)]
 pub(crate) struct Handed {
     pub(crate) socket: Socket,
-    /// The head of the answer and the first bytes of its body, still to be written.
+    /// The head of the answer and the first bytes of its body, not written yet.
     pub(crate) head: bytes::Bytes,
-    /// Which mark the first bytes are.
+    /// The mark in the first bytes.
     pub(crate) mark: Mark,
     /// The request.
     pub(crate) returned: Returned,
-    /// Its place among the browser's streams.
+    /// The stream's place.
     pub(crate) place: Place,
 }
 
-/// What a new browser's task works on.
+/// The inputs of a new browser's task.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     /// The contact's events.
     pub(crate) messages: broadcast::Receiver<Message>,
-    /// What else happens.
+    /// Everything else.
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
-    /// What the browser was told.
+    /// What the browser has acknowledged.
     pub(crate) memory: Memory,
     pub(crate) contact_id: ContactId,
     pub(crate) key: BrowserKey,
 }
 
-/// Whose sign-ins may have changed.
+/// Which sign-ins to check again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recheck {
-    /// This browser's.
+    /// The browser's.
     Browser(BrowserKey),
-    /// This contact's.
+    /// The contact's.
     Contact(ContactId),
-    /// Everybody's.
+    /// All.
     All,
 }
 
-/// What is known of a browser.
+/// What is known about a browser.
 #[derive(Debug)]
 pub(crate) struct KnownBrowser {
     pub(crate) key: BrowserKey,
-    /// The answer of its task, if it has one.
+    /// The reply of its task, if it has one.
     pub(crate) connected: Option<oneshot::Receiver<Connected>>,
-    /// What became of the last rows that it was sent, oldest first.
+    /// The outcome of the last rows that it was sent, oldest first.
     pub(crate) done: Vec<Done>,
 }
 
 /// Why there is no place for a stream.
 #[derive(Debug)]
 pub(crate) enum Full {
-    /// The browser has its two; see [`Hub::make_room`].
+    /// The browser has its two streams; see [`Hub::make_room`].
     Browser,
-    /// The daemon has as many streams as it can hold.
+    /// The daemon has its maximum number of streams.
     Daemon,
     /// The daemon is stopping.
     Stopping,
-    /// Ids have started again since the database was asked.
+    /// Ids have restarted since the sign-in was queried.
     EpochChanged,
 }
 
-/// A cheap handle on the hub.
+/// A handle to the hub. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Hub(pub(super) Arc<Shared>);
 
@@ -154,33 +150,33 @@ pub(crate) struct Hub(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     max_streams: usize,
     state: Mutex<State>,
-    /// [`UNKNOWN`] until it is known.
+    /// [`UNKNOWN`] until the first look.
     pub(super) settled: AtomicI64,
     newest: AtomicI64,
     refusals: Mutex<Refusals>,
 }
 
-/// No id is settled.
+/// No id is known to be settled.
 pub(super) const UNKNOWN: i64 = -1;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) recipients: HashMap<ContactId, Recipient>,
-    /// By contact, too: a session that is handed to another user must not remember for the first.
+    /// Also by contact: a session that changes to another user must not inherit its position.
     pub(super) memories: HashMap<(ContactId, BrowserKey), Memory>,
-    /// Those whose position has changed since it was last stored, in that order, so that nobody looks through all of them.
+    /// Those whose position has changed since it was last stored, in that order: no scan of all memories is needed.
     pub(super) unstored: Vec<(ContactId, BrowserKey)>,
-    /// Those whose browser has left, and when, in that order. It may have come back.
+    /// Disconnected browsers and when they left, in that order. They may have reconnected.
     pub(super) left: VecDeque<(Instant, (ContactId, BrowserKey))>,
     streams: usize,
     stopping: bool,
-    /// Whose ids all this speaks of.
+    /// The timeline that all ids here belong to.
     pub(super) timeline: Option<Timeline>,
-    /// Whose each browser is that is here.
+    /// The contact of each registered browser.
     contacts: HashMap<BrowserKey, ContactId>,
-    /// When every sign-in may last have changed.
+    /// When all sign-ins may last have changed.
     invalidated_at: Option<Instant>,
-    /// Within which its ids are given once; `None` until the first look.
+    /// The epoch of the ids; `None` until the first look.
     pub(super) epoch: Option<Epoch>,
     /// How many epochs have ended.
     pub(super) epoch_number: u64,
@@ -195,14 +191,14 @@ pub(super) struct Recipient {
 #[derive(Debug)]
 pub(super) struct Browser {
     commands: mpsc::UnboundedSender<Command>,
-    /// Places taken, whether their connection is handed over yet or not.
+    /// Places taken, including those whose connection is not handed over yet.
     places: usize,
     agent: AgentKey,
-    /// When its sign-in was last asked about and found valid.
+    /// The time of the last check that found its sign-in valid.
     valid_at: Instant,
     /// When its sign-in may last have changed.
     invalidated_at: Option<Instant>,
-    /// When it last gave a place back.
+    /// When it last freed a place.
     left_at: Instant,
 }
 
@@ -222,13 +218,13 @@ impl Hub {
         self.0.state.lock()
     }
 
-    /// Whether a browser was here before, as far as this process remembers.
+    /// Whether this process remembers the browser.
     pub(crate) fn remembers(&self, contact_id: ContactId, key: BrowserKey) -> bool {
         self.state().memories.contains_key(&(contact_id, key))
     }
 
-    /// Takes a place for one more stream of a browser that is here, and whose sign-in is known to be valid: it was asked
-    /// about within the last minute, and has not changed since. `None` if that is not so.
+    /// Takes a place for another stream of a registered browser whose sign-in is known to be valid: it was checked within the
+    /// last minute, and has not changed since. Otherwise `None`.
     pub(crate) fn come_back(
         &self,
         key: BrowserKey,
@@ -240,7 +236,7 @@ impl Hub {
         let recipient = state.recipients.get_mut(&contact_id)?;
         let browser = recipient.browsers.get_mut(key)?;
         let invalidated_at = browser.invalidated_at.max(state.invalidated_at);
-        // One that has been away for longer may have been told by another bridge meanwhile.
+        // A browser that was disconnected for longer may have acknowledged events on another bridge.
         let expected = browser.places > 0 || browser.left_at.elapsed() < EXPECTED_FOR;
         let valid = expected
             && browser.agent == agent
@@ -262,24 +258,24 @@ impl Hub {
         }))
     }
 
-    /// Tells a browser that is here of a request, for the receipt that it may be, whether it is let in or not: who knows its
-    /// session id and user agent can only say what it has read.
+    /// Passes a request to a registered browser, because it may be a receipt, whether it is accepted or not: with the session id
+    /// and user agent of a browser, one can only report what it has read.
     pub(crate) fn returned(&self, key: BrowserKey, agent: AgentKey, returned: &Returned) {
         let state = self.state();
         if let Some(browser) = (state.browser(key)).filter(|browser| browser.agent == agent) {
-            // A task that is gone waits for no receipt.
+            // A task that has ended waits for no receipt.
             let _ = browser
                 .commands
                 .unbounded_send(Command::Returned(*returned));
         }
     }
 
-    /// Asks for a place for the request that came at `at`, of a browser whose places are taken. Resolves when one is free, or
-    /// with an error if none will be.
+    /// Asks for a place for the request from `at`, of a browser without a free place. Resolves when one is free, or with an error
+    /// if none will be.
     pub(crate) fn make_room(&self, key: BrowserKey, at: Instant) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         if let Some(browser) = self.state().browser(key) {
-            // If the task is gone, the sender is, too.
+            // If the task has ended, the sender is dropped.
             let _ = browser
                 .commands
                 .unbounded_send(Command::MakeRoom(at, sender));
@@ -287,8 +283,7 @@ impl Hub {
         receiver
     }
 
-    /// Says that sign-ins may have changed: of a browser, a contact, or everybody. Until they have been asked about again,
-    /// nobody of them is let in without a question.
+    /// Records that sign-ins may have changed. Until they are checked again, these browsers are accepted only after a query.
     pub(crate) fn invalidate(&self, recheck: Recheck) {
         let now = Some(Instant::now());
         let mut guard = self.state();
@@ -310,7 +305,7 @@ impl Hub {
         }
     }
 
-    /// Says that a browser's sign-in was asked about at that time, and is valid.
+    /// Records that a query at that time found a browser's sign-in valid.
     pub(crate) fn is_valid(&self, contact_id: ContactId, key: BrowserKey, asked_at: Instant) {
         let mut state = self.state();
         let recipient = state.recipients.get_mut(&contact_id);
@@ -327,10 +322,9 @@ impl Hub {
         }
     }
 
-    /// Takes a place for one more stream of a browser. If it was not here, also returns the mailbox that its task is to be
-    /// started with.
+    /// Takes a place for another stream of a browser. If it was not registered, also returns the mailbox to start its task with.
     ///
-    /// From here on the browser receives its contact's events, handed over or not.
+    /// From now on the browser receives its contact's events, even before the connection is handed over.
     ///
     /// # Errors
     ///
@@ -367,7 +361,7 @@ impl Hub {
             }
             None
         } else {
-            // Of `futures`: tokio's channel keeps room for 32 commands, which most browsers never get.
+            // From `futures`: tokio's channel allocates room for 32 commands, which most browsers never get.
             let (sender, receiver) = mpsc::unbounded();
             let browser = Browser {
                 commands: sender,
@@ -404,7 +398,7 @@ impl Hub {
         Ok((self.place(contact_id, key), mailbox))
     }
 
-    /// Forgets a browser without places, except for what it was told. Returns whether it has none.
+    /// Unregisters a browser without places, but keeps its memory. Returns whether it has no places.
     pub(crate) fn forget_browser(&self, contact_id: ContactId, key: BrowserKey) -> bool {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -430,17 +424,17 @@ impl Hub {
         true
     }
 
-    /// Whether anybody would see an event of this contact.
+    /// Whether any browser of this contact is registered.
     pub(crate) fn has(&self, contact_id: ContactId) -> bool {
         self.state().recipients.contains_key(&contact_id)
     }
 
-    /// Whether nobody is connected at all.
+    /// Whether no browser is registered.
     pub(crate) fn is_empty(&self) -> bool {
         self.state().recipients.is_empty()
     }
 
-    /// Gives a contact's browsers `events`. Returns whether there are any browsers.
+    /// Sends `events` to a contact's browsers. Returns whether there are any.
     pub(crate) fn publish(&self, contact_id: ContactId, events: Vec<Arc<Event>>) -> bool {
         self.state()
             .recipients
@@ -453,8 +447,8 @@ impl Hub {
             })
     }
 
-    /// Gives each of a contact's browsers a test event, outside of the order of real ones. Returns for each
-    /// of them what resolves when the event counts as delivered, or with an error if it cannot.
+    /// Sends a test event to each of a contact's browsers, independent of real events. Returns for each a receiver that resolves
+    /// when the event is delivered, or with an error if it cannot be.
     pub(crate) fn test(
         &self,
         contact_id: ContactId,
@@ -467,14 +461,14 @@ impl Hub {
         let test = |browser: &Browser| {
             let (sender, receiver) = oneshot::channel();
             let command = Command::Test(Arc::clone(event), sender);
-            // If the task is gone, the sender is, too.
+            // If the task has ended, the sender is dropped.
             let _ = browser.commands.unbounded_send(command);
             receiver
         };
         recipient.browsers.values().map(test).collect()
     }
 
-    /// What is known of a contact's browsers, at most `limit` of them: those that are here, and which of `others` are
+    /// What is known about a contact's browsers, at most `limit` of them: registered ones, and those of `others` that are
     /// remembered.
     pub(crate) fn explain(
         &self,
@@ -495,7 +489,7 @@ impl Hub {
             let done = memory.recent.iter().map(|(done, _)| *done).collect();
             let ask = |browser: &Browser| {
                 let (sender, receiver) = oneshot::channel();
-                // If the task is gone, the sender is, too.
+                // If the task has ended, the sender is dropped.
                 let _ = browser.commands.unbounded_send(Command::Explain(sender));
                 receiver
             };
@@ -508,30 +502,30 @@ impl Hub {
         seen.take(limit).collect()
     }
 
-    /// Takes note of a browser that got no stream. `contact_id` is whose it is, as far as its session says.
+    /// Records that a browser got no stream. `contact_id` is its contact according to its session.
     pub(crate) fn refused(&self, key: BrowserKey, contact_id: Option<ContactId>, why: Why) {
         let contact_id = contact_id.or_else(|| self.state().contacts.get(&key).copied());
         self.0.refusals.lock().add(key, contact_id, why);
     }
 
-    /// What was refused to a contact's browsers, and to `browsers`, oldest first.
+    /// The refusals of a contact's browsers and of `browsers`, oldest first.
     pub(crate) fn refusals(&self, contact_id: ContactId, browsers: &[BrowserKey]) -> Vec<Refused> {
         self.0.refusals.lock().of(contact_id, browsers)
     }
 
-    /// Every browser with open streams.
+    /// All registered browsers.
     pub(crate) fn all_browsers(&self) -> Vec<BrowserKey> {
         let state = self.state();
         let browsers = state.recipients.values().flat_map(|r| r.browsers.keys());
         browsers.collect()
     }
 
-    /// Tells every browser that something may have been missed.
+    /// Notifies all browsers that events may have been missed.
     pub(crate) fn gap(&self) {
         self.send_to_all(&Message::Gap);
     }
 
-    /// Tells every browser that settings have changed.
+    /// Notifies all browsers that settings have changed.
     pub(crate) fn settings_changed(&self) {
         self.send_to_all(&Message::SettingsChanged);
     }
@@ -543,38 +537,38 @@ impl Hub {
         }
     }
 
-    /// Every history row up to this id is settled, and was published if it had to be: whoever has
-    /// taken all messages need not look below it again. `None` until that is known of an epoch.
+    /// All history rows up to this id are settled, and were published if necessary: a browser that has received all messages does
+    /// not need to look at them again. `None` until that is known for an epoch.
     pub(crate) fn settled(&self) -> Option<HistoryId> {
         let settled = self.0.settled.load(Ordering::Acquire);
         (settled != UNKNOWN).then_some(HistoryId(settled))
     }
 
-    /// Raises [`Hub::settled`], if the id is one of the `timeline` that the hub follows.
+    /// Raises [`Hub::settled`], if the id belongs to the `timeline` that the hub follows.
     pub(crate) fn settle(&self, history_id: HistoryId, timeline: Option<&Timeline>) {
         if self.state().timeline.as_ref() == timeline {
             self.0.settled.fetch_max(history_id.0, Ordering::AcqRel);
         }
     }
 
-    /// The newest history row that a look has seen.
+    /// The newest history row that a look has found.
     pub(crate) fn newest(&self) -> HistoryId {
         HistoryId(self.0.newest.load(Ordering::Acquire))
     }
 
-    /// Says which history row is the newest.
+    /// Sets the newest history row.
     pub(crate) fn set_newest(&self, newest: HistoryId) {
         self.0.newest.store(newest.0, Ordering::Release);
     }
 
-    /// The epoch of ids, and its number; `None` until the first look.
+    /// The epoch of ids and its number; `None` until the first look.
     pub(crate) fn epoch(&self) -> Option<(Epoch, u64)> {
         let state = self.state();
         Some((state.epoch.clone()?, state.epoch_number))
     }
 
-    /// Says which epoch ids are of. If it is another one, what browsers were told are rows up to a time, in milliseconds
-    /// since the epoch of Unix, and they look for what is newer. Returns whether it is another one.
+    /// Sets the epoch of ids. If it has changed, all rows up to a time count as done, in milliseconds since the epoch of Unix,
+    /// and browsers look for newer ones. Returns whether it has changed.
     pub(crate) fn change_epoch(&self, epoch: &Epoch, delivered_until_ms: i64) -> bool {
         let mut state = self.state();
         let before = state.epoch.replace(epoch.clone());
@@ -593,12 +587,12 @@ impl Hub {
         true
     }
 
-    /// Open streams.
+    /// The number of open streams.
     pub(crate) fn streams(&self) -> usize {
         self.state().streams
     }
 
-    /// How many streams there may be.
+    /// The maximum number of streams.
     pub(crate) fn max_streams(&self) -> usize {
         self.0.max_streams
     }
@@ -613,12 +607,12 @@ impl Hub {
         state.recipients.values().filter(has_streams).count()
     }
 
-    /// Contacts with open streams.
+    /// The contacts with registered browsers.
     pub(crate) fn contacts(&self) -> Vec<ContactId> {
         self.state().recipients.keys().copied().collect()
     }
 
-    /// The contacts for whom a browser has open streams.
+    /// The contacts that a browser is registered for.
     pub(crate) fn contacts_of(&self, key: BrowserKey) -> Vec<ContactId> {
         let state = self.state();
         let recipients = state.recipients.iter();
@@ -628,7 +622,7 @@ impl Hub {
             .collect()
     }
 
-    /// Every browser with open streams, and when Icinga Web authenticated it, in milliseconds since the epoch of Unix.
+    /// All registered browsers, and when Icinga Web authenticated them, in milliseconds since the epoch of Unix.
     pub(crate) fn signed_in(&self) -> Vec<(BrowserKey, i64)> {
         let state = self.state();
         let memories = state.memories.iter();
@@ -641,7 +635,7 @@ impl Hub {
             .collect()
     }
 
-    /// The browsers of a contact that have open streams, and with which user agent they signed in.
+    /// The registered browsers of a contact, and the user agents that they signed in with.
     pub(crate) fn browsers(&self, contact_id: ContactId) -> Vec<(BrowserKey, AgentKey)> {
         self.state()
             .recipients
@@ -655,38 +649,38 @@ impl Hub {
             .unwrap_or_default()
     }
 
-    /// Ends a browser whose sign-in is not valid any more, and forgets it.
+    /// Ends the streams of a browser whose sign-in is no longer valid, and forgets it.
     pub(crate) fn revoke(&self, contact_id: ContactId, key: BrowserKey) {
         self.refused(key, Some(contact_id), Why::Other(Other::Ended));
         let mut state = self.state();
         state.memories.remove(&(contact_id, key));
         let recipient = state.recipients.get(&contact_id);
         if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get(key)) {
-            // A task that is gone has no streams left to end.
+            // A task that has ended has no streams left.
             let _ = browser.commands.unbounded_send(Command::Revoke {
                 retry: event::RETRY,
             });
         }
     }
 
-    /// Ends every browser at once, of which it is not known whether its sign-in is valid; `retry` is asked for each.
+    /// Ends all streams at once, because sign-ins cannot be checked; `retry` is called for each browser.
     pub(crate) fn end_all(&self, mut retry: impl FnMut() -> Duration) {
         let state = self.state();
         for browser in state.recipients.values().flat_map(|r| r.browsers.values()) {
-            // A task that is gone has no streams left to end.
+            // A task that has ended has no streams left.
             let _ = browser
                 .commands
                 .unbounded_send(Command::Revoke { retry: retry() });
         }
     }
 
-    /// Lets nobody in any more and ends all streams; `retry` is asked for each of them.
+    /// Accepts no more streams and ends all open ones; `retry` is called for each browser.
     pub(crate) fn stop(&self, mut retry: impl FnMut() -> Duration) {
         let mut state = self.state();
         state.stopping = true;
         let recipients = state.recipients.values();
         for browser in recipients.flat_map(|recipient| recipient.browsers.values()) {
-            // A task that is gone has no streams left to end.
+            // A task that has ended has no streams left.
             let _ = browser
                 .commands
                 .unbounded_send(Command::End { retry: retry() });
@@ -715,7 +709,7 @@ impl Hub {
 }
 
 impl State {
-    /// Changes what is remembered of browsers, of those for which `change` says so.
+    /// Applies `change` to all memories; it returns whether it changed one.
     pub(super) fn change_all(
         &mut self,
         mut change: impl FnMut(&(ContactId, BrowserKey), &mut Remembered) -> bool,
@@ -728,7 +722,7 @@ impl State {
         }
     }
 
-    /// A browser that is here.
+    /// A registered browser.
     fn browser(&self, key: BrowserKey) -> Option<&Browser> {
         let recipient = self.recipients.get(self.contacts.get(&key)?)?;
         recipient.browsers.get(key)
@@ -754,8 +748,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Makes `socket` a stream of the browser that this place belongs to: one that begins with `head` and in it `mark`, for
-    /// the request `returned`.
+    /// Makes `socket` a stream of the place's browser. It begins with `head`, which contains `mark`, and answers the request
+    /// `returned`.
     pub(crate) fn hand_over(
         self,
         socket: Socket,
@@ -771,8 +765,8 @@ impl Place {
             returned,
             place: self,
         }));
-        // Nobody there means that the daemon is stopping; the socket closes. Outside of the hub's lock,
-        // which the place needs when it is dropped.
+        // Without a task, the daemon is stopping, and the socket closes. Outside the hub's lock, which the place needs when it is
+        // dropped.
         if let Some(commands) = commands {
             let _ = commands.unbounded_send(command);
         }
