@@ -1,11 +1,10 @@
-//! The task of one browser: it owns the browser's streams and gives each event to exactly one of them.
+//! The task of one browser: it owns the browser's streams and writes each event to exactly one of them.
 //!
-//! One task per browser and not per stream, because two streams of a browser would have to agree on
-//! who writes an event; here there is nothing to agree on. It never waits for a client: what a client
-//! does not take is bounded, and read from the database again when it does.
+//! There is one task per browser and not per stream, because two streams would have to agree on which of them writes an event. It
+//! never waits for a client: what a client does not read is bounded, and read from the database again later.
 //!
-//! It outlives its last stream for a while, because streams end all the time, so that browsers come back and thereby say what
-//! they have read.
+//! It survives its last stream for a while, because streams end regularly, so that browsers reconnect and prove what they have
+//! read.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -36,47 +35,46 @@ use crate::model::ids::{ContactId, HistoryId};
 use crate::model::returned::{LastEventId, Returned};
 use crate::observe::metrics::{Metrics, Proof};
 
-/// What may wait for a browser, in bytes: 300 events of a usual size fit, and one browser that does not
-/// read costs no more.
+/// What may wait for a browser, in bytes: room for 300 events of the usual size, and a bound for a browser that does not read.
 const MAX_PENDING: usize = 256 * 1024;
 
-/// Time between two returns of a browser for what it was told: each costs it, the proxy and us a request.
+/// Time between two streams of a browser that end for receipts: each costs the browser, the proxy and the daemon a request.
 const RETURN_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What may be unread until a browser is made to come back for it sooner, in bytes: what else is new must find room.
+/// How many unread bytes make a stream end earlier, so that there is room for more events.
 const MUCH_UNREAD: usize = MAX_PENDING / 4;
 
-/// When a stream is ended that was told nothing: often enough to find dead ones, seldom enough to cost nothing.
+/// When a stream without events is ended: often enough to find dead ones, and rarely enough to cost nothing.
 const RENEWAL: std::ops::Range<Duration> = Duration::from_secs(240)..Duration::from_secs(360);
 
-/// The same for Firefox, which ends what its service worker reads 30 seconds after the worker's last event, and never tells
-/// the proxy: each request is such an event.
+/// The same for Firefox, which ends the requests of its service worker 30 seconds after the worker's last event, without
+/// notifying the proxy. Each request is such an event.
 const FIREFOX_RENEWAL: std::ops::Range<Duration> = Duration::from_secs(18)..Duration::from_secs(22);
 
-/// The same for the first stream of a browser, to see how late it comes back.
+/// The same for a browser's first stream, to learn how late the browser returns.
 const FIRST_RENEWAL: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(10);
 
-/// How long it takes at most from a request to its stream: as long as the database may take to answer, or until a browser
-/// comes back that was told to because the database is away.
+/// The longest time from a request to its stream: as long as the database may take to answer, or until a browser returns that was
+/// asked to come back later because the database was unreachable.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time between two streams that are ended for a third tab that lives.
+/// Time between two streams that are ended for a third tab that is alive.
 const DISPLACE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How late we may be ourselves, stopped or without a processor, until that is counted in.
+/// From which delay of this process, stopped or without CPU time, receipts get more time.
 const STALLED: Duration = Duration::from_millis(250);
 
-/// How often an event is written without a receipt, until it counts as read: for a client that reads, and never comes back
-/// as it is told. Three streams in a row may be dead.
+/// How often an event is written without a receipt before it counts as read: for a client that reads, but does not return as
+/// asked. Three streams in a row may be dead.
 const MAX_WRITES: u8 = 5;
 
-/// How many rows that are on their way are named to who asks.
+/// How many unacknowledged rows are reported to `explain`.
 const ROWS: usize = 64;
 
-/// How long receipts are waited for when the daemon stops.
+/// How long to wait for receipts when the daemon stops.
 const LAST_RECEIPTS: Duration = Duration::from_secs(1);
 
-/// What all browsers' tasks share.
+/// The state shared by the tasks of all browsers.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) hub: Hub,
@@ -88,7 +86,7 @@ pub(crate) struct Shared {
 
 /// Runs until the browser has no stream and none is expected, or has to end.
 ///
-/// Not an async function: that would keep what it is given twice, and there are as many as browsers.
+/// Not an async function, because its future would keep the arguments twice, and there is one per browser.
 pub(crate) fn run(mailbox: Mailbox, shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
     let Mailbox {
         mut messages,
@@ -108,31 +106,30 @@ pub(crate) fn run(mailbox: Mailbox, shared: Arc<Shared>) -> impl Future<Output =
                 tick.as_mut().reset(due);
             }
             tokio::select! {
-                // Commands first, so that a stream that was handed over gets what follows it.
+                // Commands first, so that a stream that was handed over gets the events after it.
                 biased;
                 command = commands.next() => match command {
                     Some(command) => browser.handle(command),
-                    // The hub has forgotten the browser.
+                    // The hub has unregistered the browser.
                     None => return,
                 },
                 step = poll_fn(|cx| browser.poll(cx)) => match step {
                     Step::Ended(index, result) => browser.remove(index, &result),
-                    // What is due next depends on it.
+                    // The next due time depends on it.
                     Step::Written => {}
                     Step::Replayed(replay) => browser.replayed(replay),
                 },
                 message = messages.recv() => match message {
                     Ok(Message::Events(events)) => browser.receive(&events),
                     Ok(Message::Gap) => browser.incomplete = true,
-                    // What is due next is asked anew anyway.
+                    // The next due time is computed again anyway.
                     Ok(Message::SettingsChanged) => {}
                     Err(RecvError::Lagged(missed)) => browser.lagged(missed),
                     Err(RecvError::Closed) => return,
                 },
                 () = &mut tick => browser.tick(due),
             }
-            // Read before looking whether messages are left: what was published before it was raised is
-            // then among them.
+            // Read before checking for messages: messages that were published before it was raised are then in the channel.
             if let Some(settled) = browser.shared.hub.settled()
                 && messages.is_empty()
                 && browser.is_idle()
@@ -148,63 +145,63 @@ struct Browser {
     key: BrowserKey,
     memory: Memory,
     shared: Arc<Shared>,
-    /// Oldest first: the last is the one that gets events, because its request proves that its client is there.
+    /// Oldest first. Events go to the last one, because its request proves that its client is alive.
     streams: Vec<Stream>,
-    /// Those that are over, whose receipt may still come.
+    /// Ended streams whose receipt may still arrive.
     ended: Vec<Ended>,
     habits: Habits,
     firefox: bool,
-    /// Since when it is here, in seconds since the epoch of Unix.
+    /// Since when the browser is connected, in seconds since the epoch of Unix.
     since_s: u32,
-    /// Its last request, in the same unit.
+    /// The time of its last request, in the same unit.
     returned_s: u32,
-    /// Whether the proxy said where that came from.
+    /// Whether the proxy sent the address that it came from.
     forwarded: bool,
-    /// Whether it was a receipt.
+    /// Whether that request was a receipt.
     acknowledges: bool,
     /// When a stream was last ended for a receipt.
     last_end: Option<Instant>,
-    /// The last request that was a receipt.
+    /// The time of the last request that was a receipt.
     receipt_at: Option<std::time::Instant>,
     /// Until when the stream of a request is expected.
     expected_until: Option<Instant>,
-    /// Events that no stream has been given yet, or that were not read.
+    /// Events that are not written to a stream yet, or were not read.
     waiting: VecDeque<Unread>,
     replay: Option<Running>,
-    /// A replay is owed since the browser came back.
+    /// A replay is needed because the browser was disconnected.
     returning: bool,
-    /// A replay is owed since something may have been missed.
+    /// A replay is needed because events may have been missed.
     incomplete: bool,
-    /// Boxed as `end` is, so that a browser costs no more than what each needs.
+    /// Boxed like `end`, because few browsers need them.
     rare: Option<Box<Rare>>,
     end: Option<Box<End>>,
 }
 
-/// What hardly any browser ever needs.
+/// State that few browsers need.
 #[derive(Default)]
 struct Rare {
     /// When a stream was last ended for a third one.
     displaced_at: Option<Instant>,
-    /// Who waits for a stream to end.
+    /// Requests that wait for a stream to end.
     room: Vec<oneshot::Sender<()>>,
-    /// Test events, and who wants to know when they are delivered. They are no events like others: never told by
-    /// another task, part of no position, and counted nowhere.
+    /// Test events and whom to notify of their delivery. Unlike other events they are not taken over by another task, belong to
+    /// no position and are not counted.
     tests: Vec<(Arc<Event>, oneshot::Sender<()>)>,
 }
 
-/// How a browser's streams come to their end for good.
+/// How all streams of a browser end.
 struct End {
-    /// After which time clients shall come back.
+    /// When clients should reconnect.
     retry: Duration,
-    /// Until when receipts are waited for.
+    /// Until when to wait for receipts.
     until: Instant,
 }
 
-/// What the browser's own futures come to.
+/// A result of the browser's own futures.
 enum Step {
-    /// The stream of this index is over.
+    /// The stream with this index has ended.
     Ended(usize, io::Result<()>),
-    /// A client has taken all that waited for it.
+    /// All bytes that waited for a client are written.
     Written,
     Replayed(Replay),
 }
@@ -218,7 +215,7 @@ impl Browser {
             key,
             memory,
             shared,
-            // Most browsers have one; the default growth would make room for four at once.
+            // Most browsers have one; the default growth would allocate four.
             streams: Vec::with_capacity(1),
             ended: Vec::new(),
             habits: Habits::default(),
@@ -232,7 +229,7 @@ impl Browser {
             expected_until: Some(Instant::now() + HAND_OVER_TIMEOUT),
             waiting: leftovers.into_iter().map(unread).collect(),
             replay: None,
-            // Whatever it missed since it was last here; nothing, if it never was.
+            // For what it missed since it was last connected; nothing, if it never was.
             returning: true,
             incomplete: false,
             rare: None,
@@ -240,7 +237,7 @@ impl Browser {
         }
     }
 
-    /// Whether there is nothing more to wait for. The hub has forgotten the browser then.
+    /// Whether there is nothing more to wait for. If so, the hub has unregistered the browser.
     fn is_over(&self) -> bool {
         let now = Instant::now();
         let over = match &self.end {
@@ -248,7 +245,7 @@ impl Browser {
                 let awaits = end.until > now && self.ended.iter().any(Ended::is_awaited);
                 self.streams.is_empty() && !awaits
             }
-            // What was told may still be named.
+            // The browser may still name events that were written.
             None => {
                 self.is_disconnected() && self.ended.iter().all(|e| e.carried.events.is_empty())
             }
@@ -256,15 +253,15 @@ impl Browser {
         if !over {
             return false;
         }
-        // Before the browser is forgotten: its next stream gets a new task.
+        // Before the browser is unregistered: its next stream gets a new task.
         let unreplayable =
             |event: &&Arc<Event>| event.history_ids.is_empty() && self.test(event).is_none();
         self.memory.lock().leftovers = self.pending().filter(unreplayable).cloned().collect();
-        // Not if a stream is on its way.
+        // Fails if a stream is being handed over.
         self.shared.hub.forget_browser(self.contact_id, self.key)
     }
 
-    /// Takes every step that is possible by now.
+    /// Takes all steps that are possible now.
     fn advance(&mut self) {
         if let Some(end) = &self.end {
             let retry = end.retry;
@@ -272,7 +269,7 @@ impl Browser {
                 if self.streams[index].carried().events.is_empty() {
                     self.streams[index].end(retry);
                 } else {
-                    // What was read shall count as delivered: the next daemon would tell it again.
+                    // Events that were read must count as delivered, because the next daemon would send them again.
                     self.end_for_receipt(index);
                 }
             }
@@ -290,7 +287,7 @@ impl Browser {
         }
     }
 
-    /// Whether there is no stream, and none is expected.
+    /// Whether there is no stream and none is expected.
     fn is_disconnected(&self) -> bool {
         let mut ended = self.ended.iter();
         self.streams.is_empty()
@@ -300,13 +297,14 @@ impl Browser {
                 .is_none_or(|until| until <= Instant::now())
     }
 
-    /// Keeps only what no replay would find: when the browser is here again it is told what it missed, within the usual bounds.
+    /// Keeps only events that no replay would find. When the browser reconnects, it is sent what it missed, within the usual
+    /// limits.
     fn leave_to_replay(&mut self) {
         self.replay = None;
         self.returning = true;
         self.waiting
             .retain(|unread| unread.event.history_ids.is_empty());
-        // Nobody is there to see them.
+        // No client would show them.
         let rare = self.rare.as_mut();
         let tests = rare
             .map(|rare| std::mem::take(&mut rare.tests))
@@ -318,8 +316,7 @@ impl Browser {
         });
     }
 
-    /// Starts the replay that is owed. One after a gap waits until there is a client for it that has
-    /// taken what went before.
+    /// Starts a replay if one is needed. After a gap it waits until a client has read earlier events.
     fn start_replay(&mut self) {
         let gap =
             self.incomplete && self.waiting.is_empty() && self.pending_bytes() < MAX_PENDING / 2;
@@ -327,13 +324,13 @@ impl Browser {
             return;
         }
         let Some((named, epoch)) = self.shared.hub.epoch() else {
-            // The first look ends with a gap.
+            // The first look reports a gap.
             return;
         };
         let missing = {
             let memory = self.memory.lock();
             if memory.epoch != epoch {
-                // The gap is on its way.
+                // The gap is about to be reported.
                 return;
             }
             let pending = self.pending().filter(|event| event.epoch == memory.epoch);
@@ -356,7 +353,7 @@ impl Browser {
         }
     }
 
-    /// Gives what waits to the newest stream, which is then ended soon.
+    /// Writes waiting events to the newest stream, which is ended soon after.
     fn feed(&mut self) {
         if self.waiting.is_empty() {
             return;
@@ -369,7 +366,7 @@ impl Browser {
         let now = Instant::now();
         let mut due = self.shared.pace.after_event(now);
         let much = stream.carried().bytes() + bytes(&self.waiting) > MUCH_UNREAD;
-        // Whoever tests waits for it.
+        // A test should be acknowledged soon.
         if !much && !tests {
             due = due.max(self.last_end.map_or(now, |last| last + RETURN_INTERVAL));
         }
@@ -380,13 +377,13 @@ impl Browser {
         stream.end_by(due);
     }
 
-    /// Ends a stream, if it is not ending, so that its browser's return proves what was read.
+    /// Ends a stream that is not ending yet, so that its browser's return proves what was read.
     fn end_for_receipt(&mut self, index: usize) {
         if self.streams[index].is_ending() {
             return;
         }
         let now = std::time::Instant::now();
-        // Another one than for streams that are awaited: each return shall fit one of them.
+        // Differs from those of streams that await a receipt: each return must match only one of them.
         let mut retry = Duration::ZERO;
         for _ in 0..8 {
             let drawn = rand::rng().random_range(receipt::RETRY_MS);
@@ -433,7 +430,7 @@ impl Browser {
                 }
             }
             Command::Explain(sender) => {
-                // Otherwise it is not here, as the end of the sender says.
+                // Otherwise the sender is dropped: the browser is disconnected.
                 if !self.is_disconnected() {
                     let _ = sender.send(self.explain());
                 }
@@ -444,7 +441,7 @@ impl Browser {
             }
             Command::Revoke { retry } => {
                 debug!(
-                    "contact {}, browser {:?}: sign-in not valid any more, or not known to be",
+                    "contact {}, browser {:?}: sign-in no longer valid, or cannot be checked",
                     self.contact_id, self.key
                 );
                 let until = Instant::now();
@@ -468,13 +465,13 @@ impl Browser {
         let now = Instant::now();
         let explained = self.receipt_at == Some(handed.returned.at);
         for index in 0..self.streams.len() {
-            // Without a receipt it is a new tab, or comes in place of a stream that is dead and of which the proxy has told
-            // nothing. One that lives comes back.
+            // Without a receipt, the request is from a new tab, or replaces a dead stream that the proxy still keeps open. Tabs
+            // that are alive reconnect.
             if !explained || !self.streams[index].carried().events.is_empty() {
                 self.end_for_receipt(index);
             }
         }
-        // Theirs have come, or will not.
+        // Their receipts have arrived or will not.
         for ended in &mut self.ended {
             if ended.carried.events.is_empty() {
                 ended.is_answered();
@@ -489,14 +486,14 @@ impl Browser {
         };
         let end_due = now + rand::rng().random_range(renewal);
         self.expected_until = None;
-        // One as a rule; the usual growth would make room for four.
+        // Usually one; the default growth would allocate four.
         self.streams.reserve_exact(1);
         self.streams.push(Stream::new(handed, end_due));
     }
 
-    /// Ends a stream for the request that came at `at`, if it may have its place. One that is no receipt may: it comes from a
-    /// page that was just loaded, or from elsewhere, and the streams are dead or come back. One that is comes from a third tab
-    /// that lives: they may take turns once in a while.
+    /// Ends a stream for the request from `at`, if that may replace one. A request that is not a receipt may: it comes from a
+    /// page that was just loaded, or from another network, and the old streams are dead or reconnect. A receipt comes from a
+    /// third tab that is alive: those may take turns once in a while.
     fn make_room(&mut self, at: std::time::Instant, sender: oneshot::Sender<()>) {
         let now = Instant::now();
         let rare = self.rare.get_or_insert_default();
@@ -513,7 +510,7 @@ impl Browser {
         self.rare.get_or_insert_default().room.push(sender);
     }
 
-    /// Takes the receipt that a return is.
+    /// Evaluates a request as a receipt.
     fn returned(&mut self, returned: &Returned) {
         self.expected_until = Some(Instant::now() + HAND_OVER_TIMEOUT);
         let awaited: Vec<usize> = (0..self.ended.len())
@@ -523,7 +520,7 @@ impl Browser {
             .filter_map(|index| self.ended[*index].ending())
             .collect();
         let receipt = self.habits.judge(returned, &endings);
-        // Signed, because a clock may say that it came too early.
+        // Signed, because it may arrive early.
         let late = (endings.iter()).map(|ending| {
             let expected = ending.at + ending.retry;
             let late = returned
@@ -560,7 +557,7 @@ impl Browser {
         self.shared.metrics.returned(proof);
     }
 
-    /// How its streams are.
+    /// Describes its streams.
     fn explain(&self) -> Connected {
         let streams = self.streams.iter().map(Stream::carried);
         let ended = self.ended.iter().filter(|ended| ended.is_awaited());
@@ -570,7 +567,7 @@ impl Browser {
             let (writes, rows) = (unread.writes, unread.event.history_ids.clone());
             rows.into_iter().map(move |row| Pending { row, writes })
         };
-        // Of a storm, the newest are what is asked about.
+        // In a storm, the newest ones are of interest.
         let mut pending: Vec<_> = written
             .iter()
             .copied()
@@ -592,9 +589,9 @@ impl Browser {
         }
     }
 
-    /// The browser says how far it has read. What else its stream carried it will never read.
+    /// Handles a request that names what was read. The browser will not read the rest of that stream.
     fn named(&mut self, named: LastEventId) -> Proof {
-        // It is back because its stream is over, whether or not the proxy has noticed that.
+        // It returned because its stream is over, even if the proxy has not noticed that.
         let over = self.ended.len();
         let ended = self.ended.iter().map(|ended| &ended.carried);
         let carried = ended.chain(self.streams.iter().map(Stream::carried));
@@ -606,7 +603,7 @@ impl Browser {
         match left {
             Some(index) if index < over => {
                 let ended = &mut self.ended[index];
-                // Otherwise that was written again already.
+                // Otherwise these events were already written again.
                 if ended.is_awaited() {
                     unread.extend(ended.carried.events.drain(..));
                 }
@@ -623,11 +620,11 @@ impl Browser {
         Proof::Id
     }
 
-    /// These events were read, wherever they were written as well; or count as read, if they were not `acknowledged`.
+    /// Marks events as read, on all streams that carried them; or as given up, if they were not `acknowledged`.
     fn read(&mut self, read: Vec<Unread>, acknowledged: bool) {
         let mut done: Vec<Arc<Event>> = Vec::new();
         for Unread { event, .. } in read {
-            // Written to two streams, it is in both.
+            // An event written to two streams is in both.
             if done.iter().any(|read| Arc::ptr_eq(read, &event)) {
                 continue;
             }
@@ -641,7 +638,7 @@ impl Browser {
             }
             if let (Some(test), Some(rare)) = (self.test(&event), &mut self.rare) {
                 let (_, sender) = rare.tests.swap_remove(test);
-                // Whoever asked may have left.
+                // The requester may have gone.
                 let _ = sender.send(());
             } else {
                 self.shared.metrics.events_delivered.inc();
@@ -656,7 +653,7 @@ impl Browser {
         hub.delivered(self.contact_id, self.key, &self.memory, event, acknowledged);
     }
 
-    /// These events were not read: they go before what waits.
+    /// Queues events that were not read again, before those that wait.
     fn unread(&mut self, unread: Vec<Unread>) {
         let (over, again): (Vec<_>, Vec<_>) =
             (unread.into_iter()).partition(|unread| unread.writes >= MAX_WRITES);
@@ -666,7 +663,7 @@ impl Browser {
         }
         if !over.is_empty() {
             debug!(
-                "contact {}, browser {:?}: {} events were written {MAX_WRITES} times without a receipt, and are not again",
+                "contact {}, browser {:?}: {} events were written {MAX_WRITES} times without a receipt, and are given up",
                 self.contact_id,
                 self.key,
                 over.len()
@@ -700,7 +697,7 @@ impl Browser {
                     self.shared.metrics.events_dropped.inc();
                 }
                 if !self.incomplete {
-                    // Once behind, the replay tells everything, oldest first: what is newer must not overtake it.
+                    // The replay will send everything, oldest first: newer events must not overtake it.
                     debug!(
                         "contact {}, browser {:?}: behind",
                         self.contact_id, self.key
@@ -724,28 +721,28 @@ impl Browser {
 
     fn lagged(&mut self, missed: u64) {
         debug!(
-            "contact {}, browser {:?}: {missed} messages overtook it",
+            "contact {}, browser {:?}: missed {missed} messages",
             self.contact_id, self.key
         );
         self.shared.metrics.lags.inc();
         self.incomplete = true;
     }
 
-    /// Puts what a replay found before what came in meanwhile.
+    /// Queues the events of a replay before those that arrived meanwhile.
     fn replayed(&mut self, replay: Replay) {
         self.replay = None;
         if replay.epoch != self.memory.lock().epoch {
-            // Ids have started again meanwhile.
+            // Ids have restarted meanwhile.
             self.incomplete = true;
             return;
         }
         if replay.more {
             self.incomplete = true;
-            // What came in live must not overtake what the next chunk tells of the same incident; it finds both.
+            // Live events must not overtake older ones of the same incident in the next chunk, which finds both.
             self.waiting
                 .retain(|unread| unread.event.history_ids.is_empty() || unread.writes > 0);
         }
-        // What came in live and was found as well stands in the replay's order.
+        // A live event that the replay also found keeps the replay's order.
         let found = |event: &Event| {
             let mut ids = replay
                 .events
@@ -779,7 +776,7 @@ impl Browser {
         let stream = self.streams.remove(index);
         self.streams.shrink_to(1);
         let reason = match result {
-            Ok(()) => "ended by us".to_owned(),
+            Ok(()) => "ended by the daemon".to_owned(),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => "client left".to_owned(),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 "client does not read".to_owned()
@@ -793,7 +790,7 @@ impl Browser {
         let now = Instant::now();
         let mut ended = Ended::new(stream, now, result.is_ok(), &self.habits);
         if ended.ending().is_none() {
-            // What did not survive goes to the other stream, or waits for the next one.
+            // Unread events go to the other stream, or wait for the next one.
             self.unread(ended.take_unread());
         }
         self.ended.reserve_exact(1);
@@ -801,19 +798,19 @@ impl Browser {
         self.notify_room();
     }
 
-    /// Its place is free by now.
+    /// Notifies requests that wait for a place.
     fn notify_room(&mut self) {
         for sender in self.rare.iter_mut().flat_map(|s| s.room.drain(..)) {
-            // Whoever asked may have left.
+            // The requester may have gone.
             let _ = sender.send(());
         }
     }
 
-    /// Does what is due by now; some of it was at `due`.
+    /// Does what is due; `due` is the time it was scheduled for.
     fn tick(&mut self, due: Instant) {
         let now = Instant::now();
         if due + STALLED < now {
-            // Returns may have come meanwhile that were not read yet.
+            // Receipts that arrived meanwhile may not have been handled yet.
             for ended in &mut self.ended {
                 ended.wait_until(now + STALLED);
             }
@@ -831,7 +828,7 @@ impl Browser {
         self.unread(unread);
         self.ended.retain(|ended| now < ended.forget_at());
         if self.ended.is_empty() {
-            // For minutes, as a rule.
+            // Usually it stays empty for minutes.
             self.ended = Vec::new();
         }
     }
@@ -840,7 +837,7 @@ impl Browser {
         self.shared.tuning.borrow().keep_alive
     }
 
-    /// Which of the tests an event is, if it is one.
+    /// The index of a test event; `None` for other events.
     fn test(&self, event: &Arc<Event>) -> Option<usize> {
         let tests = self.rare.as_ref().map(|rare| rare.tests.iter());
         tests?.position(|(test, _)| Arc::ptr_eq(test, event))
@@ -851,12 +848,12 @@ impl Browser {
         let streams = (self.streams.iter()).map(|stream| stream.next_tick(keep_alive));
         let ended = self.ended.iter().map(Ended::next_tick);
         let now = Instant::now();
-        // What is over changes nothing any more.
+        // Deadlines that have passed are ignored.
         let end = (self.end.as_ref()).map(|end| end.until);
         let end = end.filter(|until| now < *until);
         let expected = self.expected_until.filter(|until| now < *until);
         let ticks = streams.chain(ended).chain(end).chain(expected);
-        // Without any of these it is over, unless a stream is on its way, which is a command.
+        // Without any of these the browser is over, unless a stream is being handed over, which is a command.
         ticks.min().unwrap_or(now + HAND_OVER_TIMEOUT)
     }
 }

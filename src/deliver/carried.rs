@@ -1,4 +1,4 @@
-//! What a stream carried, and what its browser has read of it.
+//! The events that a stream carried, and which of them its browser has read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use crate::model::event::Event;
 use crate::model::returned::{LastEventId, Mark};
 
-/// An event on its way, and how often it was written to a stream.
+/// An event that is not acknowledged, and how often it was written to a stream.
 #[derive(Debug, Clone)]
 pub(super) struct Unread {
     pub(super) event: Arc<Event>,
     pub(super) writes: u8,
 }
 
-/// What a stream carried that may not have been read, oldest first, and by which names its browser can say how far it has
+/// The events of a stream that may not have been read, oldest first, and the ids by which its browser can report how far it has
 /// read.
 #[derive(Debug)]
 pub(super) struct Carried {
@@ -22,11 +22,11 @@ pub(super) struct Carried {
     pub(super) end: Option<Mark>,
 }
 
-/// What a browser has read that names something of a stream.
+/// The events that a browser has read according to an id.
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) read: Vec<Unread>,
-    /// Which stream it has left, if that is certain: it will never read what else that carried.
+    /// The stream that it has left, if that is certain: it will not read the rest of it.
     pub(super) left: Option<usize>,
 }
 
@@ -39,7 +39,7 @@ impl Carried {
         }
     }
 
-    /// How much it is, in bytes.
+    /// The size in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.events
             .iter()
@@ -47,7 +47,7 @@ impl Carried {
             .sum()
     }
 
-    /// What was read by who has read up to `named`; `None` if that is not of this stream.
+    /// The events read by a browser that has read up to `named`; `None` if this stream did not carry that.
     fn read_by(&self, named: LastEventId) -> Option<impl Iterator<Item = &Unread>> {
         let read = match named {
             LastEventId::Mark(mark) if mark == self.begin => 0,
@@ -62,10 +62,10 @@ impl Carried {
     }
 }
 
-/// What a browser has read that names how far it has; `None` if none of the streams has carried that.
+/// The events that a browser has read according to the id that it sends; `None` if no stream carried that.
 ///
-/// What came back late was written to another tab's stream as well, and either tab may be the one that is back. What only one
-/// of their streams carried may be read by a tab that is still to come, or by nobody: time will tell.
+/// An event that was not acknowledged in time is also written to another tab's stream, and the request may be from either tab.
+/// Events that only one of their streams carried may be read by a tab that returns later, or never: they are decided later.
 pub(super) fn read_by<'a>(
     streams: impl Iterator<Item = &'a Carried>,
     named: LastEventId,
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn of_two_streams_that_carried_it_only_what_both_did_is_certain() {
         let [one, two, three] = events([1, 2, 3]);
-        // Two was not read in time from the first, so it was written to the second, between what is new.
+        // Event 2 was not acknowledged in time on the first stream, so it was written to the second, between new ones.
         for streams in [
             [carried(8, &[&one, &two]), carried(9, &[&two, &three])],
             [carried(8, &[&two]), carried(9, &[&one, &two, &three])],

@@ -1,4 +1,4 @@
-//! A stream that is over, and whose receipt may still come.
+//! An ended stream whose receipt may still arrive.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use super::carried::{Carried, Unread};
 use super::receipt::{Ending, Habits};
 use super::stream::Stream;
 
-/// How long a stream is remembered, so that a browser that names what it has read late is understood.
+/// How long a stream is remembered after its end, for late receipts.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// A stream that is over.
+/// An ended stream.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// What may not have been read. Behind [`Self::take_unread`] it waits for another stream as well.
+    /// The events that may not have been read. After [`Self::take_unread`] they also wait for another stream.
     pub(super) carried: Carried,
-    /// How it was ended, and when what it carried counts as not read; `None` if that is known.
+    /// How it ended, and when its events count as unread; `None` if that is decided.
     awaited: Option<(Ending, Instant)>,
     at: Instant,
 }
 
 impl Ended {
-    /// A stream that is over `at` this time; `cleanly` if we have ended it and a receipt may follow.
+    /// A stream that ended `at` this time; `cleanly` if the daemon ended it and a receipt may follow.
     pub(super) fn new(stream: Stream, at: Instant, cleanly: bool, habits: &Habits) -> Self {
         let (carried, client, retry, written_at) = stream.into_parts();
         let ending = retry.filter(|_| cleanly).map(|retry| Ending {
@@ -42,30 +42,30 @@ impl Ended {
         self.awaited.map(|(ending, _)| ending)
     }
 
-    /// Whether a receipt is awaited for something.
+    /// Whether a receipt for any event is awaited.
     pub(super) fn is_awaited(&self) -> bool {
         self.awaited.is_some() && !self.carried.events.is_empty()
     }
 
-    /// When what it carried counts as not read.
+    /// When its events count as unread.
     pub(super) fn unread_at(&self) -> Option<Instant> {
         self.awaited.map(|(_, at)| at)
     }
 
-    /// Has a receipt that is awaited be so until then, at least.
+    /// Extends the wait for a receipt to this time at least.
     pub(super) fn wait_until(&mut self, until: Instant) {
         if let Some((_, unread_at)) = &mut self.awaited {
             *unread_at = until.max(*unread_at);
         }
     }
 
-    /// What was not read. A late receipt may still say otherwise.
+    /// The events that were not read. A late receipt may still correct that.
     pub(super) fn take_unread(&mut self) -> Vec<Unread> {
         self.awaited = None;
         self.carried.events.iter().cloned().collect()
     }
 
-    /// Nothing more is expected of its browser.
+    /// Ends the wait for a receipt.
     pub(super) fn is_answered(&mut self) {
         self.awaited = None;
     }

@@ -1,4 +1,4 @@
-//! From the hub to a browser: what it is given, on which stream, and what it missed.
+//! From the hub to a browser: which events it is sent, on which stream, and what it missed.
 
 pub(crate) mod browser;
 mod carried;

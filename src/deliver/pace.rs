@@ -1,4 +1,4 @@
-//! Spreads returns over time: each browser that is sent away to come back costs a request.
+//! Spreads receipts over time: each browser that reconnects costs a request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How soon after an event a stream is ended: what the same transaction tells is behind it by then.
+/// How soon after an event a stream is ended: further events of the same transaction are written by then.
 const SOON: Duration = Duration::from_millis(20);
 
-/// Time between two returns of a bridge, as a mean, when all its browsers are told at once: 2,500 a second take less than a
-/// sixth of a processor.
+/// Mean time between two receipts of a bridge, when all its browsers are sent an event at once: 2,500 a second take less than a
+/// sixth of a CPU.
 const SPACING: Duration = Duration::from_micros(400);
 
 /// When the next stream may be ended. Cheap to clone; all browsers of a bridge share it.
@@ -22,7 +22,7 @@ impl Pace {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 
-    /// When to end the stream of a browser that was told something `now`: soon, but after those that were told before it.
+    /// When to end the stream of a browser that is sent an event at `now`: soon, but after those that were sent one before.
     pub(crate) fn after_event(&self, now: Instant) -> Instant {
         let mut next = self.0.lock();
         let due = now.max(*next);

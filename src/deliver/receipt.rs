@@ -1,65 +1,65 @@
-//! Receipts: what a browser's return proves of what it has read.
+//! Receipts: what a browser's return proves that it has read.
 //!
-//! A stream that takes bytes proves nothing: proxies take them for clients that are long gone. So a stream is ended some time
-//! after an event, with a `retry` drawn for it, and the browser comes back. Its request is the receipt
+//! Written bytes prove nothing, because proxies accept them for clients that have gone. So a stream is ended some time after an
+//! event, with a random `retry`, and the browser reconnects. Its request is the receipt:
 //!
-//! - exactly, if it names in `Last-Event-ID` what it has read last (Firefox, and browsers without a service worker);
-//! - by its time otherwise: only a browser that has read the stream to its end knows when to come back.
+//! - by id, if it sends the last id that it has read in `Last-Event-ID` (Firefox, and browsers without a service worker);
+//! - otherwise by time: only a browser that has read the stream to its end knows when to reconnect.
 //!
-//! Everything here is a function of what was seen, so that it can be tested without time passing.
+//! All functions here depend only on what was observed, so that they can be tested without waiting.
 
 use std::time::{Duration, Instant};
 
 use crate::model::returned::{ClientKey, LastEventId, Returned};
 
-/// What streams are ended with for a receipt, in milliseconds. Short, because nothing comes meanwhile; and wide, so that a
-/// return for another reason is seldom punctual.
+/// The `retry` of streams that are ended for a receipt, in milliseconds. Short, because no event arrives meanwhile; and a wide
+/// range, so that a return for another reason is rarely punctual.
 pub(crate) const RETRY_MS: std::ops::RangeInclusive<u32> = 100..=400;
 
-/// How much sooner than its `retry` a return may be. Chromium never is; the clocks' granularity is.
+/// How much earlier than its `retry` a return may be. Chromium never is; this is the granularity of clocks.
 const EARLY: Duration = Duration::from_millis(15);
 
-/// How much sooner than usual a return may be. A machine that has just started its browser, or was busy otherwise, is 50 to 100
-/// ms late several times, and then 5 again.
+/// How much earlier than usual a return may be. A machine that has just started its browser, or was busy otherwise, is 50 to 100
+/// ms late several times, and then 5 ms again.
 const SOONER: Duration = Duration::from_millis(75);
 
-/// How much later than usual a return may be: a hidden tab whose timers are throttled varies by 20 ms, a Chromium on a busy
-/// machine by 100.
+/// How much later than usual a return may be: a hidden tab with throttled timers varies by 20 ms, a Chromium on a busy machine by
+/// 100 ms.
 const LATER: Duration = Duration::from_millis(100);
 
-/// How far apart returns are expected at least, to be told from each other.
+/// The minimum time between two expected returns, to distinguish them.
 const APART: Duration = Duration::from_millis(95);
 
-/// How late a browser may be of which few returns were seen: Chromium on the same machine is 4 to 25 ms late, the rest is for
-/// the line.
+/// How late a browser may be while few returns are known: Chromium on the same machine is 4 to 25 ms late, the rest is for the
+/// network.
 const UNKNOWN_LATE: Duration = Duration::from_millis(300);
 
-/// How long after the end without a receipt what was written counts as not read. Firefox comes back after 0.5 s.
+/// How long after its end the events of a stream count as unread if no receipt arrives. Firefox returns after 0.5 s.
 const UNREAD_AFTER: Duration = Duration::from_millis(1500);
 
-/// How much later than the latest return that was seen, where that is longer.
+/// The same, but in addition to the latest known return, if that is longer.
 const UNREAD_MARGIN: Duration = Duration::from_millis(500);
 
-/// Of how many returns it is remembered how late they were.
+/// How many returns are remembered.
 const REMEMBERED: usize = 5;
 
-/// How many punctual returns without `Last-Event-ID` show that a browser does not send it any more: it has installed a
+/// How many punctual returns without `Last-Event-ID` show that a browser does not send it any more, because it has installed a
 /// service worker since.
 const UNNAMED: u8 = 2;
 
-/// A stream that we have ended.
+/// A stream that the daemon has ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ending {
     /// When its last byte was written.
     pub(crate) at: Instant,
-    /// After which time its browser was told to come back.
+    /// After which time its browser was asked to reconnect.
     pub(crate) retry: Duration,
-    /// Where it led to.
+    /// The address of its client.
     pub(crate) client: Option<ClientKey>,
 }
 
 impl Ending {
-    /// Whether its browser's return could not be told from one that is expected at `expected`.
+    /// Whether its return cannot be distinguished from one expected at `expected`.
     pub(crate) fn is_near(&self, expected: Instant) -> bool {
         let own = self.at + self.retry;
         own.max(expected) - own.min(expected) < APART
@@ -69,29 +69,29 @@ impl Ending {
 /// What a return proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Receipt {
-    /// That the browser has read up to this.
+    /// The browser has read up to this id.
     Named(LastEventId),
-    /// That it has read the stream of this index to its end.
+    /// The browser has read the stream with this index to its end.
     Punctual(usize),
     /// Nothing.
     None,
 }
 
-/// How a browser comes back, as far as that was seen.
+/// How a browser returns, as observed so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Habits {
-    /// It has sent `Last-Event-ID`: without it, a return proves nothing.
+    /// It has sent `Last-Event-ID`. Then a return without it proves nothing.
     names: bool,
-    /// How many punctual returns have come without it since.
+    /// How many punctual returns without it there were since.
     unnamed: u8,
-    /// How late the last returns were, in milliseconds beyond the `retry`, newest last.
+    /// How late the last returns were, in milliseconds after the `retry`, newest last.
     late_ms: [u16; REMEMBERED],
-    /// How many of them are known.
+    /// How many returns are known.
     known: u8,
 }
 
 impl Habits {
-    /// Whether the browser says what it has read.
+    /// Whether the browser sends `Last-Event-ID`.
     pub(crate) fn names(&self) -> bool {
         self.names
     }
@@ -107,12 +107,12 @@ impl Habits {
         &self.late_ms[..self.known.into()]
     }
 
-    /// Whether it is known how late the browser usually is, or not needed.
+    /// Whether the usual lateness of the browser is known, or not needed.
     pub(crate) fn are_known(&self) -> bool {
         self.known > 0 || self.names
     }
 
-    /// What a return proves of streams that we have `ended`.
+    /// What a return proves about streams that the daemon has `ended`.
     pub(crate) fn judge(&self, returned: &Returned, ended: &[Ending]) -> Receipt {
         match returned.last_event_id {
             Some(named) => Receipt::Named(named),
@@ -123,7 +123,7 @@ impl Habits {
         }
     }
 
-    /// Of which stream this is the punctual return: the one whose time it fits best.
+    /// The stream that this is the punctual return of: the one whose time matches best.
     fn punctual(&self, returned: &Returned, ended: &[Ending]) -> Option<usize> {
         let (soonest, latest) = self.usual();
         let distance = |(index, ending): (usize, &Ending)| {
@@ -139,7 +139,7 @@ impl Habits {
         best.map(|(_, index)| index)
     }
 
-    /// How late the browser usually is, from and to. The latest of several returns may have been for another reason.
+    /// The range of the browser's usual lateness. The latest of several returns may have had another reason.
     fn usual(&self) -> (Duration, Duration) {
         let mut late = self.late_ms;
         let late = &mut late[..self.known.into()];
@@ -147,7 +147,7 @@ impl Habits {
         let milliseconds = |ms: &u16| Duration::from_millis((*ms).into());
         match late {
             [soonest, _, .., latest, _] => (milliseconds(soonest), milliseconds(latest)),
-            // Too few to go by them alone.
+            // Too few to rely on them alone.
             few => {
                 let latest = few.last().map(milliseconds).unwrap_or_default();
                 (Duration::ZERO, latest.max(UNKNOWN_LATE))
@@ -155,7 +155,7 @@ impl Habits {
         }
     }
 
-    /// Learns from a return that followed on streams that we have `ended`.
+    /// Learns from a return after streams that the daemon has `ended`.
     pub(crate) fn learn(&mut self, returned: &Returned, ended: &[Ending]) {
         let punctual = self.punctual(returned, ended);
         if returned.last_event_id.is_some() {
@@ -168,7 +168,7 @@ impl Habits {
                 self.unnamed = 0;
             }
         }
-        // Otherwise the one that it follows on most closely.
+        // Otherwise the stream whose time it follows most closely.
         let late = |ending: &Ending| returned.at.checked_duration_since(ending.at + ending.retry);
         let late = match punctual {
             Some(index) => ended
@@ -194,7 +194,7 @@ impl Habits {
         }
     }
 
-    /// When what was written to an ended stream counts as not read.
+    /// When the events of an ended stream count as unread.
     pub(crate) fn unread_at(&self, ending: &Ending) -> Instant {
         let latest = self.known().iter().max();
         let latest = Duration::from_millis(latest.copied().unwrap_or_default().into());

@@ -1,6 +1,6 @@
-//! Replay: what a contact was notified about while a browser, or the daemon, was not there.
+//! Replay: the notifications that a browser missed while it was disconnected, or the daemon did not run.
 //!
-//! Only the newest change of each incident is told: nobody wants thirty popups for one flapping host.
+//! Only the newest change of each incident is sent: nobody wants thirty popups for one flapping host.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,19 +16,16 @@ use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
 use crate::model::timeline::Epoch;
 
-/// Replays that may be under way at a time: a gap concerns every browser at once, and live events
-/// share the query session with them.
+/// Replays at a time: a gap concerns all browsers at once, and live events share the query session with replays.
 const CONCURRENT: usize = 8;
 
-/// Incidents that a complete replay reads at a time, so that what waits for a slow client stays
-/// bounded.
+/// Incidents per chunk of a complete replay, so that what waits for a slow client is bounded.
 const CHUNK: usize = 100;
 
 /// Pause after a replay failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How often the server may refuse a replay until a summary is told in its place: nobody waits for ever for what can never
-/// be read.
+/// How often the server may reject a replay before a summary is sent instead: some may never be readable.
 const ATTEMPTS: u32 = 3;
 
 /// Reads what browsers missed. Cheap to clone.
@@ -39,38 +36,38 @@ pub(crate) struct Replayer {
     running: Arc<Semaphore>,
 }
 
-/// What a browser may have missed.
+/// The state of a browser that may have missed something.
 #[derive(Debug)]
 pub(crate) struct Missing {
     pub(crate) contact_id: ContactId,
-    /// It need not be told of these rows,
+    /// The rows that are done.
     pub(crate) position: Position,
-    /// whose ids are of this one of the hub's epochs,
+    /// The number of the hub's epoch that the ids belong to.
     pub(crate) epoch: u64,
-    /// as the database names it,
+    /// The same epoch as named by the database.
     pub(crate) named: Epoch,
-    /// nor of these, which wait for it.
+    /// Rows of events that already wait for the browser.
     pub(crate) known: Vec<HistoryId>,
-    /// Up to here everything is there that may come, if that is known.
+    /// The id up to which all rows are settled, if that is known.
     pub(crate) settled: Option<HistoryId>,
 }
 
-/// What a replay found.
+/// The result of a replay.
 #[derive(Debug)]
 pub(crate) struct Replay {
-    /// Which of the hub's epochs ids are of.
+    /// The number of the hub's epoch that the ids belong to.
     pub(crate) epoch: u64,
-    /// What to tell, oldest first.
+    /// The events to send, oldest first.
     pub(crate) events: Vec<Arc<Event>>,
-    /// Whether more may be found.
+    /// Whether there may be more.
     pub(crate) more: bool,
 }
 
-/// A replay under way. It goes on trying until the database answers.
+/// A running replay. It is retried until the database answers.
 pub(crate) type Running = Pin<Box<dyn Future<Output = Replay> + Send>>;
 
 impl Replayer {
-    /// A replayer that asks `queries`, within the limits of `tuning`.
+    /// A replayer that queries with `queries`, within the limits of `tuning`.
     pub(crate) fn new(queries: Queries, tuning: watch::Receiver<Tuning>) -> Self {
         Self {
             queries,
@@ -79,12 +76,12 @@ impl Replayer {
         }
     }
 
-    /// Everything that is missing, a chunk of it.
+    /// Everything that is missing, in chunks.
     pub(crate) fn complete(&self, missing: Missing) -> Running {
         self.start(missing, None)
     }
 
-    /// What is missing, within the limits for a browser that comes back, and a summary of the rest.
+    /// What is missing within the limits for a browser that was disconnected, and a summary of the rest.
     pub(crate) fn returning(&self, missing: Missing) -> Running {
         let limits = self.tuning.borrow().replay;
         self.start(missing, Some(limits))
@@ -102,9 +99,9 @@ impl Replayer {
                         return unread(&missing, opens);
                     }
                     Read::Refused => refused += 1,
-                    Read::Away => {}
+                    Read::Disconnected => {}
                     Read::OtherIds => {
-                        // Until the next look has noticed it, too.
+                        // Until the next look has noticed the new epoch, too.
                         tokio::time::sleep(RETRY_AFTER).await;
                         return Replay {
                             epoch: missing.epoch,
@@ -118,7 +115,7 @@ impl Replayer {
         })
     }
 
-    /// An incident of a contact that a summary can lead to; `None` if there is none, or it cannot be read either.
+    /// An incident of a contact for a summary to open; `None` if there is none, or it cannot be read.
     async fn newest_incident(&mut self, contact_id: ContactId) -> Option<IncidentId> {
         let session = self.queries.session().await?;
         session.newest_incident(contact_id).await.ok().flatten()
@@ -126,10 +123,10 @@ impl Replayer {
 
     async fn read(&mut self, missing: &Missing, limits: Option<Limits>) -> Read {
         let Some(session) = self.queries.session().await else {
-            return Read::Away;
+            return Read::Disconnected;
         };
         let Ok(_permit) = self.running.acquire().await else {
-            return Read::Away;
+            return Read::Disconnected;
         };
         let (contact_id, kinds) = (missing.contact_id, self.tuning.borrow().notify);
         let bounds = match limits {
@@ -171,12 +168,12 @@ impl Replayer {
             }
             Err(error @ QueryError::Lost(_)) => {
                 debug!("replay for contact {contact_id}: {error}");
-                Read::Away
+                Read::Disconnected
             }
             Err(QueryError::OtherIds) => Read::OtherIds,
             Err(error) => {
                 warn!(
-                    "replay for contact {contact_id} failed; after {ATTEMPTS} attempts a summary is told instead: {error}"
+                    "replay for contact {contact_id} failed {ATTEMPTS} times, a summary is sent instead: {error}"
                 );
                 Read::Refused
             }
@@ -184,18 +181,18 @@ impl Replayer {
     }
 }
 
-/// How reading went.
+/// The result of a query.
 enum Read {
     Done(Replay),
-    /// The server did not answer the query.
+    /// The server rejected the query.
     Refused,
-    /// There is no server.
-    Away,
-    /// What is missing is not known by these ids any more.
+    /// There is no session.
+    Disconnected,
+    /// Ids have restarted, so the position does not apply any more.
     OtherIds,
 }
 
-/// What is told in place of what cannot be read. It leads to an incident of the contact if there is one; 0 is none.
+/// The summary if the missing events cannot be read. It opens an incident of the contact, or none, which is 0.
 fn unread(missing: &Missing, opens: Option<IncidentId>) -> Replay {
     let rendered = Rendered::new(&Content {
         time_ms: jiff::Timestamp::now().as_millisecond(),
@@ -220,7 +217,7 @@ fn milliseconds_ago(age: Duration) -> i64 {
     jiff::Timestamp::now().as_millisecond().saturating_sub(age)
 }
 
-/// An event for each incident within the bounds, behind one that sums up the others.
+/// An event per incident within the limits, after a summary of the others.
 fn events(missed: Vec<Missed>, epoch: u64) -> Vec<Arc<Event>> {
     let (shown, left_out): (Vec<_>, Vec<_>) = missed
         .into_iter()
@@ -240,8 +237,7 @@ fn events(missed: Vec<Missed>, epoch: u64) -> Vec<Arc<Event>> {
     summary.into_iter().chain(shown).map(Arc::new).collect()
 }
 
-/// One event for all that is beyond the bounds, so that nothing is dropped in silence. It leads to the
-/// newest of them.
+/// A summary of all incidents beyond the limits, so that nothing is dropped silently. It opens the newest of them.
 fn summary(left_out: &[Missed], epoch: u64) -> Option<Event> {
     let newest = left_out.last()?;
     let changed = match left_out.len() {
@@ -271,7 +267,7 @@ fn summary(left_out: &[Missed], epoch: u64) -> Option<Event> {
     })
 }
 
-/// A time as a popup names it, in UTC: the hour is enough on the same day. `None` if no calendar holds it.
+/// Formats a time for a popup, in UTC; without the day if it is today. `None` if no calendar holds it.
 fn since(time_ms: i64, now: jiff::Timestamp) -> Option<String> {
     let time = jiff::Timestamp::from_millisecond(time_ms).ok()?;
     let is_today = time.strftime("%F").to_string() == now.strftime("%F").to_string();
@@ -314,7 +310,7 @@ mod tests {
             text.contains("\"title\":\"2 more incidents changed while you were away\""),
             "{text}"
         );
-        // The oldest one, of 1970.
+        // The oldest one, from 1970.
         let message = "\"message\":\"2 more incidents changed since 1970-01-01 00:00 UTC\"";
         assert!(text.contains(message), "{text}");
         assert_eq!(events[0].incident_id, IncidentId(2));

@@ -1,7 +1,7 @@
-//! One open SSE response: its socket, what is still to be written to it, and what was written but may not have been read.
+//! One open SSE response: its socket, what still has to be written, and what was written but may not have been read.
 //!
-//! That bytes were taken says nothing: a proxy takes them for a client that is long gone. What a stream carried is therefore
-//! kept until the browser comes back for the next one, see [`receipt`](super::receipt).
+//! Written bytes prove nothing, because a proxy accepts them for a client that has gone. So the events of a stream are kept until
+//! the browser returns for the next one, see [`receipt`](super::receipt).
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,30 +20,30 @@ use crate::model::returned::{ClientKey, Mark};
 use crate::net::Socket;
 use crate::observe::metrics::Metrics;
 
-/// How long a client may take nothing of what waits for it. The kernel gives up a peer that does not
-/// acknowledge (`TCP_USER_TIMEOUT`); this is for one that acknowledges but never reads.
+/// How long a client may read nothing while data waits for it. The kernel drops a peer that does not acknowledge
+/// (`TCP_USER_TIMEOUT`); this is for one that acknowledges but never reads.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-/// A stream. It frees its place in the hub when dropped.
+/// A stream. Dropping it frees its place in the hub.
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: Socket,
-    /// Blocks in order, and when an event's notification was heard; the first may be partly written.
+    /// Blocks in order, and when an event's bell was received. The first one may be partly written.
     queue: VecDeque<(Bytes, Option<std::time::Instant>)>,
-    /// The first of them has been written in part.
+    /// The first block is partly written.
     begun: bool,
     carried: Carried,
-    /// Whether the last event has no id by which its browser could name it.
+    /// Whether the last event has no id that its browser could send.
     unnamed: bool,
-    /// The last block has been queued, with this `retry`: close once it is written.
+    /// The final block is queued, with this `retry`: close the stream once it is written.
     ending: Option<Duration>,
     /// When the stream is to be ended.
     end_due: Instant,
-    /// Where it leads to, if the proxy says so.
+    /// The address of the client, if the proxy sends it.
     client: Option<ClientKey>,
     /// When a block was last queued.
     last_block: Instant,
-    /// When the client last took something.
+    /// When the client last read something.
     last_progress: Instant,
     _place: Place,
 }
@@ -70,7 +70,7 @@ impl Stream {
     /// Queues an event.
     pub(super) fn write(&mut self, unread: Unread) {
         let event = &unread.event;
-        // Later it is no measure of the way from the database.
+        // A repeated write does not measure the latency from the database.
         let received_at = event.received_at.filter(|_| unread.writes == 0);
         self.unnamed = event.named().is_none();
         self.push_received(event.bytes.clone(), received_at, Instant::now());
@@ -80,12 +80,12 @@ impl Stream {
         });
     }
 
-    /// Whether nothing waits to be written.
+    /// Whether everything is written.
     pub(super) fn is_written(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Whether nothing more is written to it.
+    /// Whether the final block is queued.
     pub(super) fn is_ending(&self) -> bool {
         self.ending.is_some()
     }
@@ -95,12 +95,12 @@ impl Stream {
         (!self.is_ending()).then_some(self.end_due)
     }
 
-    /// Has it ended no later than `due`.
+    /// Ends it no later than `due`.
     pub(super) fn end_by(&mut self, due: Instant) {
         self.end_due = self.end_due.min(due);
     }
 
-    /// Queues a last block, behind which the stream closes. The browser is to come back after `retry`.
+    /// Queues the final block, after which the stream closes. The browser should reconnect after `retry`.
     pub(super) fn end(&mut self, retry: Duration) {
         if self.is_ending() {
             return;
@@ -115,18 +115,18 @@ impl Stream {
         self.ending = Some(retry);
     }
 
-    /// Ends the stream of a client that must not get anything more: of what waits, only a block is written to its end that
-    /// was begun. It is to come back after `retry`.
+    /// Ends the stream of a client that must not receive anything more: of the queue, only a block that is partly written is
+    /// completed. The client should reconnect after `retry`.
     pub(super) fn revoke(&mut self, retry: Duration) {
         self.queue.truncate(usize::from(self.begun));
         self.carried.events.clear();
         self.unnamed = false;
-        // Also behind an end that was just taken back.
+        // Also if the stream was already ending.
         self.ending = None;
         self.end(retry);
     }
 
-    /// What it carried that may not have been read.
+    /// The events that may not have been read.
     pub(super) fn carried(&self) -> &Carried {
         &self.carried
     }
@@ -136,20 +136,20 @@ impl Stream {
         &mut self.carried
     }
 
-    /// What is left of a stream that is over: what it carried, where it led to, the `retry` that it ended with, and when its
-    /// last byte was written.
+    /// The remains of an ended stream: its events, the address of its client, the `retry` that it ended with, and when its last
+    /// byte was written.
     pub(super) fn into_parts(self) -> (Carried, Option<ClientKey>, Option<Duration>, Instant) {
         (self.carried, self.client, self.ending, self.last_progress)
     }
 
-    /// Writes a comment after a silence of `keep_alive`.
+    /// Writes a comment if nothing was written for `keep_alive`.
     pub(super) fn tick(&mut self, now: Instant, keep_alive: Duration) {
         if self.queue.is_empty() && self.last_block + keep_alive <= now {
             self.push(event::KEEP_ALIVE, now);
         }
     }
 
-    /// When [`Stream::tick`] is to be called again, or the stream to be ended, at the latest.
+    /// When to call [`Stream::tick`] again or end the stream, at the latest.
     pub(super) fn next_tick(&self, keep_alive: Duration) -> Instant {
         let idle = if self.queue.is_empty() {
             self.last_block + keep_alive
@@ -159,14 +159,14 @@ impl Stream {
         self.end_due().map_or(idle, |due| due.min(idle))
     }
 
-    /// Writes what the socket takes, and notices when the client is gone. Ready once the stream is
-    /// over: closed by us (`Ok`), by the client (`UnexpectedEof`), stuck (`TimedOut`) or broken.
+    /// Writes what the socket accepts, and detects when the client has gone. Ready once the stream is over: closed by the daemon
+    /// (`Ok`), by the client (`UnexpectedEof`), stuck (`TimedOut`) or broken.
     ///
-    /// What the kernel has taken of an event counts into the latency of `metrics`.
+    /// Adds the latency of an event to `metrics` when the kernel has accepted it.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, metrics: &Metrics) -> Poll<io::Result<()>> {
         self.poll_client(cx)?;
         while let Some((block, received_at)) = self.queue.front_mut() {
-            // Not behind it: on a busy machine the client may have read it before this goes on.
+            // Before writing: on a busy machine the client may read it before this task continues.
             let now = Instant::now();
             let Poll::Ready(written) = Pin::new(&mut self.socket).poll_write(cx, block)? else {
                 if self.last_progress + STUCK_AFTER <= now {
@@ -195,7 +195,7 @@ impl Stream {
             self.carried.events = VecDeque::new();
         }
         if self.ending.is_some() {
-            // Whoever drops it closes the socket.
+            // Dropping the stream closes the socket.
             return Poll::Ready(Ok(()));
         }
         Poll::Pending
@@ -212,18 +212,18 @@ impl Stream {
         now: Instant,
     ) {
         if self.queue.is_empty() {
-            // Nothing waited until now, so this is when waiting begins.
+            // The queue was empty, so the client starts to lag now at the earliest.
             self.last_progress = now;
         }
         self.queue.push_back((block, received_at));
         self.last_block = now;
     }
 
-    /// Reads and forgets what the client sends: after its request it has nothing to say, but the end
-    /// of its sending means that it is gone.
+    /// Reads and discards what the client sends: nothing is expected after its request, but the end of its data means that it has
+    /// gone.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let mut scratch = [0; 512];
-        // A client that sends without end must not keep this task from everything else.
+        // A client that sends endlessly must not block this task.
         for _ in 0..16 {
             let mut buf = ReadBuf::new(&mut scratch);
             match Pin::new(&mut self.socket).poll_read(cx, &mut buf) {
@@ -291,7 +291,7 @@ mod tests {
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
         let (theirs, accepted) = tokio::join!(connecting, listener.accept());
         let (mut theirs, ours) = (theirs.unwrap(), accepted.unwrap().0);
-        // Not the megabytes that the kernel would make room for.
+        // Instead of the megabytes that the kernel would buffer.
         SockRef::from(&ours).set_send_buffer_size(10_000).unwrap();
         let handed = Handed {
             socket: Socket::Left(ours),
@@ -306,7 +306,7 @@ mod tests {
             let event = event_of(number);
             stream.write(Unread { event, writes: 0 });
         }
-        // As much as the socket takes while nobody reads, until a block is cut.
+        // Fills the socket while nobody reads, until a block is cut.
         poll_fn(|cx| {
             assert!(stream.poll(cx, &metrics).is_pending() && stream.queue.len() > 2);
             if stream.begun {
