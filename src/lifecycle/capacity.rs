@@ -1,23 +1,23 @@
-//! How many connections the daemon holds.
+//! How many connections the daemon accepts.
 
 use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// How many connections the daemon holds.
+/// How many connections the daemon accepts.
 pub(super) struct Capacity {
-    /// As streams.
+    /// Streams.
     pub(super) streams: usize,
-    /// That are none, or not yet.
+    /// Connections that are not streams, or not yet.
     pub(super) pending: u32,
 }
 
-/// File descriptors for everything that is no connection of a client.
+/// File descriptors for everything but connections of clients.
 const RESERVED_FILES: usize = 64;
 
-/// Connections without a stream, at most: they live for ten seconds and a sign-in.
+/// The maximum number of connections that are not streams: they last for ten seconds and a sign-in.
 const MAX_PENDING: u32 = 4096;
 
-/// Raises the limit on open files as far as it goes, and divides it up.
+/// Raises the limit on open files as far as possible, and divides it.
 pub(super) fn capacity() -> Capacity {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -31,7 +31,7 @@ pub(super) fn capacity() -> Capacity {
             limit.current
         }
     };
-    // No limit at all: then memory is one.
+    // Without a limit, memory is the limit.
     let files = current.map_or(1 << 20, |files| {
         usize::try_from(files).unwrap_or(usize::MAX)
     });

@@ -2,16 +2,15 @@
 
 use std::process::ExitCode;
 
-/// How the program ends. Service managers act on these, so they are fixed. A wrong command line ends with 2, which is
-/// clap's.
+/// How the program ends. The codes are fixed, because service managers act on them. clap exits with 2 after a wrong command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Asked to stop.
+    /// Stopped by a signal.
     Stopped,
-    /// Something failed while running; a restart may help.
+    /// A failure; a restart may help.
     Failed,
-    /// The configuration or the database's installation has to be changed first; a restart does not
-    /// help. `EX_CONFIG` of sysexits.h.
+    /// The configuration or the installation in the database has to be corrected first; a restart does not help. `EX_CONFIG` of
+    /// sysexits.h.
     Config,
 }
 

@@ -1,4 +1,4 @@
-//! From start to stop: what is built in which order, what ends it, and with which exit code.
+//! The daemon from start to stop: the order in which it is built, what ends it, and its exit code.
 
 mod capacity;
 mod exit;
@@ -19,7 +19,7 @@ use crate::config::{self, Config, Loaded};
 
 pub use exit::Exit;
 
-/// Runs the daemon until it is asked to stop or cannot go on. SIGHUP makes it `load` its configuration again.
+/// Runs the daemon until a signal or a failure ends it. SIGHUP makes it `load` its configuration again.
 pub async fn run<L>(config: Config, load: L) -> Exit
 where
     L: Fn() -> Result<Loaded, config::Error> + Send + 'static,

@@ -1,4 +1,4 @@
-//! What the daemon needs from its surroundings before anything of it runs.
+//! Everything that can fail before the daemon starts: TLS files, signals, sockets.
 
 use std::io;
 
@@ -14,22 +14,22 @@ use crate::net::{BindError, Listeners};
 /// Why the daemon cannot start.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
-    /// The resource's files cannot be used.
+    /// The TLS files of the resource cannot be used.
     #[error(transparent)]
     Connector(#[from] ConnectError),
-    /// The operating system gives no signals.
-    #[error("cannot wait for signals: {0}")]
+    /// Signal handlers cannot be installed.
+    #[error("cannot install signal handlers: {0}")]
     Signals(#[from] io::Error),
-    /// There is nothing to listen on.
+    /// No socket could be bound.
     #[error(transparent)]
     Listen(#[from] BindError),
-    /// The first connection found that the triggers cannot be used.
+    /// The first connection found that the installation cannot be used.
     #[error(transparent)]
     Installation(#[from] installation::Error),
 }
 
 impl StartError {
-    /// Logs it. Returns the exit code that says whether starting again may help.
+    /// Logs the error. Returns the exit code, which says whether a restart may help.
     pub(super) fn give_up(&self) -> Exit {
         error!("{self}");
         match self {
@@ -39,17 +39,17 @@ impl StartError {
     }
 }
 
-/// The signals that end the daemon.
+/// The signals that stop the daemon.
 pub(super) struct StopSignals {
     pub(super) terminate: Signal,
     pub(super) interrupt: Signal,
 }
 
-/// Everything that could fail before the start.
+/// Everything opened before the start.
 pub(super) struct Opened {
     pub(super) connector: Connector,
     pub(super) stop_signals: StopSignals,
-    /// Asks to read the configuration again.
+    /// The signal to reload the configuration.
     pub(super) hangup: Signal,
     pub(super) capacity: Capacity,
     pub(super) listeners: Listeners,
@@ -60,7 +60,7 @@ impl Opened {
     pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
         Ok(Self {
             connector: Connector::new(&config.database)?,
-            // Before anything that takes time: one that comes while we start must not kill without a word.
+            // First, because a signal during the start must not kill the process without a log line.
             stop_signals: StopSignals {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,

@@ -1,4 +1,4 @@
-//! When start-up is over.
+//! Reports when the start is complete.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -13,12 +13,12 @@ use crate::database::Queries;
 use crate::observe::Health;
 use crate::systemd;
 
-/// How long the service manager is kept waiting for a start to be over: `systemctl start` and the boot shall not hang
-/// because the database is away, while browsers are answered and told to come back.
+/// How long the service manager waits for the start: `systemctl start` and the boot must not hang while the database is
+/// unreachable. Browsers are asked to come back later meanwhile.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Says so in the log once notifications are heard and browsers can be let in, and to the service manager then or when
-/// its patience is at an end.
+/// Logs that the daemon is ready once it receives notifications and can accept browsers. Notifies the service manager then or
+/// after the timeout.
 pub(super) async fn report_ready(
     mut beats: watch::Receiver<u64>,
     mut events: Queries,
@@ -26,7 +26,7 @@ pub(super) async fn report_ready(
     mut health: watch::Receiver<Health>,
 ) -> Infallible {
     let ready = async {
-        // A pulse went all the way: nothing proves more.
+        // A pulse has completed the round trip.
         beats.wait_for(|beats| *beats > 0).await.is_ok()
             && events.session().await.is_some()
             && sessions.session().await.is_some()
@@ -39,7 +39,7 @@ pub(super) async fn report_ready(
         Ok(is_ready) => is_ready,
         Err(_) => {
             warn!(
-                "not ready after {READY_TIMEOUT:?}: browsers are told to come back until the database answers"
+                "not ready after {READY_TIMEOUT:?}: browsers are asked to come back later until the database answers"
             );
             ready.await
         }

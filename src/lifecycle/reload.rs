@@ -1,4 +1,4 @@
-//! SIGHUP.
+//! Reloads the configuration on SIGHUP.
 
 use log::{error, info, warn};
 use tokio::signal::unix::Signal;
@@ -8,7 +8,7 @@ use crate::config::{self, Config, Loaded, Tuning};
 use crate::hub::Hub;
 use crate::systemd;
 
-/// Applies the configuration anew at each SIGHUP, as far as that is possible while streams are open.
+/// Applies the settings that can change while streams are open, at each SIGHUP.
 pub(super) async fn reload<L>(
     mut hangup: Signal,
     config: Config,
@@ -37,13 +37,13 @@ pub(super) async fn reload<L>(
                 new.daemon.tuning = config.daemon.tuning;
                 if new != config {
                     warn!(
-                        "other settings have changed as well, where to listen or the database: they take effect \
-                         at a restart"
+                        "other settings have also changed, the addresses to listen on or the database: they take effect \
+                         after a restart"
                     );
                 }
             }
             Err(error) => {
-                error!("not reloaded, the settings stay as they were: {error}");
+                error!("not reloaded, the settings are unchanged: {error}");
             }
         }
         systemd::ready();

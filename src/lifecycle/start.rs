@@ -1,4 +1,4 @@
-//! The running daemon: its stages, in the order of the data, and the channels between them.
+//! Starts the stages in the order of the data, and the channels between them.
 
 use std::sync::Arc;
 
@@ -28,15 +28,15 @@ use crate::observe::Health;
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Bell, Resolver};
 
-/// The query sessions, and what tells their keepers that they hang.
+/// The query sessions, and the signal to their keepers that they hang.
 struct Sessions {
     events: Queries,
     sign_ins: Queries,
     hung: Arc<Notify>,
 }
 
-/// What the keepers of the query sessions end with, and they themselves: without its keeper a task ends, and would be taken
-/// for the cause.
+/// The result of the keepers of the query sessions, and the keepers themselves: if they were dropped, other tasks would end and
+/// be taken for the cause.
 pub(super) type Kept = (Result<(), installation::Error>, [Keeper; 2]);
 
 /// A running daemon.
@@ -44,23 +44,23 @@ pub(super) struct Daemon {
     pub(super) hub: Hub,
     /// One task for each browser with streams.
     pub(super) browsers: TaskTracker,
-    /// Tells the accept loops to end.
+    /// Ends the accept loops.
     pub(super) close: CancellationToken,
-    /// Tells that positions are final.
+    /// Cancelled when positions are final.
     pub(super) store: CancellationToken,
     pub(super) server: JoinHandle<()>,
     pub(super) positions: JoinHandle<()>,
-    /// Both end only if there is nothing to keep.
+    /// Ends only if the installation in the database cannot be used.
     pub(super) keepers: JoinHandle<Kept>,
     /// All others. None ends by itself.
     pub(super) tasks: JoinSet<&'static str>,
-    /// The one of them that says when start-up is over.
+    /// The task that reports readiness.
     pub(super) ready: AbortHandle,
     pub(super) stop_signals: StopSignals,
 }
 
 impl Daemon {
-    /// Starts every stage.
+    /// Starts all stages.
     pub(super) fn start<L>(opened: Opened, config: Config, load: L) -> Self
     where
         L: Fn() -> Result<Loaded, config::Error> + Send + 'static,
@@ -136,7 +136,7 @@ impl Daemon {
     }
 }
 
-/// Starts to keep both query sessions up.
+/// Starts to keep both query sessions open.
 fn keep_sessions(connector: &Connector, metrics: &Metrics) -> (Sessions, JoinHandle<Kept>) {
     let hung = Arc::new(Notify::new());
     let keeper = |purpose| {
@@ -161,21 +161,21 @@ fn keep_sessions(connector: &Connector, metrics: &Metrics) -> (Sessions, JoinHan
     (sessions, keepers)
 }
 
-/// What is known of the stages that hear notifications, and act on them.
+/// Handles to the stages that receive and resolve notifications.
 struct Listening {
-    /// Where to have sign-ins checked.
+    /// Where to request checks of sign-ins.
     rechecks: Rechecks,
-    /// Whether the listener hears.
+    /// Whether the listener works.
     listening: watch::Receiver<bool>,
-    /// What looks have found.
+    /// The results of looks.
     health: watch::Receiver<Health>,
-    /// Whether sign-ins cannot be checked.
+    /// Whether sign-in checks are failing.
     unchecked: watch::Receiver<bool>,
-    /// The task that says when start-up is over.
+    /// The task that reports readiness.
     ready: AbortHandle,
 }
 
-/// Starts what hears notifications, and what acts on them.
+/// Starts the stages that receive and resolve notifications.
 fn listen_and_resolve(
     connector: Connector,
     sessions: &Sessions,

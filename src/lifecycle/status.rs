@@ -1,4 +1,4 @@
-//! The status text that `systemctl status` shows.
+//! Keeps the status text of `systemctl status` up to date.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tokio::time::sleep;
 use crate::hub::Hub;
 use crate::systemd::notify;
 
-/// Time between two looks at what the status text says.
+/// Time between two updates of the status text.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Keeps the status text up to date, which `systemctl status` shows.
+/// Keeps the status text of `systemctl status` up to date.
 pub(super) async fn report(hub: Hub, listening: watch::Receiver<bool>) {
     let mut shown = String::new();
     loop {

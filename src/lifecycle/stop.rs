@@ -1,4 +1,4 @@
-//! The end: streams first, then accept loops, then positions.
+//! Stops the daemon: first streams, then accept loops, then positions.
 
 use std::time::Duration;
 
@@ -11,37 +11,37 @@ use super::start::Daemon;
 use crate::hub::Hub;
 use crate::systemd;
 
-/// How long streams may take to say farewell at a stop.
+/// How long streams may take to write their final block.
 const FINAL_BLOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// When browsers come back after a stop: a restarted daemon is there by then, and they do not come all at once.
+/// When browsers reconnect after a stop: a restarted daemon is ready by then, and they do not return all at once.
 const RETRY: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(6);
 
-/// How long the last positions may take to be stored.
+/// How long it may take to store the last positions.
 const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Daemon {
-    /// Ends everything that needs an end.
+    /// Stops the daemon.
     pub(super) async fn stop(self) {
         self.ready.abort();
         systemd::stopping();
-        // Before nobody is let in any more: the browsers' returns are receipts.
+        // While requests are still accepted: they are receipts.
         end_streams(&self.hub, &self.browsers).await;
         self.close.cancel();
         if !self.server.is_finished() {
-            // Awaited, because a Unix socket is removed when the server is gone, and because it has requests to answer.
+            // Awaited, because it still answers requests, and removes its Unix socket when it ends.
             let _ = self.server.await;
         }
         self.store.cancel();
         if timeout(STORE_TIMEOUT, self.positions).await.is_err() {
             warn!(
-                "positions could not be stored in time: browsers may be told again what they were told last"
+                "positions could not be stored in time: browsers may receive their last events again"
             );
         }
     }
 }
 
-/// Ends all streams and waits until they are closed, but not for ever.
+/// Ends all streams and waits until they are closed, or for the timeout.
 async fn end_streams(hub: &Hub, browsers: &TaskTracker) {
     let streams = hub.streams();
     hub.stop(|| rand::rng().random_range(RETRY));
@@ -51,7 +51,7 @@ async fn end_streams(hub: &Hub, browsers: &TaskTracker) {
     browsers.close();
     if timeout(FINAL_BLOCK_TIMEOUT, browsers.wait()).await.is_err() {
         warn!(
-            "{} streams did not take their farewell and are cut",
+            "closed {} streams that did not finish in time",
             hub.streams()
         );
     }

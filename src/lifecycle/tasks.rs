@@ -1,17 +1,17 @@
-//! Tasks that never end by themselves.
+//! The daemon's tasks, which never end by themselves.
 
 use log::error;
 use tokio::task::JoinSet;
 
 use super::Exit;
 
-/// A task that says which one it was when it ends.
+/// Runs a task and returns its name when it ends.
 pub(super) async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
     task.await;
     name
 }
 
-/// Waits for one of `tasks` to end, which none ever does by itself.
+/// Waits until one of `tasks` ends, which is always a failure.
 pub(super) async fn first_ended(tasks: &mut JoinSet<&'static str>) -> Exit {
     match tasks.join_next().await {
         Some(Ok(task)) => task_ended(task),
@@ -21,7 +21,7 @@ pub(super) async fn first_ended(tasks: &mut JoinSet<&'static str>) -> Exit {
 }
 
 pub(super) fn task_ended(task: &str) -> Exit {
-    error!("a task ended unasked ({task}): stopping, so that the service manager starts anew");
+    error!("a task ended unexpectedly ({task}); exiting so that systemd restarts the daemon");
     Exit::Failed
 }
 

@@ -1,4 +1,4 @@
-//! What ends the daemon.
+//! Waits for what ends the daemon.
 
 use super::Exit;
 use super::open::StartError;
@@ -6,8 +6,7 @@ use super::start::Daemon;
 use super::tasks::{first_ended, task_ended};
 
 impl Daemon {
-    /// Waits for the end: a signal, or a task that ends although none does by itself, but for the keepers when there is
-    /// nothing to keep.
+    /// Waits for a stop signal, or for a task to end: none does by itself, except the keepers if the installation cannot be used.
     pub(super) async fn wait(&mut self) -> Exit {
         tokio::select! {
             _ = self.stop_signals.terminate.recv() => Exit::Stopped,
