@@ -515,7 +515,7 @@ async fn the_database_coming_back_is_noticed() {
     let world = World::on(&cluster, "restarted", Shape::V1_0).await;
     let mut alice = world.user("alice").await;
     cluster.restart();
-    world.daemon.wait_for_nth_log("is in force", 2);
+    world.daemon.wait_for_nth_log("and the other channels", 2);
     world.daemon.wait_for_nth_log("query session connected", 2);
     let icinga = Icinga::new(world.database.connect().await, Shape::V1_0);
     let notified = [(alice.contact, 1, PENDING)];

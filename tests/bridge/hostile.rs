@@ -216,7 +216,7 @@ async fn places_for_streams_are_bounded_by_the_limit_on_open_files() {
         }
     })
     .await;
-    daemon.wait_for_log("all places for streams are taken");
+    daemon.wait_for_log("the maximum number of streams is reached");
 
     let notified: Vec<_> = streams
         .iter()

@@ -75,7 +75,7 @@ async fn while_one_port_is_taken_the_other_is_served_and_the_log_says_so() {
             "WARN",
             &format!("cannot listen on {address}: Address already in use"),
             &format!("; serving {served} only. "),
-            "stop what listens there, the PHP daemon for example, and restart this service",
+            "stop the program that listens there, for example the PHP daemon, and restart this service",
         ] {
             assert!(warning.contains(part), "{part}: {warning}");
         }

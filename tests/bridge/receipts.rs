@@ -83,7 +83,7 @@ async fn a_return_from_elsewhere_is_no_receipt_however_punctual() {
     while end.retry.is_none() {
         end = stream.block().await.expect("an end");
     }
-    let retry = end.retry.expect("a time to come back after");
+    let retry = end.retry.expect("a time after which to come back");
     assert!((100..=400).contains(&retry), "{end:?}");
     assert!(stream.block().await.is_none(), "a clean end");
     // At once, so that it cannot be too late for who knows the time.
@@ -107,7 +107,7 @@ async fn a_third_stream_takes_the_place_of_the_oldest_once_and_is_postponed_afte
     }
     let third = "icinga_desktop_postponed_total{reason=\"third_stream\"}";
     crate::common::wait::eventually(async || match metrics(&admin).await[third] {
-        0.0 => Err("nobody was told to come back"),
+        0.0 => Err("no browser was asked to come back"),
         _ => Ok(()),
     })
     .await;

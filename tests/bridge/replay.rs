@@ -389,7 +389,7 @@ async fn what_cannot_be_read_is_summed_up_and_blocks_nobody() {
     assert_eq!(summary["payload"]["incident_id"], newest.incident);
     world
         .daemon
-        .wait_for_log("after 3 attempts a summary is told instead");
+        .wait_for_log("failed 3 times, a summary is sent instead");
     world.nothing_else(&mut [&mut alice, &mut bob]).await;
     // It is not asked for again.
     let (contact, session_id) = world.leave(alice).await;

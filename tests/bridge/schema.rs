@@ -11,10 +11,10 @@ use crate::common::world::{User, World};
 const PENDING: &str = "pending";
 
 /// What the daemon says once it has noticed.
-const LOOKED_AT_AGAIN: &str = "they are looked at again";
+const LOOKED_AT_AGAIN: &str = "they are examined again";
 
 /// What it says while incidents that are changed by hand cannot be shown.
-const SHOWN_TO_NOBODY: &str = "are shown to nobody until this is mended";
+const SHOWN_TO_NOBODY: &str = "are not shown until this is fixed";
 
 /// A dump of a database, in a directory that its server's user may write to.
 struct Dump<'a> {

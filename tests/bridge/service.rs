@@ -206,11 +206,11 @@ async fn a_reload_applies_to_open_streams() {
         "host = 127.0.0.1\nport = 9\nkeep_alive_seconds = 1",
     );
     daemon.signal("HUP");
-    daemon.wait_for_log("other settings have changed as well");
+    daemon.wait_for_log("other settings have also changed");
 
     set_daemon(&daemon, "keep_alive_seconds = soon");
     daemon.signal("HUP");
-    let line = daemon.wait_for_log("not reloaded, the settings stay as they were");
+    let line = daemon.wait_for_log("not reloaded, the settings are unchanged");
     assert!(
         line.contains("line 2, [daemon] keep_alive_seconds"),
         "{line}"

@@ -64,7 +64,7 @@ async fn endings_are_noticed(world: &World) {
         world.icinga.by_hand(&sql).await;
         if what.contains("handed") {
             // Its next stream is the other user's.
-            world.daemon.wait_for_log("sign-in not valid any more");
+            world.daemon.wait_for_log("sign-in no longer valid");
         } else {
             ended(&mut alice.tab).await;
         }
@@ -123,7 +123,7 @@ async fn no_event_reaches_a_browser_after_its_logout_was_committed_and_noticed()
     let world = World::new("logout").await;
     let mut alice = world.user("alice").await;
     world.icinga.sign_out(&alice.session_id).await;
-    world.daemon.wait_for_log("sign-in not valid any more");
+    world.daemon.wait_for_log("sign-in no longer valid");
     let event = crate::common::icinga::Event {
         object: "secret",
         severity: Some("crit"),

@@ -280,7 +280,7 @@ impl Stage {
             for (connected, lost) in [
                 ("query session connected", "query session lost"),
                 ("sign-in session connected", "sign-in session lost"),
-                ("is in force", "not listening"),
+                ("and the other channels", "not listening"),
             ] {
                 if last(connected) <= last(lost) {
                     return Err(format!("the daemon does not recover: {lost}"));

@@ -117,7 +117,7 @@ async fn a_failover_that_loses_commits_loses_no_later_notification_and_repeats_n
     aftermath(
         &world,
         &mut [&mut alice, &mut bob],
-        &["it is on another timeline now"],
+        &["the timeline has changed"],
     )
     .await;
 }

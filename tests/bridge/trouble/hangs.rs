@@ -26,7 +26,7 @@ async fn a_frozen_server_loses_and_doubles_nothing() {
     drop(frozen);
     let written = writing.await;
     expect(&mut alice, &written).await;
-    world.daemon.wait_for_log("it answers again");
+    world.daemon.wait_for_log("answers again");
     let after = notify(&world.icinga, &contacts).await;
     expect(&mut alice, &after).await;
     aftermath(&world, &mut [&mut alice], &["overloaded or frozen"]).await;
@@ -67,7 +67,7 @@ async fn hanging_sessions_are_replaced(which: &str, causes: &[&str]) {
 async fn a_listening_session_that_hangs_is_replaced_and_loses_nothing() {
     hanging_sessions_are_replaced(
         LISTENING,
-        &["the listener is deaf: it did not hear its own notification"],
+        &["the listener is deaf: it did not receive its own notification"],
     )
     .await;
 }
@@ -79,7 +79,7 @@ async fn all_sessions_hanging_as_behind_a_proxy_whose_server_is_gone_are_replace
         ALL,
         &[
             "overloaded or frozen",
-            "still no answer: connecting anew",
+            "still no answer, reconnecting",
             "query session lost: it does not answer",
             "sign-in session lost: it does not answer",
         ],

@@ -48,7 +48,7 @@ async fn while_the_sessions_table_is_locked_sign_ins_are_postponed_and_events_go
     aftermath(
         &world,
         &mut [&mut alice, &mut bob],
-        &["browsers are told to come back: ", "locked"],
+        &["browsers are asked to come back later: ", "locked"],
     )
     .await;
 }
