@@ -81,7 +81,7 @@ pub enum Error {
     #[error("{0}: give a whole number of days from 1 to 365")]
     SessionDays(Place),
     /// `[daemon] admin` is not a valid address.
-    #[error("{0}: {NoAdminAddress}; remove the key if nobody asks there")]
+    #[error("{0}: {NoAdminAddress}; remove the key if it is not needed")]
     AdminAddress(Place),
     /// A setting is not a number.
     #[error("{0}: give a whole number, 0 or more")]

@@ -51,7 +51,7 @@ enum Accepting {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
     /// No socket could be bound.
-    #[error("cannot listen on {failed}; check [daemon] {keys}, and who else listens there")]
+    #[error("cannot listen on {failed}; check [daemon] {keys}, and which program listens there")]
     Bind {
         /// The addresses, and why each could not be bound.
         failed: String,

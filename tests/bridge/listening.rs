@@ -101,7 +101,7 @@ fn while_both_ports_are_taken_nothing_is_served() {
         "ERROR",
         "cannot listen on [::]:9001: Address already in use",
         ", nor on 127.0.0.1:5664: Address already in use",
-        "; check [daemon] host and port, and who else listens there",
+        "; check [daemon] host and port, and which program listens there",
     ] {
         assert!(said.stderr.contains(part), "{part}: {said}");
     }

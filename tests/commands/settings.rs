@@ -152,7 +152,7 @@ fn an_admin_address_that_is_taken_is_named() {
     for part in [
         expected.as_str(),
         "check [daemon] admin",
-        "who else listens there",
+        "which program listens there",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
