@@ -1,5 +1,5 @@
-//! The shipped rules for Prometheus: each alert fires when it should and not before, over the series that the daemon has, and
-//! Prometheus itself asks the daemon and judges it.
+//! The shipped rules for Prometheus: each alert fires when it should and not earlier, over the metrics of the daemon; and a real
+//! Prometheus scrapes the daemon and evaluates them.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,10 +15,10 @@ use crate::common::postgres::Cluster;
 use crate::common::prometheus::{Prometheus, RULES, promtool};
 use crate::common::wait::eventually;
 
-/// What became of a series, minute by minute: the name behind the prefix, and values in promtool's notation.
+/// A series, minute by minute: the name after the prefix, and values in promtool's notation.
 type Change = (&'static str, &'static str);
 
-/// For each alert: what makes it fire at minute 100, and what does not yet. All else is as in a daemon without anything to do.
+/// For each alert: series that make it fire at minute 100, and series that do not. All others are those of an idle daemon.
 const ALERTS: [(&str, &[Change], &[Change]); 14] = [
     (
         "DesktopBridgeDown",
@@ -30,7 +30,7 @@ const ALERTS: [(&str, &[Change], &[Change]); 14] = [
         &[("ready", "1+0x97 0 0 0")],
         &[("ready", "1+0x98 0 0")],
     ),
-    // 95 of 100 events take between 1 and 2.5 seconds, and between 0.5 and 1.
+    // 95 % of the events take between 1 and 2.5 seconds; then between 0.5 and 1.
     (
         "DesktopBridgeSlow",
         &[
@@ -47,7 +47,7 @@ const ALERTS: [(&str, &[Change], &[Change]); 14] = [
             ("event_latency_seconds_bucket{le=\"+Inf\"}", "0+9x120"),
         ],
     ),
-    // 12 in an hour, of two sessions together, and 6.
+    // 12 in an hour, of two sessions together; then 6.
     (
         "DesktopBridgeReconnects",
         &[
@@ -105,7 +105,7 @@ const ALERTS: [(&str, &[Change], &[Change]); 14] = [
         &[("refused_total{reason=\"no_contact\"}", LONG_AGO)],
         &[],
     ),
-    // What is no trouble: events that are sent again, and browsers that prove nothing.
+    // Not a problem: events that are sent again, and browsers that prove nothing.
     (
         "",
         &[],
@@ -124,7 +124,7 @@ const ONCE: &str = "0+0x90 1+0x30";
 /// Before it.
 const LONG_AGO: &str = "0+0x30 1+0x90";
 
-/// The samples of a daemon as series in promtool's notation, of which some have changed.
+/// The metrics of a daemon as series in promtool's notation, some of them changed.
 fn series(samples: &BTreeMap<String, f64>, changes: &[Change]) -> Vec<Value> {
     let mut values: BTreeMap<&str, String> = samples
         .iter()
@@ -147,7 +147,7 @@ fn series(samples: &BTreeMap<String, f64>, changes: &[Change]) -> Vec<Value> {
         .collect()
 }
 
-/// A test in promtool's form: of all alerts just this one fires, or none.
+/// A test in promtool's format: only this alert fires, or none.
 fn test(name: String, series: Vec<Value>, alert: Option<&str>) -> Value {
     let firing: Vec<Value> = (alert.iter())
         .map(|alert| json!({ "labels": format!("{{alertname=\"{alert}\"}}"), "value": 1 }))
@@ -157,7 +157,7 @@ fn test(name: String, series: Vec<Value>, alert: Option<&str>) -> Value {
         "interval": "1m",
         "input_series": series,
         "promql_expr_test": [{
-            // Of the instance that its text names.
+            // For the instance in its text.
             "expr": "count by (alertname) (ALERTS{alertstate=\"firing\",instance=\"127.0.0.1:9002\"})",
             "eval_time": "100m",
             "exp_samples": firing,
@@ -178,7 +178,7 @@ fn alerts() -> BTreeSet<String> {
 async fn each_alert_fires_when_it_should_and_not_before() {
     let (_world, admin) = monitored(Cluster::shared(), "alerts").await;
     let mut samples = metrics(&admin).await;
-    // Prometheus's own.
+    // The metric of Prometheus.
     samples.insert("up".to_owned(), 1.0);
     let mut tests = Vec::new();
     for (alert, firing, quiet) in &ALERTS {
@@ -217,7 +217,7 @@ async fn prometheus_itself_asks_the_daemon_and_raises_an_alert() {
     let cluster = Cluster::private();
     let (_world, admin) = monitored(&cluster, "prometheus").await;
     let prometheus = Prometheus::scraping(&admin);
-    // As an alert, by its state.
+    // As an alert, by state.
     let state = async |wanted: &str| {
         eventually(async || {
             let rules = prometheus.rules().await?;
@@ -240,7 +240,7 @@ async fn prometheus_itself_asks_the_daemon_and_raises_an_alert() {
     .await;
     state("inactive").await;
     cluster.stop();
-    // Two minutes have to pass before it fires.
+    // Two minutes must pass before it fires.
     let rule = state("pending").await;
     let annotations = &rule["alerts"][0]["annotations"];
     let summary = format!("The bridge at {admin} cannot do all its work");

@@ -6,7 +6,7 @@ use crate::common::postgres::Cluster;
 use crate::common::world::{User, World};
 
 impl World {
-    /// An incident whose recipients are a user, and another one as the member of a group.
+    /// An incident whose recipients are a user, and another user as a member of a group.
     async fn incident_of(&self, direct: &User, member: &User) -> i64 {
         let incident = self.icinga.incident("of both", "ok").await;
         self.icinga
@@ -18,7 +18,7 @@ impl World {
     }
 }
 
-/// Asserts that nothing came by now. Twice, because a look publishes rows of history before incidents.
+/// Asserts that no event has arrived. Twice, because a look publishes rows of the history before incidents.
 async fn nothing(world: &World, users: &mut [&mut User]) {
     for _ in 0..2 {
         world.nothing_else(users).await;
@@ -59,7 +59,7 @@ async fn a_change_of_which_icinga_notifies_nobody_is_shown_to_nobody_and_one_by_
             nothing(&world, &mut [&mut direct, &mut member]).await;
         }
 
-        // With what was last said of it, where the schema keeps that.
+        // With the latest message, where the schema has one.
         let (said, message) = if shape == Shape::V1_0 {
             (", message = 'DISK OK'", "DISK OK")
         } else {
@@ -135,7 +135,7 @@ async fn an_incident_that_is_inserted_and_changed_by_hand_at_once_comes_once() {
     nothing(&world, &mut [&mut alice]).await;
 }
 
-/// The ids of incidents start again by themselves: the next one has an id that was another's.
+/// The sequence of incidents restarts alone: the next one has an id that another had.
 #[tokio::test]
 async fn incidents_whose_ids_have_started_again_are_shown() {
     let world = World::new("incident_ids").await;

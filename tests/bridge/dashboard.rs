@@ -1,4 +1,4 @@
-//! The shipped dashboard for Grafana: every query of it finds something in what Prometheus has asked of the real daemon.
+//! The shipped dashboard for Grafana: each of its queries finds data that Prometheus has scraped from the real daemon.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ fn panels(dashboard: &Value) -> &[Value] {
     dashboard["panels"].as_array().unwrap()
 }
 
-/// Every query, with the format of its legend.
+/// All queries, with the format of their legends.
 fn queries(dashboard: &Value) -> Vec<(&str, &str)> {
     let targets = panels(dashboard)
         .iter()
@@ -51,7 +51,7 @@ async fn every_query_of_the_dashboard_finds_something() {
     let (world, admin) = monitored(Cluster::shared(), "dashboard").await;
     let prometheus = Prometheus::scraping(&admin);
     let mut alice = world.user("alice").await;
-    // Rates are of what changes after it was first asked for.
+    // A rate needs changes after the first scrape.
     eventually(async || prometheus.query("icinga_desktop_users == 1").await).await;
     world.incident(alice.contact, "db1!disk").await;
     alice.tab.event().await;

@@ -1,4 +1,4 @@
-//! End to end: what is written in PostgreSQL reaches its recipients' browsers, once, and nobody else's.
+//! End to end: rows in PostgreSQL reach their recipients' browsers, once, and no other browsers.
 
 use crate::common::eventsource::{EventSource, Site};
 use crate::common::icinga::{Event, Icinga, Shape};
@@ -135,7 +135,7 @@ async fn a_severity_changed_by_hand_reaches_contacts_and_group_members_once_each
         );
         let icinga = &world.icinga;
         let incident = icinga.incident("o", "ok").await;
-        // Opened for nobody, and told to nobody: contacts are added after that.
+        // Opened without recipients and shown to nobody: contacts are added later.
         world.nothing_else(&mut [&mut direct]).await;
         icinga
             .incident_contact(incident, direct.contact, "recipient")
@@ -360,7 +360,7 @@ async fn contacts_without_a_user_are_skipped() {
     ];
     let written = icinga.event(crit("o", &notified)).await;
     assert_eq!(alice.tab.event().await.incident(), written.incident);
-    // Whoever is asked again is not let in, and had nothing up to then.
+    // A browser that has to be checked again is refused, and received nothing before that.
     assert_eq!(
         Answer::subscribe(&world.daemon.address, &gone.session_id)
             .await
@@ -411,7 +411,7 @@ async fn texts_arrive_as_they_are_and_cannot_break_the_framing() {
     };
     world.icinga.event(nothing).await;
     let event = alice.tab.event().await.json();
-    // Of null the client would show the word.
+    // The client shows the word null.
     assert_eq!(event["payload"]["message"], "");
 
     let huge = "ü".repeat(256 * 1024);
@@ -434,7 +434,7 @@ async fn texts_arrive_as_they_are_and_cannot_break_the_framing() {
 async fn a_failing_trigger_function_neither_fails_the_writer_nor_costs_the_event() {
     let world = World::new("revoked").await;
     let mut alice = world.user("alice").await;
-    // From here on nothing but a bell or the interval makes the daemon look, or what ran at a bell.
+    // From now on only a bell, the interval, or transactions that ran at a bell make the daemon look.
     world.nothing_else(&mut [&mut alice]).await;
     let database = &world.database;
     let writer = database.role("writer");
@@ -478,13 +478,13 @@ async fn of_two_streams_of_a_browser_one_gets_an_event_and_the_other_takes_over(
     let mut second = world.open(&alice.session_id).await;
     let notified = [(alice.contact, 1, PENDING)];
     let written = world.icinga.event(crit("o", &notified)).await;
-    // Its request was the last to prove that somebody is there.
+    // Its request was the latest to prove that its client is alive.
     assert_eq!(second.event().await.incident(), written.incident);
     world.delivered(written.history[0]).await;
     drop(second);
     world.daemon.wait_for_log("client left");
     let written = world.icinga.event(crit("o", &notified)).await;
-    // Its first event: it had none while the other stream was open.
+    // Its first event: it received none while the other stream was open.
     assert_eq!(alice.tab.event().await.incident(), written.incident);
     world.nothing_else(&mut [&mut alice]).await;
 }

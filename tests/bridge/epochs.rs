@@ -1,4 +1,4 @@
-//! Ids that start again: what was told of the old ones hides nothing that the new ones bring, and nothing comes twice.
+//! Ids that restart: what was delivered with old ids hides no new rows, and nothing is sent twice.
 
 use crate::common::eventsource::{EventSource, Site};
 use crate::common::icinga::{Event, Written};
@@ -7,20 +7,20 @@ use crate::common::world::{User, World};
 
 const PENDING: &str = "pending";
 
-/// How ids start again. A migration of Icinga Notifications does the first.
+/// How ids restart. A migration of Icinga Notifications does the first.
 const AGAIN: [&str; 2] = [
     "TRUNCATE object RESTART IDENTITY CASCADE",
     "DELETE FROM incident_history; ALTER SEQUENCE incident_history_id_seq RESTART",
 ];
 
-/// What the daemon says when it has noticed.
+/// The daemon's log line when it has noticed.
 const NOTICED: &str = "its ids have started again";
 
-/// `[daemon]` of a daemon that is started anew.
+/// `[daemon]` of a restarted daemon.
 const ANYWHERE: &str = "host = 127.0.0.1\nport = 0";
 
 impl World {
-    /// A contact that was told of rows with ids far above those that follow.
+    /// A contact that was sent rows with ids far above those that follow.
     async fn user_far_above(&self, name: &str) -> User {
         let mut user = self.user(name).await;
         self.icinga
@@ -33,7 +33,7 @@ impl World {
         user
     }
 
-    /// Notifies a contact of a new incident by a single row, the first one after ids have started again.
+    /// Notifies a contact of a new incident by a single row, the first one after ids have restarted.
     async fn first_row(&self, contact: i64) -> Written {
         let first = first_row(contact);
         self.icinga
@@ -83,7 +83,7 @@ async fn expect(user: &mut User, written: &Written) {
     assert_eq!(ids, (Some(expected.as_str()), written.incident));
 }
 
-/// What is missed from now on comes to a browser that leaves and comes back, and nothing else does.
+/// A browser that disconnects and reconnects receives what it missed meanwhile, and nothing else.
 async fn one_missed(world: &World, user: User) {
     let (contact, session_id) = world.leave(user).await;
     let missed = world.incident(contact, "missed").await;
@@ -110,11 +110,11 @@ async fn connected_browsers_get_each_event_once_after_ids_have_started_again() {
     }
 }
 
-/// A look asks whose ids these are, then waits for TRUNCATE's locks, and then reads rows of other ids.
+/// A look queries the epoch, then waits for TRUNCATE's locks, and then reads rows with other ids.
 #[tokio::test]
 async fn what_a_look_finds_behind_a_truncate_comes_once() {
     let world = World::new("behind_truncate").await;
-    // As long as it runs, it may bring the ids below those that the user was told of, and when it has ended, they are read.
+    // While it runs, it may add ids below those that the user was sent; after its end, they are read.
     let holder = world.database.connect().await;
     holder.run("BEGIN; SELECT pg_current_xact_id()").await;
     let mut alice = world.user_far_above("alice").await;
@@ -154,7 +154,7 @@ async fn browsers_that_were_away_get_what_was_committed_after_ids_have_started_a
             expect(&mut alice, &first).await;
             expect(&mut alice, &second).await;
             world.nothing_else(&mut [&mut alice]).await;
-            // Nothing of it comes again, and what follows does.
+            // Nothing of it is sent again, and later events arrive.
             one_missed(&world, alice).await;
         }
     }
@@ -173,7 +173,7 @@ async fn browsers_that_were_connected_when_the_daemon_stopped_get_what_followed_
         alice.tab = world.open(&alice.session_id).await;
         expect(&mut alice, &first).await;
         world.nothing_else(&mut [&mut alice]).await;
-        // Once more: by now positions are of the new ids.
+        // Once more: positions now have the new ids.
         let fence = world.nothing_else(&mut [&mut alice]).await;
         world.delivered(fence.history[0]).await;
         world.stop();
@@ -205,7 +205,7 @@ async fn a_new_sign_in_after_ids_have_started_again_gets_new_events_only() {
             }
             let mut bob = world.sign_in(bob, "bob").await;
             world.nothing_else(&mut [&mut bob]).await;
-            // And another sign-in of somebody who was told of higher ids.
+            // And another sign-in of a contact that was sent higher ids.
             world.icinga.sign_out(&alice.session_id).await;
             let mut alice = world.sign_in(alice.contact, "alice").await;
             world.nothing_else(&mut [&mut alice, &mut bob]).await;
@@ -215,7 +215,7 @@ async fn a_new_sign_in_after_ids_have_started_again_gets_new_events_only() {
 
 #[tokio::test]
 async fn last_event_ids_from_before_ids_have_started_again_hide_nothing() {
-    // The id that a new row has, too, and one that is far above.
+    // The id that a new row also has, and one that is far above.
     for last_event_id in ["1", "4611686018427403856"] {
         for stopped in [false, true] {
             let mut world = World::new("last_event_id_again").await;
@@ -257,7 +257,7 @@ async fn severities_of_before_are_not_those_of_incidents_with_the_same_ids() {
     let world = World::new("severities_again").await;
     let mut alice = world.user("alice").await;
     let icinga = &world.icinga;
-    // A lower id that might still come keeps the daemon from settling the ones above it.
+    // A lower id that may still be committed keeps the daemon from settling those above it.
     let other = world.database.connect().await;
     other.run("BEGIN; SELECT pg_current_xact_id()").await;
     icinga

@@ -1,5 +1,5 @@
-//! Notifications that no trigger sent: any role that can connect to the database can send them. They show nothing, hide
-//! nothing, and move nobody's position.
+//! Notifications that no trigger sent: any role that can connect to the database can send them. They show nothing, hide nothing,
+//! and change no position.
 
 use crate::common::icinga::Event;
 use crate::common::postgres::Session;
@@ -13,7 +13,7 @@ const CHANNELS: [&str; 5] = [
     "icinga_desktop_ask",
 ];
 
-/// An id that no sequence has come to.
+/// An id that no sequence has reached.
 const FAR: i64 = 4_611_686_018_427_403_856;
 
 /// A role that can connect, and nothing else.
@@ -22,7 +22,7 @@ async fn stranger(world: &World) -> Session {
     world.database.connect_as(&role).await
 }
 
-/// Says everything that there is to say about these incidents and this contact, in one transaction.
+/// Sends all possible payloads about these incidents and this contact, in one transaction.
 async fn forge(stranger: &Session, incidents: &[i64], history_id: i64, contact: i64) {
     let mut payloads = vec![
         String::new(),
@@ -37,7 +37,7 @@ async fn forge(stranger: &Session, incidents: &[i64], history_id: i64, contact: 
     ];
     for incident in incidents.iter().chain(&[-1, 0, 999_999, FAR, i64::MAX]) {
         payloads.push(format!("{{\"incident_id\":{incident}}}"));
-        // What version 2 of the triggers sent.
+        // Payloads of version 2 of the triggers.
         payloads.push(format!(
             r#"{{"tx":"2","incident_id":{incident},"severity":"crit"}}"#
         ));
@@ -69,7 +69,7 @@ async fn forge(stranger: &Session, incidents: &[i64], history_id: i64, contact: 
         .await;
 }
 
-/// Asserts that no position is of rows that do not exist.
+/// Asserts that no position has rows that do not exist.
 async fn assert_positions_are_of_rows(world: &World) {
     let session = world.database.connect().await;
     let beyond = "SELECT count(*)::text FROM icinga_desktop.browser_position, (SELECT max(id) FROM incident_history) m (newest)
@@ -83,7 +83,7 @@ async fn what_no_trigger_sent_shows_nothing_and_hides_nothing() {
     let stranger = stranger(&world).await;
     let (mut alice, mut bob) = (world.user("alice").await, world.user("bob").await);
     let icinga = &world.icinga;
-    // One that Icinga notifies somebody of, one that it notifies nobody of, and one that is changed by hand.
+    // One that Icinga notifies a contact of, one that it notifies nobody of, and one that is changed by hand.
     let written = world.incident(alice.contact, "notified").await;
     icinga.answered(written.history[0], "sent").await;
     let silent = icinga.incident("silent", "crit").await;
@@ -130,7 +130,7 @@ async fn what_no_trigger_sent_shows_nothing_and_hides_nothing() {
     }
 }
 
-/// Whoever may connect to the database may also guess the number of a transaction.
+/// A role that can connect to the database can also guess the number of a transaction.
 #[tokio::test]
 async fn a_forged_notification_cannot_take_part_in_somebody_elses_transaction() {
     let mut world = World::new("forged").await;
@@ -138,12 +138,12 @@ async fn a_forged_notification_cannot_take_part_in_somebody_elses_transaction() 
     let stranger = stranger(&world).await;
     for state in ["suppressed", "pending"] {
         let incident = world.icinga.incident("forged", "warning").await;
-        // That it was opened is told to nobody, and before somebody is notified.
+        // Its opening notifies nobody; a contact is notified afterwards.
         world.nothing_else(&mut [&mut alice]).await;
         world.icinga.session().run("BEGIN").await;
         let tx = "SELECT pg_current_xact_id()::text";
         let tx = world.icinga.session().text(tx).await;
-        // It is the last one that is heard before the transaction's own.
+        // It is the last one received before the transaction's own.
         stranger
             .run(&format!(
                 r#"SELECT pg_notify('icinga_desktop_incident', '{{"tx":"{tx}","history_id":1,"incident_id":{incident},"contact_id":{},"state":"{state}"}}')"#,

@@ -1,4 +1,4 @@
-//! The admin listener: whether there is one, what it answers, and readiness, which follows the database.
+//! The admin listener: whether there is one, its answers, and readiness, which depends on the database.
 
 #![allow(
     clippy::unwrap_used,
@@ -91,7 +91,7 @@ async fn what_the_admin_listener_answers() {
             "{path}"
         );
     }
-    // And the other way round: browsers' side knows nothing of it.
+    // And the reverse: the listener for browsers does not have these paths.
     for path in paths {
         let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
         let answer = Answer::to(&world.daemon.address, request.as_bytes()).await;
@@ -106,7 +106,7 @@ async fn the_admin_listener_is_there_while_others_hold_its_connections() {
     for _ in 0..20 {
         held.push(tokio::net::TcpStream::connect(&admin).await.unwrap());
     }
-    // Silent ones are cut after ten seconds, and whoever waits in the kernel's queue is served then.
+    // Silent ones are cut after ten seconds, and those in the kernel's queue are served then.
     assert_eq!(get(&admin, "/health/live").await.0, 200);
 }
 

@@ -1,4 +1,4 @@
-//! Clients that are many, slow, silent, or never read: others do not notice.
+//! Clients that are many, slow, silent, or never read: others are not affected.
 
 use crate::common::daemon::{ConfigDir, Daemon};
 use crate::common::eventsource::{EventSource, Site};
@@ -56,7 +56,7 @@ async fn malformed_cookies_are_refused_without_asking_the_database() {
     let world = World::new("malformed").await;
     world.icinga.contact("alice").await;
     let well_formed = world.icinga.sign_in("alice", AGENT).await;
-    // Whoever asks for a session has to wait for this.
+    // Every query for a session has to wait for this.
     world
         .icinga
         .by_hand("BEGIN; LOCK TABLE browser_session IN ACCESS EXCLUSIVE MODE")
@@ -70,7 +70,7 @@ async fn malformed_cookies_are_refused_without_asking_the_database() {
         let answer = Answer::subscribe(&world.daemon.address, session_id).await;
         assert_eq!(answer.status, 204, "{session_id}");
     }
-    // A well-formed one is told to come back, not kept waiting for ever.
+    // A well-formed one is asked to come back later, and does not wait forever.
     let mut answer = Answer::subscribe(&world.daemon.address, &well_formed).await;
     assert_eq!(answer.status, 200);
     assert!(answer.block().await.expect("a block").retry.is_some());
@@ -126,7 +126,7 @@ async fn a_client_that_pipelines_or_goes_on_talking_is_not_listened_to() {
 async fn a_client_that_never_reads_costs_less_than_a_megabyte() {
     let world = World::new("never_reads").await;
     let (mut alice, mut bob) = (world.user("alice").await, world.user("bob").await);
-    // Their newest streams, which therefore get events.
+    // Their newest streams, which therefore receive events.
     let mut others = Vec::new();
     for name in ["carol", "dave", "erin"] {
         let contact = world.icinga.contact(name).await;
@@ -149,13 +149,13 @@ async fn a_client_that_never_reads_costs_less_than_a_megabyte() {
                SELECT sha256(n::text::bytea), 0, 'crit' FROM generate_series(1, 10000) n",
         )
         .await;
-    // What the storm itself takes, and one such client, is there before the measurement; and of several, because the
-    // allocator's own ups and downs are of the same size.
+    // The memory for the storm itself and for one such client is allocated before the measurement; and it uses several, because
+    // the allocator's own variation is of the same size.
     let [(carol, _), measured @ ..] = &others[..] else {
         unreachable!("three");
     };
     world.icinga.by_hand(&storm(*carol)).await;
-    // Bob's event comes behind all of carol's.
+    // Bob's event comes after all of carol's.
     world.nothing_else(&mut [&mut bob]).await;
     let before = resident(world.daemon.pid());
     let contacts = measured
@@ -187,7 +187,7 @@ async fn places_for_streams_are_bounded_by_the_limit_on_open_files() {
     let config = ConfigDir::new("host = 127.0.0.1\nport = 0", &resource(&database, &role));
     let daemon = Daemon::launch_limited(config, 104);
     daemon.wait_for_log("ready: ");
-    // 104 files, less 64 reserved: a quarter for connections that are no streams, the rest for streams.
+    // 104 files, less 64 reserved: a quarter for connections that are not streams, the rest for streams.
     daemon.wait_for_log("room for 30 streams");
     let icinga = crate::common::icinga::Icinga::new(database.connect().await, Shape::V1_0);
     let mut streams = Vec::new();
@@ -205,7 +205,7 @@ async fn places_for_streams_are_bounded_by_the_limit_on_open_files() {
     }
     icinga.contact("late").await;
     let late = icinga.sign_in("late", AGENT).await;
-    // A place may be free for a moment, because a browser is on its way back.
+    // A place may be free for a moment, because a browser is reconnecting.
     eventually(async || {
         let mut answer = Answer::subscribe(&daemon.address, &late).await;
         assert_eq!(answer.status, 200);
@@ -232,7 +232,7 @@ async fn places_for_streams_are_bounded_by_the_limit_on_open_files() {
     for user in &mut streams {
         assert_eq!(user.tab.event().await.incident(), written.incident);
     }
-    // Who leaves makes room.
+    // A browser that leaves frees a place.
     streams.pop();
     daemon.wait_for_log("client left");
     let site = Site::daemon(&daemon.address, AGENT);
@@ -241,9 +241,9 @@ async fn places_for_streams_are_bounded_by_the_limit_on_open_files() {
 
 #[tokio::test]
 async fn a_stop_ends_thousands_of_streams_cleanly() {
-    // The ten thousand are in `benches/bridge/stop.rs`: this build is not optimized, and its machine is busy.
+    // Ten thousand are tested in `benches/bridge/stop.rs`: this build is not optimized, and its machine is busy.
     const STREAMS: usize = 2_000;
-    // Sign-ins under way at a time.
+    // Sign-ins at a time.
     const AT_A_TIME: usize = 50;
     crate::common::raise_file_limit();
     let mut world = World::new("stop").await;

@@ -1,4 +1,4 @@
-//! The HTTP side as proxies and browsers meet it: statuses, heads, limits, and how streams begin, live and end.
+//! The HTTP side as proxies and browsers see it: statuses, heads, limits, and how streams begin, live and end.
 
 use crate::common::command::Said;
 use crate::common::daemon::{ConfigDir, Daemon};
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-/// A request for `path` with these further header lines.
+/// A request for `path` with these additional headers.
 fn get(method: &str, path: &str, headers: &str) -> Vec<u8> {
     format!("{method} {path} HTTP/1.1\r\nHost: h\r\n{headers}\r\n").into_bytes()
 }
@@ -42,7 +42,7 @@ async fn other_paths_methods_and_versions_are_refused_each_in_its_way() {
             "X-Icinga-Notifications-Protocol-Version: \r\n",
             400,
         ),
-        // Let through to the sign-in, which fails.
+        // Passed on to the sign-in, which fails.
         (
             "GET",
             subscribe,
@@ -122,7 +122,7 @@ async fn heads_beyond_the_limit_are_431_and_unfinished_ones_are_cut() {
     let answer = Answer::to(address, &get("GET", "/", &large)).await;
     assert_eq!(answer.status, 431);
 
-    // Neither a client that says nothing nor one that never ends its head is waited for.
+    // A client that sends nothing is cut, and so is one that never ends its head.
     for begun in ["", "GET / HTTP/1.1\r\nHost:"] {
         let mut socket = TcpStream::connect(address).await.unwrap();
         socket.write_all(begun.as_bytes()).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_connection_that_is_no_stream_can_be_used_again() {
     let alice = world.user("alice").await;
     let mut socket = TcpStream::connect(&world.daemon.address).await.unwrap();
     let stream = request(&alice.session_id, AGENT);
-    // As nginx's upstream keep-alive may do, and here even without waiting for the first answer.
+    // As nginx's upstream keep-alive may do, here even without waiting for the first answer.
     let both = [&get("GET", "/nothing", "")[..], stream.as_bytes()].concat();
     socket.write_all(&both).await.unwrap();
     let mut seen = String::new();
@@ -188,7 +188,7 @@ async fn who_was_accepted_before_a_stop_is_answered() {
     let mut half = TcpStream::connect(address).await.unwrap();
     half.write_all(begin).await.unwrap();
     let silent = TcpStream::connect(address).await.unwrap();
-    // Answered after those were accepted, because they queue.
+    // Answered after the others were accepted, because they queue.
     assert_eq!(Answer::to(address, &request).await.status, 404);
 
     world.daemon.signal("TERM");
@@ -223,7 +223,7 @@ async fn while_the_database_is_unreachable_browsers_are_asked_to_come_back() {
         (2000..8000).contains(&block.retry.expect("retry")),
         "{block:?}"
     );
-    // Unknown and malformed sessions are not told anything else.
+    // Unknown and malformed sessions get the same answer.
     let mut answer = Answer::subscribe(&world.daemon.address, "unknownunknownunknownunknown").await;
     assert!(answer.block().await.expect("a whole block").retry.is_some());
 }
@@ -248,7 +248,7 @@ async fn a_unix_socket_is_served_replaced_when_stale_and_removed_at_the_end() {
     socket.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
 
-    // A second daemon does not take it away from the first.
+    // A second daemon does not take it over from the first.
     let second = Said::with(&daemon.config, &["run"]);
     assert_eq!(second.code, Some(1));
     assert!(second.stderr.contains("bridge.sock"), "{second}");

@@ -4,8 +4,8 @@ use crate::common::eventsource::EventSource;
 use crate::common::icinga::{Event, Written};
 use crate::common::world::World;
 
-/// Notifies a contact of something about an incident: a change of its severity, or `None`, as for an escalation by the
-/// clock or an acknowledgement.
+/// Notifies a contact about an incident: of a change of its severity, or for `None` of something else, for example an escalation
+/// by time or an acknowledgement.
 async fn notify(world: &World, incident: i64, contact: i64, severity: Option<&str>) -> Written {
     let event = Event {
         incident: Some(incident),

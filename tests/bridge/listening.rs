@@ -1,6 +1,6 @@
-//! Where the daemon listens: at the ports of both generations of the web module, or only where `[daemon]` says.
+//! The addresses that the daemon listens on: the ports of both generations of the web module, or only those of `[daemon]`.
 //!
-//! Each test has a network of its own, where both ports are free.
+//! Each test has its own network, in which both ports are free.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -10,10 +10,10 @@ use crate::common::daemon::{ConfigDir, Daemon};
 use crate::common::network::enter_private_network;
 use crate::common::sse::Answer;
 
-/// Where the proxies of either generation ask: the manual that has port 9001, and the releases 0.1 to 0.3.
+/// The addresses that proxies of either generation use: port 9001 from the manual, and the one of releases 0.1 to 0.3.
 const PLACES: [&str; 3] = ["127.0.0.1:9001", "[::1]:9001", "127.0.0.1:5664"];
 
-/// A configuration without a database: who is not signed in is answered all the same. `daemon` is the section, if any.
+/// A configuration without a database: a request without a session is answered all the same. `daemon` is the section, if any.
 fn config(daemon: &str) -> ConfigDir {
     let config = ConfigDir::new("", "host = /nowhere\ndbname = x\nusername = x");
     let file = config.path().join("modules/notifications/config.ini");
@@ -22,7 +22,7 @@ fn config(daemon: &str) -> ConfigDir {
     config
 }
 
-/// Asserts that these places are served, and nothing listens at the others of [`PLACES`].
+/// Asserts that these addresses are served, and nothing listens on the others of [`PLACES`].
 async fn only(served: &[&str]) {
     for place in PLACES {
         if served.contains(&place) {
@@ -95,7 +95,7 @@ fn while_both_ports_are_taken_nothing_is_served() {
     let _others = ["127.0.0.1:5664", "127.0.0.1:9001"]
         .map(|place| TcpListener::bind(place).expect("the port is free here"));
     let said = Said::with(&config(""), &["run"]);
-    // Starting again may help: the PHP daemon may just be stopping.
+    // A restart may help: the PHP daemon may just be stopping.
     assert_eq!(said.code, Some(1), "{said}");
     for part in [
         "ERROR",

@@ -1,4 +1,4 @@
-//! What a look costs, whatever else goes on in the database.
+//! What a look costs, whatever else the database is doing.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use crate::common::icinga::{Event, Icinga, Shape};
 use crate::common::postgres::Cluster;
 use crate::common::world::{HELD, World, installed, resource};
 
-/// An open transaction keeps the floor where it is: nobody can tell whether it will bring an older row.
+/// An open transaction keeps the floor where it is: it may still add an older row.
 #[tokio::test]
 async fn what_an_open_transaction_holds_back_is_read_once() {
     const ROWS: i64 = 20_000;
@@ -29,7 +29,7 @@ async fn what_an_open_transaction_holds_back_is_read_once() {
         role,
     };
     let mut alice = world.user("alice").await;
-    // Every tenth id is one that was rolled back, as far as anybody can tell.
+    // Every tenth id may be one that was rolled back.
     world
         .icinga
         .by_hand(&format!(
@@ -53,7 +53,7 @@ async fn what_an_open_transaction_holds_back_is_read_once() {
     holder.run("ROLLBACK").await;
 }
 
-/// What was planned while there were few incidents is still used when there are many.
+/// A plan made while there were few incidents is still used when there are many.
 #[tokio::test]
 async fn a_look_finds_an_incident_among_many_by_its_id() {
     const INCIDENTS: i64 = 20_000;
@@ -61,7 +61,7 @@ async fn a_look_finds_an_incident_among_many_by_its_id() {
     let world = World::new("many").await;
     let mut alice = world.user("alice").await;
     world.nothing_else(&mut [&mut alice]).await;
-    // Statistics of two incidents, and a plan that goes by them. Nobody makes another.
+    // Statistics of two incidents, and a plan for them. No other one is made.
     world
         .icinga
         .by_hand("ANALYZE; ALTER TABLE incident SET (autovacuum_enabled = off)")
@@ -88,8 +88,8 @@ async fn a_look_finds_an_incident_among_many_by_its_id() {
     assert!(read < EVENTS / 2 * INCIDENTS, "{read}");
 }
 
-/// Compiling a look takes PostgreSQL a hundred times as long as running it, and its cost, with statistics of a big table and
-/// without plans that read all of it, looks high enough.
+/// Compiling a look takes PostgreSQL a hundred times as long as running it; its estimated cost is high enough for that, with
+/// statistics of a big table and without plans that read all of it.
 #[tokio::test]
 async fn looks_are_not_compiled_however_big_the_table_is() {
     let cluster = Cluster::private();
@@ -98,7 +98,7 @@ async fn looks_are_not_compiled_however_big_the_table_is() {
     let incident = icinga.incident("db1!disk", "crit").await;
     let nobody = icinga.contact("nobody").await;
     for sql in [
-        // It defines its settings.
+        // It defines the settings.
         "LOAD 'auto_explain'",
         "ALTER SYSTEM SET session_preload_libraries = 'auto_explain'",
         "ALTER SYSTEM SET auto_explain.log_min_duration = 0",
@@ -114,7 +114,7 @@ async fn looks_are_not_compiled_however_big_the_table_is() {
              ANALYZE"
         ))
         .await;
-    // Its sessions have what was set.
+    // Its sessions have these settings.
     world.daemon = world.another_daemon("host = 127.0.0.1\nport = 0");
     let mut alice = world.user("alice").await;
     world.nothing_else(&mut [&mut alice]).await;
@@ -127,11 +127,11 @@ async fn looks_are_not_compiled_however_big_the_table_is() {
     assert!(!log.contains("JIT:"), "compiled");
 }
 
-/// Where many commits follow each other, each bell would cost its writer more than it tells: a daemon that is about to look holds
-/// the bell, and rings once for the others.
+/// If many commits follow each other, ringing for each would cost the writers more than it is worth: a daemon that is about to
+/// look holds the bell, and rings once for the other daemons.
 #[tokio::test]
 async fn while_many_write_the_bell_is_held_and_no_daemon_misses_anything() {
-    // Other databases' transactions would be waited for, and what was missed be found with them.
+    // Otherwise the daemon would wait for transactions of other databases, and find missed rows with them.
     let cluster = Cluster::private();
     let (mut world, admin) = monitored(&cluster, "held").await;
     let mut alice = world.user("alice").await;

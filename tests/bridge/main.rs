@@ -1,4 +1,4 @@
-//! The real binary between a real PostgreSQL and its subscribers.
+//! The real daemon between a real PostgreSQL and its clients.
 
 mod alerts;
 mod by_hand;

@@ -1,4 +1,4 @@
-//! Metrics move with what happens.
+//! Metrics change with what happens.
 
 use crate::common::admin::{metrics, monitored, wait_for_metrics, wait_for_readiness};
 use crate::common::icinga::Event;
@@ -45,7 +45,7 @@ async fn an_event_counts_once_for_each_contact_and_so_does_its_latency() {
         .await;
     second.event().await;
     bob.tab.event().await;
-    // One event for each contact, on one stream of each browser, and delivered when it has come back.
+    // One event for each contact, on one stream of each browser, and delivered when the browser has returned.
     wait_for_metrics(
         &admin,
         &[
@@ -69,7 +69,7 @@ async fn an_event_counts_once_for_each_contact_and_so_does_its_latency() {
     assert!(seen["icinga_desktop_streams_limit"] >= 3.0);
     // The bell, and the pulse before it.
     assert!(seen["icinga_desktop_notifications_total"] >= 2.0);
-    // The first bell may have been heard together with the gap that every daemon begins with.
+    // The first bell may have been received together with the gap that every daemon starts with.
     world.incident(bob.contact, "db1!load").await;
     bob.tab.event().await;
     eventually(
@@ -105,7 +105,7 @@ async fn an_event_that_another_stream_takes_over_is_returned_and_written_again_b
     let mut dead = world.stream(&session_id).await;
     world.incident(contact, "db1!load").await;
     dead.event().await;
-    // Its tab does not come back, but another one does.
+    // Its tab does not return, but another one does.
     let mut tab = world.open(&session_id).await;
     tab.event().await;
     wait_for_metrics(

@@ -1,4 +1,4 @@
-//! What the manual and the examples for monitoring systems say of a daemon is so.
+//! What the manual and the examples for monitoring systems say about a daemon is true.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ use crate::common::perfdata::figures;
 use crate::common::postgres::Cluster;
 use crate::common::wait::eventually;
 
-/// The metrics that a text about monitoring names: everything that begins with the prefix, but for channels.
+/// The metrics that a text about monitoring names: everything that begins with the prefix, except channels.
 fn named(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| word.starts_with("icinga_desktop_") && *word != "icinga_desktop_ask")
@@ -39,7 +39,7 @@ async fn the_manual_lists_exactly_the_metrics_that_there_are() {
         else {
             continue;
         };
-        // As they are queried.
+        // As in queries.
         let suffix = match kind {
             "counter" => "_total",
             "info" => "_info",
@@ -59,7 +59,7 @@ async fn the_manual_lists_exactly_the_metrics_that_there_are() {
         .collect();
     assert_eq!(documented, exposed);
 
-    // Wherever else one is named, in queries and examples, it exists.
+    // All metrics named elsewhere, in queries and examples, exist.
     let histogram = "icinga_desktop_event_latency_seconds";
     for path in ["doc/monitoring.md", SHIPPED] {
         for name in named(&file(path)) {
@@ -92,7 +92,7 @@ const BASKET: &str = "packaging/icinga/director-basket.json";
 /// Where the shipped configuration expects the plugin.
 const INSTALLED: &str = "/usr/bin/icinga-desktop-bridge";
 
-/// Runs Icinga until standard input closes, which only the test process holds open.
+/// Runs Icinga until standard input closes, which only the test process keeps open.
 const UNTIL_THE_END: &str = r#"
     trap : HUP INT TERM
     "$@" &
@@ -124,7 +124,7 @@ async fn icinga_runs_the_plugin_and_reads_its_figures() {
     alice.tab.event().await;
     wait_for_metrics(&admin, &[("event_latency_seconds_count", 1.0)]).await;
     let directory = tempfile::tempdir().unwrap();
-    // As shipped, but for where the plugin is and how often it runs.
+    // As shipped, except for the path of the plugin and its interval.
     let mut bridge = file(SHIPPED);
     for (shipped, here) in [
         (INSTALLED, env!("CARGO_BIN_EXE_icinga-desktop-bridge")),
@@ -161,7 +161,7 @@ async fn icinga_runs_the_plugin_and_reads_its_figures() {
         .await
     };
     let line = found("OK DESKTOP-BRIDGE OK: 1 streams of 1 users").await;
-    // As Icinga has read them, and writes them again.
+    // As Icinga has parsed them, and prints them again.
     let read = figures(&line);
     let labels: Vec<&str> = read.iter().map(|figure| figure.label.as_str()).collect();
     let expected = [
@@ -187,7 +187,7 @@ async fn icinga_runs_the_plugin_and_reads_its_figures() {
     found("CRITICAL DESKTOP-BRIDGE CRITICAL: not ready: ").await;
 }
 
-/// What stands between double quotes in a line.
+/// The text between double quotes in a line.
 fn quoted(line: &str) -> Vec<&str> {
     line.split('"').skip(1).step_by(2).collect()
 }
@@ -243,7 +243,7 @@ fn the_basket_for_the_director_says_what_the_configuration_says() {
     let address = &command["vars"]["desktop_bridge_admin"];
     assert!(shipped.contains(&format!("vars.desktop_bridge_admin = {address}")));
 
-    // Each variable has a field, and each field is the command's.
+    // Each variable has a field, and each field belongs to the command.
     let fields = basket["Datafield"].as_object().unwrap();
     let linked: BTreeSet<String> = (command["fields"].as_array().unwrap().iter())
         .map(|field| field["datafield_id"].to_string())

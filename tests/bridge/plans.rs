@@ -1,7 +1,7 @@
-//! What the server reads for the daemon does not depend on the planner's luck: whatever statistics say, and whenever a plan was
-//! made, no statement reads a table that grows.
+//! What the server reads for the daemon does not depend on the planner: whatever the statistics are, and whenever a plan was
+//! made, no statement reads a whole growing table.
 //!
-//! The hourly housekeeping does, which compares all sessions with all positions, and so does `explain`, which somebody asks once.
+//! The hourly housekeeping does, which compares all sessions with all positions, and so does `explain`, which runs once by hand.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,10 +16,10 @@ use crate::common::world::{World, installed, resource};
 /// Rows of each table that grows.
 const ROWS: u64 = 20_000;
 
-/// What a statement may read of one of them: a page of history, or what may not be settled yet of 1,000 ids, twice.
+/// What a statement may read of one of them: a page of history, or twice the rows of 1,000 ids that may not be settled yet.
 const FEW: f64 = 2_000.0;
 
-/// What shows that each statement ran, in its text.
+/// A part of the text of each statement, which shows that it ran.
 const STATEMENTS: [(&str, &str); 10] = [
     ("look", "incident_history h WHERE h.id > $1"),
     ("new incidents", "FROM incident h WHERE h.id > $1"),
@@ -39,7 +39,7 @@ const STATEMENTS: [(&str, &str); 10] = [
     ("positions", "INSERT INTO icinga_desktop.browser_position"),
 ];
 
-/// How the statistics of the tables came to be.
+/// How the statistics of the tables were made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Statistics {
     Never,
@@ -75,7 +75,7 @@ async fn nothing_is_read_through(statistics: Statistics, shape: Shape) {
     for sql in [
         "ALTER SYSTEM SET autovacuum = off",
         "SELECT pg_reload_conf()",
-        // It defines its settings.
+        // It defines the settings.
         "LOAD 'auto_explain'",
         &format!("ALTER ROLE {role} SET session_preload_libraries = 'auto_explain'"),
         &format!("ALTER ROLE {role} SET auto_explain.log_min_duration = 0"),
@@ -91,7 +91,7 @@ async fn nothing_is_read_through(statistics: Statistics, shape: Shape) {
         world.icinga.by_hand("ANALYZE").await;
     }
     let log = world.database.socket_directory().join("log");
-    // Plans that are made while there is hardly a row.
+    // Plans that are made while there are hardly any rows.
     everything(&mut world, "before").await;
     fill(&world).await;
     match statistics {
@@ -111,7 +111,7 @@ async fn nothing_is_read_through(statistics: Statistics, shape: Shape) {
             }
         }
     }
-    // The daemon has read what is new.
+    // The daemon has read the new rows.
     let mut bob = world.user("bob").await;
     world.nothing_else(&mut [&mut bob]).await;
     let filled = std::fs::read(&log).expect("the server's log").len();
@@ -121,14 +121,14 @@ async fn nothing_is_read_through(statistics: Statistics, shape: Shape) {
     few_rows_were_read(&log, filled).await;
 }
 
-/// Has the daemon send every statement.
+/// Makes the daemon send every statement.
 async fn everything(world: &mut World, when: &str) {
     let user = format!("alice-{when}");
     let mut alice = world.user(&user).await;
     // A look, and a position that is stored.
     let written = world.incident(alice.contact, "db1!disk").await;
     assert_eq!(alice.tab.event().await.incident(), written.incident);
-    // Somebody changes a severity by hand.
+    // A severity is changed by hand.
     world
         .icinga
         .incident_contact(written.incident, alice.contact, "manager")
@@ -142,7 +142,7 @@ async fn everything(world: &mut World, when: &str) {
         .await;
     assert_eq!(alice.tab.event().await.incident(), written.incident);
     world.delivered(written.history[0]).await;
-    // A sign-in that is to be checked again, because its contact has changed.
+    // A sign-in that has to be checked again, because its contact has changed.
     world
         .icinga
         .by_hand(&format!(
@@ -218,7 +218,7 @@ async fn fill(world: &World) {
         .await;
 }
 
-/// Of each of the daemon's statements that was logged behind a place of the log.
+/// The plans of the daemon's statements that were logged after a position in the log.
 async fn few_rows_were_read(log: &Path, from: usize) {
     let plans = eventually(async || {
         let text = std::fs::read(log).map_err(|error| error.to_string())?;

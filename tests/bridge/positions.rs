@@ -1,4 +1,4 @@
-//! What is known of a browser: several bridges may know of it, and each event is of its own time.
+//! Positions: several bridges may have one of a browser, and each belongs to an epoch.
 
 use crate::common::daemon::Daemon;
 use crate::common::icinga::{Event, Icinga, Shape};
@@ -9,7 +9,7 @@ const PENDING: &str = "pending";
 const SUPPRESSED: &str = "suppressed";
 
 impl World {
-    /// Opens an incident as critical, of which a contact is notified, and makes it worse without a word to the contact.
+    /// Opens a critical incident with a notification of the contact, and makes it worse without one.
     async fn grows_worse_in_silence(&self, contact: i64) -> i64 {
         let incident = self.incident(contact, "grows worse").await.incident;
         let change = Event {
@@ -37,7 +37,7 @@ async fn what_a_bridge_stores_late_does_not_undo_what_another_has_stored() {
         .icinga
         .by_hand(&format!("REVOKE {rights} FROM \"{other_role}\""))
         .await;
-    // A lower id that may still come: rows above it are known one by one.
+    // A lower id may still be committed: rows above it are known one by one.
     let slow = Icinga::new(database.connect().await, Shape::V1_0);
     slow.by_hand("BEGIN").await;
     let notified = [(contact, 1, PENDING)];
@@ -49,13 +49,13 @@ async fn what_a_bridge_stores_late_does_not_undo_what_another_has_stored() {
     };
     let lower = slow.write(lower).await;
 
-    // The other bridge knows of the browser, and cannot store that.
+    // The other bridge has the browser in memory, but cannot store that.
     let session_id = world.icinga.sign_in("alice", AGENT).await;
     let mut stream = Answer::subscribe(&other.address, &session_id).await;
     stream.block().await.expect("a first block");
     drop(stream);
     other.wait_for_log("positions could not be stored");
-    // On this one it gets events, and this one stores that.
+    // On this one it receives events, and this one stores its position.
     let mut alice = world.come_back(contact, session_id).await;
     let first = world.nothing_else(&mut [&mut alice]).await.history[0];
     let second = world.nothing_else(&mut [&mut alice]).await.history[0];
@@ -102,7 +102,7 @@ async fn a_replayed_event_has_the_severity_of_its_own_time() {
 async fn an_event_that_is_found_late_has_the_severity_of_its_own_time() {
     let world = World::new("late_severity").await;
     let mut alice = world.user("alice").await;
-    // By then it does not count as one that comes back.
+    // After that it does not count as one that reconnects.
     world.nothing_else(&mut [&mut alice]).await;
     // One look finds all of it.
     world.daemon.signal("STOP");

@@ -1,4 +1,4 @@
-//! Delivered means that the browser came back.
+//! Delivered means that the browser has returned.
 
 use std::collections::HashMap;
 
@@ -12,8 +12,8 @@ use crate::common::world::{User, World, resource};
 const RETURNED: &str = "icinga_desktop_events_total{outcome=\"returned\"}";
 const BY_TIME: &str = "icinga_desktop_returns_total{proof=\"time\"}";
 
-/// Chromium says nothing of what it has read. When this machine is too busy for it to be punctual an event comes again, and
-/// the daemon counts that.
+/// Chromium does not send what it has read. When this machine is too busy for a punctual return, an event is sent again, and the
+/// daemon counts that.
 #[tokio::test]
 async fn a_browser_that_names_nothing_gets_each_event_once_if_it_is_punctual() {
     let (world, admin) = monitored(Cluster::shared(), "punctual").await;
@@ -47,7 +47,7 @@ async fn a_browser_that_names_nothing_gets_each_event_once_if_it_is_punctual() {
     }
 }
 
-/// A laptop that changes its network, again and again: no proxy notices that what it writes reaches nobody.
+/// A laptop that changes its network again and again: no proxy notices that its data reaches nobody.
 #[tokio::test]
 async fn what_a_vanished_client_was_sent_comes_when_it_is_back_from_elsewhere() {
     let world = World::new("roaming").await;
@@ -86,7 +86,7 @@ async fn a_return_from_elsewhere_is_no_receipt_however_punctual() {
     let retry = end.retry.expect("a time after which to come back");
     assert!((100..=400).contains(&retry), "{end:?}");
     assert!(stream.block().await.is_none(), "a clean end");
-    // At once, so that it cannot be too late for who knows the time.
+    // At once, so that it cannot be too late for a return that knows the time.
     let mut moved = world.stream_from(&session_id, "192.0.2.2").await;
     assert_eq!(moved.event().await.incident(), written.incident);
 }
@@ -95,11 +95,11 @@ async fn a_return_from_elsewhere_is_no_receipt_however_punctual() {
 async fn a_third_stream_takes_the_place_of_the_oldest_once_and_is_postponed_after_that() {
     let (world, admin) = monitored(Cluster::shared(), "third").await;
     let (contact, session_id) = world.signed_in("alice").await;
-    // Dead ones free their places, because each new one has them ended.
+    // Dead ones free their places, because each new one makes the daemon end them.
     for _ in 0..5 {
         world.stream(&session_id).await;
     }
-    // These come back, and take turns.
+    // These reconnect, and take turns.
     let mut tabs = Vec::new();
     for _ in 0..3 {
         let site = Site::daemon(&world.daemon.address, AGENT);
@@ -131,7 +131,7 @@ async fn what_was_acknowledged_is_not_sent_again_after_a_kill() {
     world.nothing_else(&mut [&mut alice]).await;
 }
 
-/// Whoever reads and never comes back as told is not shown the same for ever.
+/// A client that reads and never returns as asked is not sent the same event forever.
 #[tokio::test]
 async fn an_event_without_a_receipt_is_written_five_times() {
     let (world, admin) = monitored(Cluster::shared(), "unacknowledged").await;
@@ -141,7 +141,7 @@ async fn an_event_without_a_receipt_is_written_five_times() {
     for number in 1..=5 {
         assert_eq!(stream.event().await.incident(), written.incident);
         while stream.block().await.is_some() {}
-        // From another place each time, which is never a receipt.
+        // From another address each time, which is never a receipt.
         stream = world
             .stream_from(&session_id, &format!("192.0.2.{number}"))
             .await;
@@ -149,7 +149,7 @@ async fn an_event_without_a_receipt_is_written_five_times() {
     wait_for_metrics(&admin, &[("events_total{outcome=\"unacknowledged\"}", 1.0)]).await;
 }
 
-/// A tab that is back too late had its event written to another tab's stream, too. That one lives, and has read more since.
+/// A tab returned too late, so its event was also written to another tab's stream. That tab is alive, and has read more since.
 #[tokio::test]
 async fn a_tab_that_is_late_costs_another_tab_nothing() {
     let world = World::new("late").await;
@@ -159,7 +159,7 @@ async fn a_tab_that_is_late_costs_another_tab_nothing() {
     assert_eq!(late.event().await.incident(), first.incident);
     while late.block().await.is_some() {}
     let site = Site::daemon(&world.daemon.address, AGENT);
-    // It names something, so that it is not taken for the one that is awaited.
+    // It sends an id, so that it is not taken for the one that is awaited.
     let mut other = EventSource::resume(&site, &session_id, "m0000000000000000").await;
     assert_eq!(other.event().await.incident(), first.incident);
     let second = world.incident(contact, "second").await;

@@ -1,4 +1,4 @@
-//! What a browser missed reaches it when it comes back, once: after a reload, a restart, a kill, on another bridge.
+//! A browser receives what it missed when it reconnects, once: after a reload, a restart, a kill, and on another bridge.
 
 use crate::common::apache::Apache;
 use crate::common::daemon::{ConfigDir, Daemon};
@@ -23,7 +23,7 @@ impl World {
             .await
     }
 
-    /// Closes a user's stream once nothing is on its way to it any more, and waits until the daemon knows.
+    /// Closes a user's stream once nothing is on its way to it, and waits until the daemon has noticed.
     pub(super) async fn leave(&self, user: User) -> (i64, String) {
         let User {
             contact,
@@ -39,7 +39,7 @@ impl World {
         (contact, session_id)
     }
 
-    /// Opens the stream of a browser that was here before.
+    /// Opens the stream of a browser that was connected before.
     pub(super) async fn come_back(&self, contact: i64, session_id: String) -> User {
         let tab = self.open(&session_id).await;
         User {
@@ -111,7 +111,7 @@ async fn an_event_on_its_way_at_a_restart_is_not_sent_again() {
     let mut alice = world.user("alice").await;
     let last = world.incident(alice.contact, "last").await;
     assert_eq!(alice.tab.event().await.incident(), last.incident);
-    // At once: it does not count as delivered yet.
+    // At once: it is not delivered yet.
     world.daemon.signal("TERM");
     alice.tab.end().await;
     assert_eq!(world.daemon.wait().code(), Some(0));
@@ -188,7 +188,7 @@ async fn what_is_beyond_the_bounds_is_summed_up() {
     );
     assert_eq!(alice.tab.event().await.incident(), young.incident);
     world.nothing_else(&mut [&mut alice]).await;
-    // None of it comes again.
+    // None of it is sent again.
     let (contact, session_id) = world.leave(alice).await;
     let mut alice = world.come_back(contact, session_id).await;
     world.nothing_else(&mut [&mut alice]).await;
@@ -242,7 +242,7 @@ async fn what_a_gap_swallowed_reaches_open_streams_and_nothing_comes_twice() {
     let world = World::on(&cluster, "gap", Shape::V1_0).await;
     let (mut alice, mut bob) = (world.user("alice").await, world.user("bob").await);
     let icinga = &world.icinga;
-    // Two channels: the second row must not look like something missed.
+    // Two channels: the second row must not look as if it was missed.
     let notified = [(alice.contact, 1, PENDING), (alice.contact, 2, PENDING)];
     let before = icinga
         .event(Event {
@@ -253,7 +253,7 @@ async fn what_a_gap_swallowed_reaches_open_streams_and_nothing_comes_twice() {
         })
         .await;
     assert_eq!(alice.tab.event().await.incident(), before.incident);
-    // The daemon cannot come back before these are committed: its role may not log in.
+    // The daemon cannot reconnect before these are committed: its role may not log in.
     let role = &world.role;
     world
         .icinga
@@ -273,7 +273,7 @@ async fn what_a_gap_swallowed_reaches_open_streams_and_nothing_comes_twice() {
         .icinga
         .by_hand(&format!("ALTER ROLE \"{role}\" LOGIN"))
         .await;
-    // Not the newest change alone, as for a browser that was away: these streams were there.
+    // Not only the newest change, as for a browser that was disconnected: these streams were open.
     for severity in ["crit", "ok"] {
         let event = alice.tab.event().await;
         assert_eq!(event.incident(), flapping);
@@ -287,7 +287,7 @@ async fn what_a_gap_swallowed_reaches_open_streams_and_nothing_comes_twice() {
 async fn a_browser_that_did_not_read_gets_everything_when_it_does() {
     let world = World::new("behind").await;
     let mut alice = world.user("alice").await;
-    // The newest, which therefore gets events, and nobody reads it.
+    // The newest, which therefore receives events; nobody reads it.
     let stuck = world.stream(&alice.session_id).await;
     // Far more than the sockets and the browser's queue hold.
     let count = 3000;
@@ -329,13 +329,13 @@ async fn a_role_without_the_right_to_store_positions_still_serves_and_says_so() 
         .wait_for_log("no right to write icinga_desktop.browser_position");
     let mut alice = world.user("alice").await;
     world.nothing_else(&mut [&mut alice]).await;
-    // It is ended soon after the event, and the tab does not come back.
+    // It is ended soon after the event, and the tab does not return.
     alice.tab.end().await;
     let session_id = alice.session_id;
     drop(alice.tab);
     let missed = world.incident(alice.contact, "missed").await;
     let mut alice = world.come_back(alice.contact, session_id).await;
-    // The last one may come again: it was not known to have arrived.
+    // The last one may be sent again: it was not known to have arrived.
     while alice.tab.event().await.incident() != missed.incident {}
 }
 
@@ -347,7 +347,7 @@ async fn behind_apache_an_event_to_a_browser_that_has_left_waits_for_its_next_st
     let contact = world.icinga.contact("alice").await;
     let session_id = world.icinga.sign_in("alice", AGENT).await;
     for _ in 0..3 {
-        // Two that leave, of which Apache tells nothing: they neither swallow an event nor keep the next one out.
+        // Two that leave, which Apache does not report: they neither swallow an event nor keep the next tab out.
         for _ in 0..2 {
             let gone = Answer::open(&apache.address, &session_id, AGENT).await;
             drop(gone);
@@ -364,7 +364,7 @@ async fn behind_apache_an_event_to_a_browser_that_has_left_waits_for_its_next_st
     }
 }
 
-/// What a browser missed cannot be read, however often it is asked for; as behind a policy that takes for ever.
+/// What a browser missed can never be read; as with a policy that takes forever.
 #[tokio::test]
 async fn what_cannot_be_read_is_summed_up_and_blocks_nobody() {
     let world = World::new("unreadable").await;
@@ -391,7 +391,7 @@ async fn what_cannot_be_read_is_summed_up_and_blocks_nobody() {
         .daemon
         .wait_for_log("failed 3 times, a summary is sent instead");
     world.nothing_else(&mut [&mut alice, &mut bob]).await;
-    // It is not asked for again.
+    // It is not queried again.
     let (contact, session_id) = world.leave(alice).await;
     let mut alice = world.come_back(contact, session_id).await;
     world.nothing_else(&mut [&mut alice]).await;

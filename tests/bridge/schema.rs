@@ -1,4 +1,4 @@
-//! Tables that change under a running daemon: restored from a dump, moved by an upgrade of Icinga Notifications, renamed.
+//! Tables that change while the daemon runs: restored from a dump, moved by an upgrade of Icinga Notifications, renamed.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use crate::common::world::{User, World};
 
 const PENDING: &str = "pending";
 
-/// What the daemon says once it has noticed.
+/// The daemon's log line when it has noticed.
 const LOOKED_AT_AGAIN: &str = "they are examined again";
 
-/// What it says while incidents that are changed by hand cannot be shown.
+/// The daemon's log line while incidents that are changed by hand cannot be shown.
 const SHOWN_TO_NOBODY: &str = "are not shown until this is fixed";
 
 /// A dump of a database, in a directory that its server's user may write to.
@@ -32,7 +32,7 @@ impl<'a> Dump<'a> {
         dump
     }
 
-    /// Puts all of it, or sections of it, in the place of what is there.
+    /// Restores all of it, or sections of it, over what is there.
     fn restore(&self, options: &[&str]) {
         let mut options = options.to_vec();
         options.extend(["--exit-on-error", "--dbname", self.database.name()]);
@@ -70,7 +70,7 @@ async fn change_by_hand(world: &World, incident: i64, severity: &str) {
     world.icinga.by_hand(&update).await;
 }
 
-/// The next event on a stream is of an incident that was changed so.
+/// The next event on a stream is about an incident changed this way.
 async fn expect_by_hand(user: &mut User, incident: i64, severity: &str) {
     let event = user.tab.event().await;
     assert_eq!((event.incident(), event.id.clone()), (incident, None));
@@ -95,7 +95,7 @@ async fn after_a_restore_under_the_running_daemon_events_come_once() {
     assert_eq!(written.history, lost.history);
     expect(&mut alice, &written).await;
     world.nothing_else(&mut [&mut alice]).await;
-    // Whoever was away gets what was missed before and after, and nothing of what was had.
+    // Browsers that were disconnected receive what they missed before and after, and nothing that they had received.
     let also_missed = world.incident(bob, "missed after the restore").await;
     let mut bob = world.come_back(bob, bobs_session).await;
     expect(&mut bob, &missed).await;
@@ -112,7 +112,7 @@ async fn rows_that_a_restore_brings_back_while_the_daemon_looks_are_not_sent_aga
         world.nothing_else(&mut [&mut alice]).await;
     }
     let dump = Dump::of(&world.database);
-    // Empty tables that the daemon may read, as they are for long where there is much to restore.
+    // Empty tables that the daemon may read, as they exist for a long time while a big dump is restored.
     world
         .icinga
         .by_hand("DROP SCHEMA public, icinga_desktop CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC")
@@ -164,7 +164,7 @@ async fn where_a_row_has_no_message_that_of_its_event_is_shown() {
         said(&world, contact, "DISK WARNING").await;
         let mut alice = world.come_back(contact, session_id).await;
         assert_eq!(heard(&mut alice).await, "DISK WARNING");
-        // What the row says comes first.
+        // The message of the row comes first.
         world
             .icinga
             .by_hand(
@@ -259,7 +259,7 @@ async fn without_a_column_for_changes_by_hand_icingas_own_come_and_the_log_says_
     for shape in [Shape::V0_2, Shape::V1_0] {
         let world = World::on(Cluster::shared(), "column_gone", shape).await;
         let mut alice = world.user("alice").await;
-        // Icinga's own statements go on without it.
+        // Icinga's own statements continue without it.
         let icinga = Icinga::new(world.database.connect().await, Shape::V0_2);
         let incident = icinga.incident("o", "ok").await;
         icinga
@@ -286,7 +286,7 @@ async fn without_a_column_for_changes_by_hand_icingas_own_come_and_the_log_says_
             let written = icinga.event(change).await;
             expect(&mut alice, &written).await;
         }
-        // Once it is mended, the daemon notices by itself.
+        // Once it is fixed, the daemon notices by itself.
         icinga
             .by_hand(&format!("ALTER TABLE {table} ADD COLUMN mute_reason text"))
             .await;

@@ -1,5 +1,5 @@
-//! The daemon and its service manager, at the protocol: what is sent to `$NOTIFY_SOCKET`, and what SIGHUP does. The
-//! same in a booted systemd is in `tests/machines/`.
+//! The daemon and its service manager, at the protocol: what is sent to `$NOTIFY_SOCKET`, and what SIGHUP does. `tests/machines/`
+//! tests the same in a booted systemd.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 struct Manager {
     socket: UnixDatagram,
     directory: TempDir,
-    /// Received, but not asked for yet.
+    /// Received, but not read yet.
     received: VecDeque<String>,
 }
 
@@ -43,7 +43,7 @@ impl Manager {
         Daemon::spawn(config, command)
     }
 
-    /// The next thing told that begins with `start`; those before it are forgotten.
+    /// The next message that begins with `start`; those before it are discarded.
     async fn wait_for(&mut self, start: &str) -> String {
         loop {
             while let Some(message) = self.received.pop_front() {
@@ -81,10 +81,10 @@ async fn systemd_is_notified_of_start_status_watchdog_and_stop() {
     let icinga = Icinga::new(database.connect().await, Shape::V1_0);
     icinga.contact("anna").await;
     let session_id = icinga.sign_in("anna", AGENT).await;
-    // One that comes back: the first stream is soon ended.
+    // One that reconnects: the first stream is soon ended.
     let _tab = EventSource::open(&Site::daemon(&daemon.address, AGENT), &session_id).await;
     manager.wait_for("STATUS=1 stream of 1 user").await;
-    // Beats go on.
+    // Beats continue.
     manager.wait_for("WATCHDOG=1").await;
     manager.wait_for("WATCHDOG=1").await;
 
@@ -109,7 +109,7 @@ async fn without_a_database_the_start_is_over_and_the_status_says_so() {
     );
     manager.wait_for("READY=1").await;
     daemon.wait_for_log("not ready after 10s");
-    // A restart would not bring the database back: the watchdog is not to try.
+    // A restart would not bring the database back: the watchdog must not try.
     manager.wait_for("WATCHDOG=1").await;
 }
 
@@ -120,7 +120,7 @@ async fn a_frozen_daemon_shows_no_life() {
     let config = ConfigDir::new("host = 127.0.0.1\nport = 0", &resource(&database, &role));
     let daemon = manager.start(config);
     manager.wait_for("WATCHDOG=1").await;
-    // What makes the listener deaf, and only it: its session hears nothing more, while every other goes on.
+    // Makes only the listener deaf: its session receives nothing more, while all others continue.
     let session = database.connect().await;
     let pid = session
         .text("SELECT pid::text FROM pg_stat_activity WHERE application_name = 'icinga-desktop-bridge listener' AND datname = current_database()")
@@ -139,10 +139,10 @@ async fn a_frozen_daemon_shows_no_life() {
         let text = String::from_utf8_lossy(&datagram[..length]);
         manager.received.extend(text.lines().map(str::to_owned));
     }
-    // None since the freeze, which lasted for a beat of 10 s and the 10 s in which it was not heard.
+    // None since the freeze, which lasted for a beat of 10 s and the 10 s in which it was not received.
     assert_eq!(lives(&manager), 0, "{:?}", manager.received);
     drop(frozen);
-    // A new session was made, and hears.
+    // A new session was opened, and receives.
     manager.wait_for("WATCHDOG=1").await;
 }
 
@@ -173,7 +173,7 @@ impl Drop for Frozen {
 async fn a_reload_applies_to_open_streams() {
     let (database, role) = installed(Cluster::shared(), "reload", Shape::V1_0);
     let mut manager = Manager::new();
-    // So long that no comment comes by itself.
+    // So long that no comment is written.
     let config = ConfigDir::new(
         "host = 127.0.0.1\nport = 0\nkeep_alive_seconds = 3600",
         &resource(&database, &role),
@@ -240,7 +240,7 @@ fn in_the_journal_a_line_has_a_priority_instead_of_a_time() {
     assert!(text.contains("unknown key prot"), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
 
-    // Somebody has redirected it: that is no journal.
+    // Standard error was redirected: that is not the journal.
     let mut command = config.command(&["check", "--config-only"]);
     let text = Said::by(command.env("JOURNAL_STREAM", "1:1")).stderr;
     assert!(text.contains("WARN") && !text.contains("<4>"), "{text}");

@@ -1,4 +1,4 @@
-//! Streams end when their sign-in is not valid any more, and others do not notice.
+//! Streams end when their sign-in is no longer valid, and others are not affected.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::common::wait::eventually_blocking;
 use crate::common::world::{User, World, resource};
 use tokio::time::timeout;
 
-/// Waits until a tab is not let in any more, and has had nothing.
+/// Waits until a tab is refused, and has received nothing.
 async fn ended(tab: &mut EventSource) {
-    // The periodic check comes every 30 seconds.
+    // The periodic check runs every 30 seconds.
     let blocks = timeout(Duration::from_secs(60), tab.refused()).await;
     for block in blocks.expect("the tab is told that it may not come back") {
         assert!(
@@ -89,7 +89,7 @@ async fn triggers_end_streams_whose_sign_in_is_over() {
 #[tokio::test]
 async fn without_triggers_a_periodic_check_ends_them() {
     let world = World::new("untriggered").await;
-    // After the daemon has seen them at its start.
+    // After the daemon has read them at its start.
     world
         .icinga
         .by_hand("ALTER TABLE browser_session DISABLE TRIGGER USER; ALTER TABLE contact DISABLE TRIGGER USER")
@@ -113,7 +113,7 @@ async fn a_newer_sign_in_of_the_same_browser_ends_the_older_one_only() {
     };
     let mut newer = world.sign_in(older.contact, "alice").await;
     ended(&mut older.tab).await;
-    // One row, told to both browsers of the contact.
+    // One row, sent to both browsers of the contact.
     world.nothing_else(&mut [&mut newer]).await;
     other.tab.event().await;
 }
@@ -142,7 +142,7 @@ async fn a_session_that_changes_hands_takes_nothing_along() {
     let session_id = alice.session_id.clone();
     drop(alice.tab);
     world.daemon.wait_for_log("client left");
-    // Alice misses this, and bob must not be told.
+    // Alice misses this, and bob must not receive it.
     let event = crate::common::icinga::Event {
         object: "for alice",
         severity: Some("crit"),
@@ -161,7 +161,7 @@ async fn a_session_that_changes_hands_takes_nothing_along() {
     world.nothing_else(&mut [&mut alice]).await;
 }
 
-/// A session as the daemon's, with the rights that it has.
+/// A session with the rights of the daemon.
 async fn query_session(world: &World) -> icinga_desktop_bridge::database::Session {
     let config = ConfigDir::new("", &resource(&world.database, &world.role));
     let env = |_: &str| None;
@@ -232,7 +232,7 @@ async fn debug_logging_shows_neither_session_id_nor_user_agent() {
     assert!(!log.contains(AGENT), "{log}");
 }
 
-/// A right is withdrawn while the daemon runs, or the table is made anew: nobody knows who signed out since.
+/// A right is revoked while the daemon runs, or the table is created again: sign-outs since then are unknown.
 async fn unchecked(hint: &str, withdraw: &str, give_back: &str) {
     let (world, admin) = monitored(Cluster::shared(), hint).await;
     let (alice, mut bob) = (world.user("alice").await, world.user("bob").await);
@@ -253,7 +253,7 @@ async fn unchecked(hint: &str, withdraw: &str, give_back: &str) {
     });
     let why = wait_for_readiness(&admin, 503).await;
     assert!(why.contains("sign-in"), "{why}");
-    // Told to come back, and not to give up.
+    // Asked to come back, and not refused.
     let missed = world.incident(bob.contact, "meanwhile").await;
     let again = Answer::subscribe(&world.daemon.address, &bob.session_id).await;
     assert_eq!(again.status, 200);

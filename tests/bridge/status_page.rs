@@ -1,4 +1,4 @@
-//! The status page: what it says at load, and then every second.
+//! The status page when it is loaded, and then every second.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,7 +27,7 @@ async fn live(admin: &str) -> Answer {
     answer
 }
 
-/// The HTML that a block brings.
+/// The HTML in a block.
 fn html(block: &Block) -> String {
     let lines = block
         .raw
@@ -36,7 +36,7 @@ fn html(block: &Block) -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// Reads states until one says all of that.
+/// Reads states until one contains all of that.
 async fn until(stream: &mut Answer, parts: &[&str]) -> String {
     let mut last = String::new();
     let reading = async {
@@ -55,7 +55,7 @@ async fn until(stream: &mut Answer, parts: &[&str]) -> String {
 #[tokio::test]
 async fn the_page_says_what_is_known_and_names_nobody() {
     let (world, admin) = monitored(Cluster::shared(), "page").await;
-    // Ids that are nothing else.
+    // Ids that do not occur otherwise.
     for table in ["incident", "contact"] {
         let ids = format!("SELECT setval(pg_get_serial_sequence('{table}', 'id'), 987653)");
         world.icinga.by_hand(&ids).await;
@@ -120,7 +120,7 @@ async fn the_page_follows_what_happens() {
         &[not_ready, "listener down, query down, sign-in down"],
     )
     .await;
-    // As the answer for people without scripts.
+    // The same as the answer for people without scripts.
     let (_, _, loaded) = get(&admin, "/").await;
     assert!(loaded.contains(not_ready), "{loaded}");
 }
@@ -143,7 +143,7 @@ async fn pages_that_are_too_many_take_turns_and_leave_room_for_monitoring() {
         pages.push(page);
     }
     assert_eq!(get(&admin, "/health/ready").await.0, 200);
-    // A page that is closed makes room.
+    // A page that is closed frees a place.
     drop(pages);
     eventually(async || match live(&admin).await.block().await {
         Some(block) if block.retry == Some(1000) => Ok(()),

@@ -1,5 +1,5 @@
-//! The bell that does not ring: triggers that are switched off or gone, and transactions that were to ring for others. Events
-//! are late at most, never lost, and the log and the health say what is to be done.
+//! The bell does not ring: triggers that are disabled or missing, and transactions that should have rung for others. Events are
+//! late at most, never lost, and the log and the health report say what to do.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,11 @@ const PENDING: &str = "pending";
 
 const BELL: &str = "icinga_desktop_bell";
 
-/// What the daemon says of rows that nothing announced although all triggers are there.
+/// The daemon's log line about rows that no bell announced although all triggers exist.
 const NO_BELL: &str = "rows were found for which no bell had rung";
 
 impl World {
-    /// Notifies a contact of a known incident without changing its severity: nothing but the bell announces that.
+    /// Notifies a contact of a known incident without changing its severity: only the bell announces that.
     async fn escalate(&self, contact: i64, incident: i64) -> Written {
         self.icinga
             .event(Event {
@@ -34,9 +34,9 @@ async fn expect(user: &mut User, written: &Written) {
     assert_eq!(id, Some(written.history[0].to_string()));
 }
 
-/// Takes the bell away by this statement, and installs it again.
+/// Disables the bell with this statement, and installs it again.
 async fn without_a_bell_events_come_late_and_it_is_logged(take_away: &str) {
-    // Other databases' transactions would be waited for, and the event be found by a look that follows one of them.
+    // Otherwise the daemon would wait for transactions of other databases, and a look after one of them would find the event.
     let cluster = Cluster::private();
     let (world, admin) = monitored(&cluster, "no_bell").await;
     let mut alice = world.user("alice").await;
@@ -44,7 +44,7 @@ async fn without_a_bell_events_come_late_and_it_is_logged(take_away: &str) {
     expect(&mut alice, &opened).await;
 
     world.icinga.by_hand(take_away).await;
-    // The bell of what was opened may be heard after the event was found, and stand for the first of these.
+    // The bell of the opening may be received after the event was found, and count for the first of these.
     for _ in 0..2 {
         let escalated = world.escalate(alice.contact, opened.incident).await;
         expect(&mut alice, &escalated).await;
@@ -57,7 +57,7 @@ async fn without_a_bell_events_come_late_and_it_is_logged(take_away: &str) {
         reason.contains("triggers are missing or disabled"),
         "{reason}"
     );
-    // Other triggers ring for these, or announce the incident itself. They come once all the same.
+    // Other triggers ring for these, or announce the incident itself. They still arrive once.
     let other = world.incident(alice.contact, "other").await;
     expect(&mut alice, &other).await;
     let changed = world.change(alice.contact, other.incident, "warning").await;
@@ -94,7 +94,7 @@ async fn with_the_bell_dropped_events_come_late_and_it_is_said_until_it_is_mende
     without_a_bell_events_come_late_and_it_is_logged(&drop).await;
 }
 
-/// Writes an event and comes as far as a commit does before it is one: the bell's trigger has run.
+/// Writes an event up to the moment before the commit: the trigger of the bell has run.
 async fn write_and_ring(icinga: &Icinga, contact: i64, object: &str) -> Written {
     icinga.by_hand("BEGIN").await;
     let event = Event {
@@ -115,7 +115,7 @@ async fn what_rode_along_with_a_transaction_that_never_rang_comes_nevertheless()
     for ending in ["a rollback", "a kill"] {
         let world = World::on(&cluster, "never_rang", Shape::V1_0).await;
         let mut alice = world.user("alice").await;
-        // From here on nothing but a bell or the interval makes the daemon look.
+        // From now on only a bell or the interval makes the daemon look.
         world.nothing_else(&mut [&mut alice]).await;
         let mut listener = world.database.listen(&[BELL]).await;
         let mut ringer = Icinga::new(world.database.connect().await, Shape::V1_0);
@@ -155,7 +155,7 @@ async fn what_rides_along_comes_with_the_bell_or_behind_it() {
         BTreeSet::from(came),
         BTreeSet::from([rung.incident, rider.incident])
     );
-    // It leaves the ringing to the one that has rung by now, and commits after that was heard.
+    // It leaves ringing to the transaction that has already rung, and commits after that was received.
     late.by_hand("COMMIT").await;
     expect(&mut alice, &late_rider).await;
     assert_eq!(listener.heard().await, []);

@@ -1,4 +1,4 @@
-//! `check`: what it finds in the database and among the bridges that are running on it.
+//! `check`: what it finds in the database and about the bridges that run on it.
 
 use crate::common::command::{Said, run};
 use crate::common::daemon::{ConfigDir, Daemon};
@@ -147,7 +147,7 @@ async fn bridges_are_counted_with_their_browsers_and_a_browser_on_two_of_them_is
 
 #[tokio::test]
 async fn every_role_sees_how_many_bridges_there_are() {
-    // So they need not run as the same.
+    // So they may run as different users.
     let world = World::new("roles").await;
     let _second = Daemon::start(&resource(&world.database, &world.role));
     let other_role = world.database.role("other");

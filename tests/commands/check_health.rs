@@ -15,12 +15,12 @@ use crate::common::postgres::Cluster;
 use crate::common::wait::eventually;
 use crate::common::world::{World, installed, resource};
 
-/// A configuration that names no address for monitoring.
+/// A configuration without an admin address.
 fn unmonitored() -> ConfigDir {
     ConfigDir::new("", "dbname = x\nusername = x")
 }
 
-/// Runs the plugin in a thread of its own: clients go on meanwhile.
+/// Runs the plugin in a separate thread: clients continue meanwhile.
 async fn plugin(arguments: &[&str]) -> Said {
     let arguments: Vec<String> = (["check-health"].iter().chain(arguments))
         .map(ToString::to_string)
@@ -179,7 +179,7 @@ async fn events_without_receipt_are_a_warning() {
     let (contact, session_id) = world.signed_in("alice").await;
     let mut stream = world.stream_from(&session_id, "192.0.2.0").await;
     world.incident(contact, "db1!load").await;
-    // A client that reads, and opens each stream at another address, which is never a receipt.
+    // A client that reads, and opens each stream from another address, which is never a receipt.
     for number in 1..=5 {
         stream.event().await;
         stream = world
@@ -370,7 +370,7 @@ async fn what_cannot_be_asked_is_unknown() {
     ] {
         expect(&plugin(&arguments).await, 3, &[part, "\ngive "]);
     }
-    // Icinga shows what clap says, and 2 would be CRITICAL.
+    // Icinga shows clap's message, and 2 would be CRITICAL.
     for arguments in [&["--nonsense"][..], &["--admin"], &["extra"]] {
         let said = plugin(arguments).await;
         assert_eq!(said.code, Some(3), "{said}");

@@ -1,4 +1,4 @@
-//! `check --url`: what it says of a stream through real proxies, well and badly set up.
+//! `check --url`: what it reports about a stream through real proxies, set up well and badly.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -17,7 +17,7 @@ struct Browser {
     session_id: String,
 }
 
-/// A check that is under way.
+/// A running check.
 struct Check {
     child: Child,
     session_id: String,
@@ -39,7 +39,7 @@ impl World {
         }
     }
 
-    /// Starts a check that gets the session id over standard input.
+    /// Starts a check that reads the session id from standard input.
     fn check(&self, url: &str, trusted: Option<&Path>, session_id: &str, more: &[&str]) -> Check {
         let config = ConfigDir::new("", &resource(&self.database, &self.role));
         let mut arguments = vec!["check", "--debug", "--url", url, "--cookie", "-"];
@@ -70,9 +70,9 @@ impl World {
 }
 
 impl Check {
-    /// Waits for the end, and sees that the session id is nowhere.
+    /// Waits for the end, and asserts that the session id appears nowhere.
     fn said(mut self) -> Said {
-        // It is over within three quarters of a minute by itself.
+        // It ends by itself within three quarters of a minute.
         let errors = self.child.stderr.take().expect("piped");
         let errors = std::thread::spawn(move || text(errors));
         let stdout = text(self.child.stdout.take().expect("piped"));
@@ -114,7 +114,7 @@ impl Check {
     }
 }
 
-/// Everything that a stream has until its end.
+/// The output about a stream until its end.
 fn text(mut stream: impl std::io::Read) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("text");
@@ -153,7 +153,7 @@ async fn it_sees_whether_a_stream_is_whole_buffered_or_cut() {
     let good_apache = check(1, tls(&apache.tls_address), Some(&*apache.certificate.file));
     let buffered = check(2, format!("http://{}", buffering.address), None);
     let cut = check(3, format!("http://{}", cutting.address), None);
-    // Not silently: the check takes it from whoever would have got it.
+    // Not silently: the check receives it instead of another tab.
     let opened = format!("stream opened for contact {},", browsers[1].contact);
     world.daemon.wait_for_log(&opened);
     world.incident(browsers[1].contact, "taken").await;
@@ -243,7 +243,7 @@ async fn a_browser_that_has_its_two_streams_is_checked_all_the_same() {
     let world = World::behind_proxies("third").await;
     let nginx = Nginx::shipped();
     let alice = world.browser("alice").await;
-    // The check takes a place of these, which come back.
+    // The check takes a place of these, which reconnect.
     let _tabs = [
         world.open(&alice.session_id).await,
         world.open(&alice.session_id).await,

@@ -1,5 +1,4 @@
-//! Every way in which a resource may say how to reach the database, tried with `check` against a real server. TLS is in
-//! `tls.rs`.
+//! All ways in which a resource may say how to reach the database, tried with `check` against a real server. TLS is in `tls.rs`.
 
 use crate::common::command::Said;
 use crate::common::daemon::ConfigDir;
@@ -7,7 +6,7 @@ use crate::common::icinga::Shape;
 use crate::common::postgres::{Cluster, Database, PASSWORD, SUPERUSER};
 use crate::common::world::installed;
 
-/// Runs `check`; whether it was content, and what it wrote.
+/// Runs `check`; whether it passed, and its output.
 pub(super) fn check(resource: &str, environment: &[(&str, &str)]) -> (bool, String) {
     let config = ConfigDir::new("", resource);
     let mut command = config.command(&["check"]);
@@ -17,7 +16,7 @@ pub(super) fn check(resource: &str, environment: &[(&str, &str)]) -> (bool, Stri
     (said.code == Some(0), text)
 }
 
-/// As Icinga Web's own writer puts a value into quotes.
+/// Quotes a value as Icinga Web's own writer does.
 fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -1,4 +1,4 @@
-//! `explain`: each of its lines, by what causes it.
+//! `explain`: each of its lines, by its cause.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,12 +19,12 @@ use crate::common::world::{World, installed, resource};
 
 use super::send_test::assert_no_question_is_left;
 
-/// The digits by which a browser is named.
+/// The digits that identify a browser.
 fn digest(session_id: &str) -> String {
     format!("{:?}", BrowserKey::new(session_id))
 }
 
-/// What was written about a user, and whether all is well.
+/// What was reported about a user, and whether there was no problem.
 struct Explained {
     good: bool,
     text: String,
@@ -44,7 +44,7 @@ impl Explained {
         self.text.lines().any(fits)
     }
 
-    /// One line begins so, and has these parts.
+    /// One line begins this way, and has these parts.
     #[track_caller]
     fn says(&self, begin: &str, parts: &[&str]) {
         assert!(self.has(begin, parts), "{begin}…{parts:?}: {}", self.text);
@@ -69,7 +69,7 @@ fn explain_with(world: &World, keys: &str, user: &str) -> Explained {
     Explained::new(run(&config, &["explain", user]))
 }
 
-/// Explains again until there is a line that begins so, and has these parts.
+/// Explains again until a line begins this way, and has these parts.
 async fn explain_until(world: &World, begin: &str, parts: &[&str]) -> Explained {
     eventually(async || {
         let explained = explain(world, "alice").await;
@@ -198,7 +198,7 @@ async fn a_name_that_no_contact_has_is_compared_with_those_that_there_are() {
     }
 }
 
-/// As many contacts as a big directory has.
+/// As many contacts as in a big directory.
 #[tokio::test]
 async fn the_right_name_is_found_among_many() {
     let world = World::new("many").await;
@@ -274,7 +274,7 @@ async fn a_session_that_is_older_than_it_may_be_ends() {
         &format!("ok    browser: {browser} "),
         &["signed in 3 days ago, for at most 7 days"],
     );
-    // Housekeeping makes it young; when it began is stored with its position.
+    // Housekeeping refreshes it; the time of the sign-in is stored with its position.
     world
         .database
         .eventually("EXISTS (SELECT FROM icinga_desktop.browser_position)")
@@ -327,7 +327,7 @@ async fn a_browser_without_streams_is_named() {
     let before = format!("older than the sign-in of {}", digest(&other_session));
     explained.says("note  notification: ", &[&row, &before]);
 
-    // It was here once.
+    // It was connected once.
     drop(world.stream(&session_id).await);
     world
         .database
@@ -391,7 +391,7 @@ async fn what_is_known_of_a_proxy_and_of_how_a_browser_comes_back_is_said() {
     let written = world.incident(contact, "o").await;
     assert_eq!(stream.event().await.incident(), written.incident);
     while stream.block().await.is_some() {}
-    // It has not come back yet, or too late.
+    // It has not returned yet, or too late.
     let _tab = EventSource::open(
         &Site::daemon(&world.daemon.address, AGENT).unnamed(),
         &session_id,
@@ -413,7 +413,7 @@ async fn events_on_their_way_are_counted() {
     let world = World::new("underway").await;
     let (contact, session_id) = world.signed_in("alice").await;
     let browser = digest(&session_id);
-    // A client that never comes back as it is told: what it was sent waits, and what is new, too, for a second and a half.
+    // A client that never returns as asked: what it was sent waits, and so do new events, for a second and a half.
     eventually(async || {
         let mut stream = world.stream(&session_id).await;
         let first = world.incident(contact, "first").await;
@@ -441,7 +441,7 @@ async fn events_on_their_way_are_counted() {
     .await;
 }
 
-/// Of this user agent, which a session does not have.
+/// A user agent that the session does not have.
 async fn refused(world: &World, session_id: &str, agent: &str) {
     let answer = Answer::to(&world.daemon.address, request(session_id, agent).as_bytes()).await;
     assert_eq!(answer.status, 204);
@@ -474,7 +474,7 @@ async fn what_was_refused_is_said_and_what_to_do() {
         ],
     );
 
-    // Once it is let in, that is history.
+    // Once it is accepted, that is history.
     let mut tab = world.open(&session_id).await;
     let explained = explain(&world, "alice").await;
     explained.is_good();
@@ -652,7 +652,7 @@ async fn what_was_never_acknowledged_is_a_failure() {
     for number in 1..=5 {
         assert_eq!(stream.event().await.incident(), written.incident);
         while stream.block().await.is_some() {}
-        // From another place each time, which is never a receipt.
+        // From another address each time, which is never a receipt.
         stream = world
             .stream_from(&session_id, &format!("192.0.2.{number}"))
             .await;
@@ -685,7 +685,7 @@ async fn bridges_that_do_not_answer_are_named() {
     assert_no_question_is_left(&world.database).await;
 }
 
-/// One that knows no other questions than a test and a roll call takes it for the test of a contact without browsers.
+/// A bridge that only knows a test and a roll call treats the question as the test of a contact without browsers.
 #[tokio::test]
 async fn a_bridge_of_another_version_is_named() {
     let world = World::new("version").await;
@@ -698,7 +698,7 @@ async fn a_bridge_of_another_version_is_named() {
         let (_, payload) = older.notification().await;
         let payload: Value = serde_json::from_str(&payload).unwrap();
         let token = payload["token"].as_str().unwrap();
-        // In one statement: once it is answered, the question goes.
+        // In one statement: once it is answered, the question is removed.
         let refused = older.text(&format!(
             "UPDATE icinga_desktop.browser_position SET above = above || '{{255,0,0,0,0}}' WHERE browser = '\\x{token}' AND floor = -1 RETURNING (above[1] < 0)::text"
         )).await;
@@ -722,7 +722,7 @@ async fn without_a_bridge_what_the_database_knows_is_said() {
     drop(daemon);
     let config = ConfigDir::new("", &resource(&database, &role));
     let explained = eventually(async || {
-        // Until PostgreSQL has noticed that the daemon is gone.
+        // Until PostgreSQL has noticed that the daemon has gone.
         let explained = Explained::new(run(&config, &["explain", "alice"]));
         if explained.has(
             "FAIL  bridges: no bridge listens on this database",
@@ -739,7 +739,7 @@ async fn without_a_bridge_what_the_database_knows_is_said() {
     assert!(!explained.text.contains("refused: "), "{}", explained.text);
 }
 
-/// In the order of ids the rows of others come first, and those of a user who has few are among the last.
+/// In the order of ids, rows of other contacts come first, and those of a user who has few are among the last.
 #[tokio::test]
 async fn the_rows_of_others_are_not_read() {
     const ROWS: i64 = 20_000;
@@ -779,7 +779,7 @@ async fn a_bridge_that_is_full_is_named() {
     let world = World::of(daemon, database, role, Shape::V1_0).await;
     let bob = world.user("bob").await;
     let (_, session_id) = world.signed_in("alice").await;
-    // The place may be free for a moment, because bob's tab is on its way back.
+    // The place may be free for a moment, because bob's tab is reconnecting.
     let begin = format!("FAIL  refused: {} at 2", digest(&session_id));
     let full = "the bridge had its maximum number of streams: raise the limit on open files";
     eventually(async || {

@@ -1,4 +1,4 @@
-//! What the shipped files of the proxies tell the daemon of where a client is.
+//! What the shipped files of the proxies send to the daemon about the address of a client.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -7,8 +7,8 @@ use crate::common::apache::Apache;
 use crate::common::network::enter_private_network;
 use crate::common::nginx::Nginx;
 
-/// Sends a request that claims another origin to a proxy. Returns what the proxy says of that to the daemon, which
-/// `daemon` stands in for.
+/// Sends a request with a forged origin to a proxy. Returns what the proxy sends about that to the daemon, which `daemon` acts
+/// as.
 fn forwarded_for(daemon: &TcpListener, proxy: &str) -> Vec<String> {
     let mut client = TcpStream::connect(proxy).expect("the proxy accepts");
     write!(

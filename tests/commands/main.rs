@@ -1,4 +1,4 @@
-//! The commands that end by themselves, and what the manual says of them.
+//! The subcommands other than `run`, and what the manual says about them.
 
 mod check;
 mod check_health;

@@ -1,4 +1,4 @@
-//! The manual tells the truth: its options, keys and links exist, and none is missing. Metrics are in `tests/bridge/monitoring.rs`.
+//! The manual is true: its options, keys and links exist, and none is missing. Metrics are in `tests/bridge/monitoring.rs`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,10 +28,10 @@ fn pages() -> Vec<(PathBuf, String)> {
         .collect()
 }
 
-/// What stands between backticks, and indented lines.
+/// The text between backticks, and indented lines.
 fn code(text: &str) -> Vec<String> {
     let indented = text.lines().filter_map(|line| line.strip_prefix("    "));
-    // Spans may go on in the next line; in a fenced block there are none.
+    // Spans may continue in the next line; a fenced block has none.
     let spans = text.split('`').skip(1).step_by(2);
     indented.chain(spans).map(str::to_owned).collect()
 }

@@ -1,4 +1,4 @@
-//! `send-test`: whom it reaches, what it says of it, and that a role without rights cannot make use of it.
+//! `send-test`: which browsers it reaches, what it reports, and that a role without rights cannot use it.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ use crate::common::sse::{AGENT, Block, OTHER_AGENT};
 use crate::common::wait::eventually;
 use crate::common::world::{User, World, resource};
 
-/// The title that a test notification has.
+/// The title of a test notification.
 const TEST_TITLE: &str = "Test notification from icinga-desktop-bridge";
 
 /// The next event is the test notification, which opens that incident; 0 is none.
@@ -48,7 +48,7 @@ pub(super) async fn assert_no_question_is_left(database: &Database) {
     assert_eq!(session.text(left).await, "0");
 }
 
-/// Stores a question as the command does, for a token of hexadecimal digits, and notifies of it.
+/// Stores a question as the command does, for a token of hexadecimal digits, and notifies the bridges.
 async fn ask_by_hand(database: &Database, token: &str, contact: i64) {
     let session = database.connect().await;
     session
@@ -131,7 +131,7 @@ async fn a_test_notification_reaches_one_stream_of_each_open_browser() {
         text.contains("2 streams received the test notification"),
         "{text}"
     );
-    // On the stream that was opened last: either tab may have come back meanwhile.
+    // On the stream that was opened last: either tab may have returned meanwhile.
     let event = tokio::select! {
         event = second.event() => event,
         event = alice.tab.event() => event,
@@ -139,7 +139,7 @@ async fn a_test_notification_reaches_one_stream_of_each_open_browser() {
     assert_test(&event, 0);
     expect_test(&mut other, 0).await;
 
-    // Nobody else got any of it: their next event is a real one.
+    // No other browser received it: their next event is a real one.
     drop(second);
     let fence = [(alice.contact, 1, "pending"), (bob.contact, 1, "pending")];
     let written = world
@@ -165,7 +165,7 @@ async fn a_test_notification_opens_the_newest_incident_of_its_user() {
     for object in ["db1!disk", "db1!load"] {
         let written = world.incident(alice.contact, object).await;
         assert_eq!(alice.tab.event().await.incident(), written.incident);
-        // Another's, and one that nobody is notified about.
+        // Another contact's, and one without a notification.
         world.incident(bob, object).await;
         world.icinga.incident(object, "crit").await;
         let (exit, text) = world.run(&["send-test", "alice"]).await;
@@ -178,7 +178,7 @@ async fn a_test_notification_opens_the_newest_incident_of_its_user() {
 async fn a_test_notification_that_cannot_be_delivered_is_forgotten() {
     let world = World::new("forgotten").await;
     let alice = world.user("alice").await;
-    // A browser that leaves as soon as it has got it, before it counts as delivered.
+    // A browser that leaves as soon as it has received it, before it is delivered.
     drop(alice.tab);
     let mut stream = world.stream(&alice.session_id).await;
     let (contact, database) = (alice.contact, &world.database);
@@ -194,7 +194,7 @@ async fn a_test_notification_that_cannot_be_delivered_is_forgotten() {
     );
     remove_question(database, &token).await;
 
-    // Not told of it when it comes back.
+    // Not sent again when it reconnects.
     let mut again = User {
         tab: world.open(&alice.session_id).await,
         contact,
@@ -238,7 +238,7 @@ async fn once_no_bridge_is_running_send_test_fails_and_check_says_so() {
     icinga.contact("alice").await;
     drop(daemon);
     let config = ConfigDir::new("", &resource(&database, &role));
-    // Until PostgreSQL has noticed that the daemon is gone.
+    // Until PostgreSQL has noticed that the daemon has gone.
     eventually(async || {
         let (exit, text) = run(&config, &["send-test", "alice"]);
         assert_eq!(exit, Some(1), "{text}");
@@ -304,7 +304,7 @@ async fn a_bridge_that_hangs_is_missed() {
     assert_no_question_is_left(&world.database).await;
 }
 
-/// The log says little of questions, and nothing of these.
+/// The log contains little about questions, and nothing about these.
 fn assert_log(world: &World, secrets: &[&str]) {
     let log = world.daemon.log();
     let lines = log.lines();
@@ -321,7 +321,7 @@ async fn what_is_asked_over_the_channel_alone_is_ignored() {
     let mut alice = world.user("alice").await;
     let stranger = world.database.role("stranger");
     let session = world.database.connect_as(&stranger).await;
-    // However it looks.
+    // Whatever it looks like.
     for payload in [
         "",
         "nonsense",
@@ -355,8 +355,8 @@ async fn what_is_asked_over_the_channel_alone_is_ignored() {
     assert!(refusal.contains("permission denied"), "{refusal}");
     let fence = world.nothing_else(&mut [&mut alice]).await;
 
-    // What comes behind all that is answered, so all of it was dealt with; and nothing was shown meanwhile. Few questions can
-    // wait, and the others are dropped: notified of again until there is room.
+    // A question after all that is answered, so all of it was handled; and nothing was shown meanwhile. Few questions can wait,
+    // and the others are dropped: notify again until there is room.
     let token = "6".repeat(64);
     ask_by_hand(&world.database, &token, alice.contact).await;
     let again = format!("NOTIFY icinga_desktop_ask, '{{\"token\":\"{token}\"}}'");
@@ -373,12 +373,12 @@ async fn what_is_asked_over_the_channel_alone_is_ignored() {
     assert_log(&world, &[&alice.session_id, "7777777"]);
 }
 
-/// Somebody who knows their own session could name its position.
+/// A user who knows their own session could name its position.
 #[tokio::test]
 async fn the_position_of_a_browser_is_not_taken_for_a_question() {
     let world = World::new("position").await;
     let mut alice = world.user("alice").await;
-    // With one id, it looks most like one.
+    // With one id, it looks most like a question.
     let mut bob = world.user("bob").await;
     let fence = world.nothing_else(&mut [&mut bob]).await;
     world.delivered(fence.history[0]).await;
@@ -390,7 +390,7 @@ async fn the_position_of_a_browser_is_not_taken_for_a_question() {
             bob.session_id
         ))
         .await;
-    // One by one: once the next is answered, the other was dealt with. Its row still holds nothing but ids of history rows.
+    // One by one: once the next is answered, the other was handled. Its row still has nothing but ids of history rows.
     let token = "5".repeat(64);
     ask_by_hand(&world.database, &token, alice.contact).await;
     expect_test(&mut alice.tab, 0).await;
@@ -424,7 +424,7 @@ async fn a_question_that_somebody_overheard_and_repeats_is_answered_once() {
     }
     let fence = world.nothing_else(&mut [&mut alice]).await;
 
-    // The one that comes behind is answered, so those were dealt with.
+    // The one after them is answered, so those were handled.
     let next = "6".repeat(64);
     ask_by_hand(database, &next, contact).await;
     expect_test(&mut alice.tab, fence.incident).await;

@@ -1,4 +1,4 @@
-//! The configuration as the commands read and show it: its settings, and how its errors read.
+//! The configuration as the commands read and show it: its settings and its errors.
 
 use std::net::TcpListener;
 
@@ -106,7 +106,7 @@ fn unknown_keys_of_the_daemon_are_warned_about() {
 #[test]
 fn an_admin_address_that_others_reach_is_warned_about() {
     let (database, role) = installed(Cluster::shared(), "reached", Shape::V1_0);
-    // Of the range for documentation, which no machine has: so nothing is opened to anybody here.
+    // From the range for documentation, which no machine has: so nothing is opened to anyone here.
     let config = ConfigDir::new(
         "host = 127.0.0.1\nport = 0\nadmin = 192.0.2.1:9002",
         &resource(&database, &role),

@@ -1,4 +1,4 @@
-//! TLS to the database, as `use_ssl` and libpq's variables say, tried with `check` against a real server.
+//! TLS to the database, according to `use_ssl` and libpq's variables, tried with `check` against a real server.
 
 #![allow(
     clippy::unwrap_used,
@@ -87,7 +87,7 @@ fn certificate(name: &str, key: &PKey<Private>) -> X509Builder {
     builder
 }
 
-/// Writes a file that belongs to the owner of `directory` alone.
+/// Writes a file that only the owner of `directory` can read.
 fn private_file(directory: &Path, name: &str, content: &[u8]) -> String {
     let path = directory.join(name);
     fs::write(&path, content).unwrap();
@@ -141,7 +141,7 @@ impl Encrypted {
         }
     }
 
-    /// The file with the certificate of an authority that the server does not have its own from.
+    /// The file with the certificate of an authority that did not sign the server's certificate.
     fn wrong_ca(&self) -> String {
         let theirs = Authority::new("Another CA");
         let certificate = theirs.certificate.to_pem().unwrap();
@@ -156,7 +156,7 @@ async fn a_resource_is_encrypted_where_possible_and_verified_where_use_ssl_says_
     let by_name = over_tcp(&server.database, "localhost");
     let by_address = over_tcp(&server.database, "127.0.0.1");
     for (resource, outcome) in [
-        // Without use_ssl: as libpq's `prefer`.
+        // Without use_ssl: like libpq's `prefer`.
         (by_name.clone(), "TLSv1"),
         (format!("{by_name}\nuse_ssl = 1\nssl_ca = {ca}"), "TLSv1"),
         (

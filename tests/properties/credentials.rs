@@ -1,4 +1,4 @@
-//! Credentials in a request's headers, against the contract read byte by byte.
+//! Credentials in a request's headers, compared with the contract, which is parsed byte by byte.
 
 use icinga_desktop_bridge::auth::Credentials;
 use icinga_desktop_bridge::model::browser::BrowserKey;
@@ -47,7 +47,7 @@ fn headers(cookies: &[Vec<u8>]) -> HeaderMap {
     headers
 }
 
-/// The session cookie's value as the contract has it, byte by byte and without the crates.
+/// The session cookie's value according to the contract, byte by byte and without the crates.
 fn expected(cookies: &[Vec<u8>]) -> Option<String> {
     let pairs = cookies
         .iter()
@@ -120,7 +120,7 @@ proptest! {
     ) {
         let text = std::str::from_utf8(&value).expect("text");
         let read = LastEventId::parse(text);
-        // A number by hand; a leading + does no harm.
+        // A number written by hand; a leading + does no harm.
         let digits = value.strip_prefix(b"+").unwrap_or(&value);
         let number = digits.iter().try_fold(0_i128, |number, byte| {
             let digit = i128::from(byte.checked_sub(b'0').filter(|digit| *digit < 10)?);

@@ -13,12 +13,12 @@ use proptest::sample::select;
 
 use super::values::number;
 
-/// As the database spells them.
+/// As spelled in the database.
 const SEVERITIES: [&str; 9] = [
     "ok", "debug", "info", "notice", "warning", "err", "crit", "alert", "emerg",
 ];
 
-/// What an EventSource has after reading: dispatched events, and its own state.
+/// The state of an EventSource after reading: dispatched events, and its own state.
 #[derive(Debug, Default, PartialEq)]
 struct Heard {
     /// Type, data and last event id of each.
@@ -95,7 +95,7 @@ impl Input {
         self.history_ids.iter().copied().map(HistoryId).collect()
     }
 
-    /// Whether `data` is this event's.
+    /// Whether `data` belongs to this event.
     fn is(&self, data: &str) -> Result<(), TestCaseError> {
         let data: serde_json::Value =
             serde_json::from_str(data).map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -105,7 +105,7 @@ impl Input {
         prop_assert_eq!(&payload["incident_id"], self.incident_id);
         prop_assert_eq!(&payload["severity"], self.severity);
         is_text(&payload["title"], &self.title)?;
-        // Never null, of which a client would show the word.
+        // Never null: the client would show the word.
         is_text(
             &payload["message"],
             self.message.as_deref().unwrap_or_default(),
@@ -127,7 +127,7 @@ fn is_text(sent: &serde_json::Value, text: &str) -> Result<(), TestCaseError> {
     } else {
         let start = sent.strip_suffix('…').unwrap_or("no ellipsis");
         prop_assert!(sent.len() <= TEXT_LIMIT && text.starts_with(start));
-        // No more is lost than the character that did not fit.
+        // Only the character that did not fit is lost.
         prop_assert!(sent.len() + 4 > TEXT_LIMIT, "{} bytes", sent.len());
     }
     Ok(())
@@ -137,7 +137,7 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => any::<String>(),
         4 => "[\r\n\0\t :\"\\\\{}\u{85}\u{2028}\u{2029}\u{feff}a]{0,40}",
-        // Around the limit, with characters of one to four bytes in any place.
+        // Around the limit, with characters of one to four bytes in any position.
         1 => (vec(select(vec!["a", "é", "…", "🔥", "\n", "\""]), 1..8), 4080..4110_usize)
             .prop_map(|(parts, length)| {
                 let pattern = parts.concat();

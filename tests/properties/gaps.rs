@@ -1,4 +1,4 @@
-//! Which ids were seen and which may still come, against a database whose transactions overlap in any way, and a reader
+//! Which ids were seen and which may still be committed, with a database whose transactions overlap in any way, and a reader
 //! whose looks take any time.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// A transaction has its number sooner than this after it drew its first id.
+/// A transaction gets its number within this time after it drew its first id.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How many rows beyond the newest one a look reads.
@@ -30,7 +30,7 @@ enum Step {
     Pass(u64),
 }
 
-/// Weighted so that few transactions run at a time, and some for long without a number: errors show where one or two overlap
+/// Weighted so that few transactions run at a time, and some run long without a number: errors appear where one or two overlap
 /// with looks.
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
@@ -135,7 +135,7 @@ impl Database {
     }
 }
 
-/// A look: what it was to read, what it found, and what was known then.
+/// A look: what it should read, what it found, and what was known then.
 #[derive(Debug)]
 struct Look {
     asked: Instant,
@@ -148,7 +148,7 @@ struct Look {
     newest: i64,
 }
 
-/// Looks as the resolver does, while `meanwhile` happens in front of its statements.
+/// Looks as the resolver does, while `meanwhile` happens before its statements.
 fn look(gaps: &mut Gaps, database: &mut Database, meanwhile: &Round) -> Look {
     let [before, after_asking, after_snapshot, after_reading] = meanwhile;
     before.iter().for_each(|step| database.take(step));
@@ -177,7 +177,7 @@ fn look(gaps: &mut Gaps, database: &mut Database, meanwhile: &Round) -> Look {
     }
 }
 
-/// All looks of some rounds, and of as many more as it takes to read all once everything has ended.
+/// All looks of some rounds, and of as many more as it takes to read everything once all transactions have ended.
 fn play(rounds: &[Round]) -> (Gaps, Database, Vec<Look>) {
     let (mut gaps, mut database) = (Gaps::new(0), Database::new());
     let mut looks: Vec<_> = (rounds.iter())
@@ -200,7 +200,7 @@ fn ids_of(ranges: &[(i64, i64)]) -> impl Iterator<Item = i64> {
 }
 
 proptest! {
-    // Errors take several steps in a certain order, and a case is quick.
+    // Errors need several steps in a certain order, and a case is quick.
     #![proptest_config(ProptestConfig { cases: 4 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
 
     #[test]
@@ -232,12 +232,12 @@ proptest! {
         prop_assert_eq!((gaps.held_since(), gaps.young()), (None, vec![]));
     }
 
-    /// What a look costs: an id is read for nothing only while its gap is young, and when a transaction ends that was running
-    /// when the gap no longer was.
+    /// What a look costs: a missing id is read again only while its gap is young, and when a transaction ends that was running
+    /// when the gap stopped being young.
     #[test]
     fn an_id_is_read_again_only_when_one_that_may_bring_it_has_ended(rounds in rounds()) {
         let (_, _, looks) = play(&rounds);
-        // When an id was first missed, and what ran when its gap was no longer young.
+        // When an id was first missed, and what ran when its gap stopped being young.
         let mut missed: BTreeMap<i64, (Instant, Option<&Snapshot>)> = BTreeMap::new();
         let mut read: BTreeSet<i64> = BTreeSet::new();
         for (earlier, look) in looks.iter().zip(&looks[1..]) {

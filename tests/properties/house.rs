@@ -1,11 +1,11 @@
-//! The order of the house: a stage imports only what comes after it, so that data moves in one direction and no two
-//! stages know each other.
+//! The order of the modules: a stage imports only stages after it, so that data moves in one direction and no two stages depend
+//! on each other.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The stages, in the order of the data. Those of one line do not import each other, but for the last one's, which hold
-/// plain values.
+/// The stages, in the order of the data. Stages in one line do not import each other, except in the last line, which has plain
+/// values.
 const ORDER: [&[&str]; 8] = [
     &["main"],
     &["cli", "lifecycle"],
@@ -17,7 +17,7 @@ const ORDER: [&[&str]; 8] = [
     &["config", "model", "systemd"],
 ];
 
-/// Where a stage stands.
+/// The position of a stage.
 ///
 /// # Panics
 ///
@@ -33,7 +33,7 @@ fn stage(file: &Path) -> String {
     first.to_str().expect("UTF-8").replace(".rs", "")
 }
 
-/// The stages that a source names: what stands behind `crate::`, outside of comments.
+/// The stages that a source imports: the names after `crate::`, outside comments.
 fn imports(source: &str) -> Vec<(usize, &str)> {
     let mut imports = Vec::new();
     for (index, line) in source.lines().enumerate() {
@@ -46,7 +46,7 @@ fn imports(source: &str) -> Vec<(usize, &str)> {
     imports
 }
 
-/// What is wrong with a file's imports, a line each.
+/// The errors in a file's imports, one line each.
 fn violations(file: &Path, source: &str) -> Vec<String> {
     let from = stage(file);
     let allowed = |to: &str| {

@@ -1,4 +1,4 @@
-//! The INI reader against Icinga Web's: recorded cases, arbitrary text, and what Icinga Web's writer writes.
+//! The INI parser compared with Icinga Web's: recorded cases, arbitrary text, and the output of Icinga Web's writer.
 
 use icinga_desktop_bridge::config::ini::{self, IniFile};
 use proptest::prelude::*;
@@ -54,8 +54,8 @@ fn written(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Values that survive Icinga Web's own way there and back: no line breaks or NUL, and no backslash before `n` or `r`,
-/// which its reader takes for a line break whatever the writer meant.
+/// Values that Icinga Web itself can write and read back: no line breaks or NUL, and no backslash before `n` or `r`, which its
+/// reader always takes for a line break.
 fn survives(value: &str) -> bool {
     !value.contains(['\n', '\r', '\0']) && !value.contains("\\n") && !value.contains("\\r")
 }

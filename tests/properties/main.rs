@@ -1,4 +1,5 @@
-//! What holds for any input, of the parts that need neither a database nor a socket: arbitrary input against naive models.
+//! What is true for any input, of the parts that need neither a database nor a socket: arbitrary input compared with naive
+//! models.
 
 mod credentials;
 mod event;

@@ -1,4 +1,4 @@
-//! Payloads of NOTIFY: what the triggers format reads back, and no error quotes what it was given.
+//! Payloads of NOTIFY: those that the triggers format can be parsed, and no error quotes its input.
 
 use icinga_desktop_bridge::model::browser::BrowserKey;
 use icinga_desktop_bridge::model::ids::{ContactId, IncidentId};
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::values::number;
 
-/// JSON of any shape, often with the names and words that are looked for.
+/// JSON of any shape, often with the expected names and words.
 fn json() -> impl Strategy<Value = serde_json::Value> {
     let word = prop_oneof![
         select(vec!["incident_id", "contact_id", "browser", "token"]).prop_map(str::to_owned),
@@ -90,7 +90,7 @@ proptest! {
         }
     }
 
-    /// The same for any text: taken apart, an error's text is our own words and two numbers.
+    /// The same for any text: an error's text consists of our own words and two numbers.
     #[test]
     fn an_errors_text_is_our_own_words_and_two_numbers(payload in any::<String>()) {
         for error in parse_as_everything(&payload) {

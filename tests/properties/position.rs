@@ -1,4 +1,4 @@
-//! Positions, against a plain set of everything that was done.
+//! Positions, compared with a plain set of everything that is done.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::values::number;
 
-/// How many ids above the floor a position remembers.
+/// How many ids above the floor a position keeps.
 const MAX_ABOVE: usize = 4000;
 
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ fn step(ids: std::ops::Range<i64>) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The same with a plain set: every id that was called done, and the highest that was settled.
+/// The same with a plain set: every id that was marked as done, and the highest settled one.
 #[derive(Default)]
 struct Model {
     done: BTreeSet<i64>,
@@ -74,7 +74,7 @@ proptest! {
             }
             prop_assert_eq!(position.floor().0, model.settled);
         }
-        // What is stored is enough to have the same again.
+        // The stored values are enough to restore it.
         prop_assert_eq!(&Position::new(position.floor(), position.above()), &position);
     }
 
@@ -93,7 +93,7 @@ proptest! {
                 prop_assert!(position.contains(HistoryId(*id)), "{} is forgotten", id);
             }
             prop_assert!(position.above().count() <= MAX_ABOVE);
-            // The floor is where it was settled, or, beyond the cap, a done id under a full memory.
+            // The floor is where it was settled, or, beyond the cap, a done id below a full memory.
             let floor = position.floor().0;
             prop_assert!(floor >= model.settled);
             for id in position.above() {
@@ -107,8 +107,8 @@ proptest! {
         }
     }
 
-    /// Beside the ids, of which it changes nothing. Of two times the earlier one counts, and none if either side has none: what
-    /// one of them does not call done is shown rather than lost.
+    /// A time, which does not affect the ids. Of two times the earlier one counts, and none if either side has none: a row that
+    /// is not done on one side is shown rather than lost.
     #[test]
     fn a_time_counts_until_ids_are_settled(
         time in option::of(number()),

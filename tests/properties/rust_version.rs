@@ -1,5 +1,5 @@
-//! The oldest Rust that builds this: what `Cargo.toml` says holds for the dependencies, and is what the manual says. That our
-//! own code calls nothing newer is clippy's `incompatible_msrv`.
+//! The oldest Rust version that builds this: the one in `Cargo.toml` is enough for the dependencies, and is the one in the
+//! manual. clippy's `incompatible_msrv` checks that our own code uses nothing newer.
 
 use std::process::Command;
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::values::transaction;
 
-/// PostgreSQL's form: the oldest that runs, the first that has not begun, and those that run.
+/// PostgreSQL's format: the oldest running transaction, the first that has not started, and the running ones.
 fn print(first_future: u64, running: &[u64]) -> String {
     let oldest = running.first().unwrap_or(&first_future);
     let running: Vec<_> = running.iter().map(u64::to_string).collect();
@@ -25,7 +25,7 @@ proptest! {
         let Ok(snapshot) = snapshot else { return Ok(()) };
         prop_assert_eq!(snapshot.oldest_running(), running.first().copied().unwrap_or(first_future));
         prop_assert_eq!(&snapshot.running()[..], &running[..]);
-        // What ended is what has begun and does not run.
+        // A transaction has ended if it has started and does not run.
         let transaction = first_future.saturating_sub(1000).saturating_add(asked);
         let ended = transaction < first_future && !running.contains(&transaction);
         prop_assert_eq!(snapshot.has_ended(transaction), ended, "{}", transaction);

@@ -1,9 +1,9 @@
-//! Values that several topics draw from.
+//! Values that several topics use.
 
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Numbers with their extremes, which a plain `any` seldom hits.
+/// Numbers with their extremes, which a plain `any` rarely hits.
 pub(super) fn number() -> impl Strategy<Value = i64> {
     prop_oneof![any::<i64>(), select(vec![i64::MIN, -1, 0, 1, i64::MAX])]
 }

@@ -106,7 +106,7 @@ async fn a_ringer_that_rolls_back_is_silent_and_leaves_the_bell_to_others() {
         ringer.run(&format!("BEGIN; {row}; {FIRE}")).await;
         let rider = Icinga::new(database.connect().await, Shape::V1_0);
         rider.by_hand(&row).await;
-        // Terminated, the session cannot say that it succeeded.
+        // Terminated, the session cannot report that it succeeded.
         let _ = ringer.batch_execute(end).await;
         database
             .eventually(
@@ -187,7 +187,7 @@ async fn truncating_rings_with_a_word_of_its_own() {
         assert_eq!(listener.heard().await, [truncated()], "{truncate}");
     }
 
-    // Also while another transaction rings, of which the lock for the bell is seen here.
+    // Also while another transaction rings, whose lock of the bell is visible here.
     ringer
         .run("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('icinga_desktop.bell', 0))")
         .await;

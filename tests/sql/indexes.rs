@@ -1,4 +1,4 @@
-//! The indexes that `install.sql` builds: without a lock, again where they are invalid, and of use.
+//! The indexes that `install.sql` builds: without a lock, again if they are invalid, and useful.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ async fn an_index_that_an_interrupted_run_left_invalid_is_rebuilt() {
         ),
     ] {
         session.run(&format!("DROP INDEX {index}")).await;
-        // What the server leaves when building concurrently fails, here on duplicates.
+        // What the server leaves behind when building concurrently fails, here because of duplicates.
         let message = session
             .refusal(&format!(
                 "CREATE UNIQUE INDEX CONCURRENTLY {index} ON {duplicates}"
@@ -59,7 +59,7 @@ async fn an_index_that_an_interrupted_run_left_invalid_is_rebuilt() {
     }
     let after = ours(&session).await;
     assert_eq!(after.matches("valid t").count(), 2, "{after}");
-    // Only the indexes are others.
+    // Only the indexes are different.
     assert_eq!(
         after.lines().filter(|line| before.contains(line)).count(),
         8,
@@ -98,7 +98,7 @@ async fn writers_go_on_while_an_index_is_being_built() {
         ("idx_icinga_desktop_session", "browser_session"),
     ] {
         session.run(&format!("DROP INDEX {index}")).await;
-        // Building waits for it, as for every transaction that has written and is not over.
+        // Building waits for it, as for every transaction that has written and has not ended.
         let long = database.connect().await;
         long.run(&format!("BEGIN; LOCK TABLE {table} IN ROW EXCLUSIVE MODE"))
             .await;
@@ -173,7 +173,7 @@ async fn with_its_index_a_sign_in_reads_only_the_sessions_of_its_user() {
             assert_eq!(after - before, 2 * SIGN_INS);
             before = after;
         } else {
-            // The counters would show it: all the newer ones of everybody.
+            // The counters would show reading all newer rows of all contacts.
             database
                 .rows_read("browser_session", before + SIGN_INS * SESSIONS / 2)
                 .await;
@@ -181,7 +181,7 @@ async fn with_its_index_a_sign_in_reads_only_the_sessions_of_its_user() {
     }
 }
 
-/// Statistics of a time when the table was small must not make a plan that reads all of it later.
+/// Statistics from a time when the table was small must not cause a plan that reads all of it later.
 #[tokio::test]
 async fn a_sign_in_reads_one_position_whatever_the_statistics_say() {
     const SESSIONS: i64 = 5_000;
@@ -214,7 +214,7 @@ async fn a_sign_in_reads_one_position_whatever_the_statistics_say() {
                 session.run(&format!("{sessions}; {positions}")).await;
             }
             "while no position is stored" => {
-                // Not DELETE, whose own reading may be counted later.
+                // Not DELETE, whose own reads may be counted later.
                 session
                     .run("TRUNCATE icinga_desktop.browser_position")
                     .await;

@@ -1,4 +1,4 @@
-//! `install.sql`: where it installs, what it refuses, and that it holds nobody up.
+//! `install.sql`: where it installs, what it refuses, and that it blocks no other session.
 
 use std::thread;
 
@@ -73,7 +73,7 @@ async fn installs_as_an_owner_without_superuser_in_a_schema_that_needs_quotes() 
         .file(Shape::V1_0.fixture())
         .success();
 
-    // It is the only one, so nobody has to name it.
+    // It is the only one, so it need not be named.
     for _ in 0..2 {
         let output = database.psql().role(&owner).file(INSTALL).success();
         assert!(
@@ -155,7 +155,7 @@ async fn refuses_an_incomplete_schema_and_names_what_is_missing() {
         "{error}"
     );
 
-    // Not searched, it is one of possibly many; what it has is said.
+    // Not on the search path, it may be one of many; the script lists its tables.
     let error = database
         .psql()
         .search_path("pg_catalog")

@@ -1,4 +1,4 @@
-//! What `sql/` does in a real PostgreSQL: installing, the triggers' notifications, rights, and what a writer notices.
+//! What `sql/` does in a real PostgreSQL: installation, the triggers' notifications, rights, and the effect on writers.
 
 mod bell;
 #[path = "../common/mod.rs"]

@@ -5,7 +5,7 @@ use crate::common::postgres::{Cluster, Database};
 
 use super::support::{GRANTS, INSTALL, catalog, database_of, installed};
 
-/// Grants a role what `grants.sql` has, and sees that nothing but success is said.
+/// Grants a role the rights of `grants.sql`, and asserts that it prints nothing but success.
 fn grant(database: &Database, role: &str) {
     let output = database
         .psql()

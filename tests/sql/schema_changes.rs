@@ -6,7 +6,7 @@ use crate::common::icinga::Shape;
 
 use super::support::{bell, bystander, notified_row, ours, severity};
 
-/// A renamed column, what Icinga then writes, and which warnings that gives: none where the trigger reads another column.
+/// A renamed column, what Icinga then writes, and which warnings that causes: none if the trigger reads another column.
 struct Rename {
     rename: &'static str,
     write: &'static str,
@@ -149,7 +149,7 @@ async fn after_a_row_a_change_of_its_table_needs_the_triggers_to_have_run() {
     }
 }
 
-/// What scripts that upgrade Icinga's schema do to the tables that have triggers, each in a transaction of its own.
+/// What scripts that upgrade Icinga's schema do to the tables with triggers, each in a separate transaction.
 const UPGRADES: [&str; 6] = [
     "ALTER TABLE incident ADD COLUMN mute_reason text;
      UPDATE incident SET mute_reason = object.mute_reason FROM object WHERE object.id = object_id;
@@ -186,7 +186,7 @@ async fn scripts_that_upgrade_icingas_schema_pass_with_the_triggers_in_place() {
     listener.heard().await;
     assert_eq!(ours(&session).await, before);
 
-    // The session that saw all this still rings.
+    // The session that went through all this still rings.
     icinga
         .by_hand(
             "INSERT INTO object (id, name, id_tag) VALUES (sha256('x'), 'x', 'x');

@@ -1,4 +1,4 @@
-//! Rule B: a severity that others than Icinga Notifications change is announced, and one that Icinga changes is not.
+//! Rule B: a severity changed by others than Icinga Notifications is announced, and one changed by Icinga Notifications is not.
 
 use crate::common::icinga::{Icinga, Shape};
 use crate::common::postgres::Session;
@@ -78,7 +78,7 @@ async fn a_severity_that_icinga_changes_is_left_to_icinga() {
         listener.heard().await;
         let notified = notified_row(incident, anna);
         let changed = history(incident, "incident_severity_changed");
-        // Icinga saves the severity by an upsert.
+        // Icinga saves the severity with an upsert.
         let save = |severity: &str| {
             format!(
                 "INSERT INTO incident (id, object_id, started_at, severity) \
@@ -104,7 +104,7 @@ async fn a_severity_that_icinga_changes_is_left_to_icinga() {
 async fn a_new_incident_is_not_announced_by_its_severity() {
     let (_database, icinga, mut listener) = bystander(Shape::V1_0, "new").await;
     icinga.object("db1!disk").await;
-    // As Icinga does: what is new is saved again.
+    // As Icinga does: a new value is saved again.
     icinga
         .by_hand(
             "BEGIN;

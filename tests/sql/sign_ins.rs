@@ -1,4 +1,4 @@
-//! What the triggers announce of browser sessions and contacts: which sign-ins must be checked again.
+//! What the triggers announce about browser sessions and contacts: which sign-ins must be checked again.
 
 use crate::common::icinga::Shape;
 use crate::common::postgres::Session;
@@ -42,7 +42,7 @@ async fn a_digest_is_that_of_the_daemon_for_every_id_that_can_be_stored() {
             .await;
         assert_eq!(listener.heard().await, [browser(id)], "{id}");
     }
-    // As every other implementation of SHA-256 says.
+    // As in every other implementation of SHA-256.
     assert!(
         browser("abc")
             .1

@@ -1,4 +1,4 @@
-//! What these topics share: databases that the scripts ran in, and what their triggers announce.
+//! Shared by these topics: databases with the installed scripts, and the announcements of their triggers.
 
 use sha2::{Digest as _, Sha256};
 
@@ -38,7 +38,7 @@ pub(super) async fn bystander(shape: Shape, hint: &str) -> (Database, Icinga, Se
     (database, icinga, listener)
 }
 
-/// Every object of a database that initdb did not make, and how many rows of other kinds belong to them.
+/// Every object of a database that initdb did not create, and how many rows of other kinds belong to them.
 pub(super) async fn catalog(session: &Session) -> String {
     session
         .text(
@@ -59,7 +59,7 @@ pub(super) async fn catalog(session: &Session) -> String {
         .await
 }
 
-/// Our triggers and our indexes, with their identities: what is recreated gets another.
+/// Our triggers and our indexes, with their identities: a recreated one has another.
 pub(super) async fn ours(session: &Session) -> String {
     session
         .text(
@@ -77,7 +77,7 @@ pub(super) fn bell() -> (String, String) {
     (BELL.to_owned(), String::new())
 }
 
-/// The notification that history ids may start again.
+/// The notification that history ids may have restarted.
 pub(super) fn truncated() -> (String, String) {
     (BELL.to_owned(), "truncated".to_owned())
 }

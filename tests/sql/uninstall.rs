@@ -1,4 +1,4 @@
-//! `uninstall.sql`: repeatable, and it removes nothing that others made.
+//! `uninstall.sql`: repeatable, and it removes nothing that others created.
 
 use crate::common::icinga::Shape;
 

@@ -16,7 +16,7 @@ async fn installing_again_changes_nothing_and_asks_for_no_lock_that_a_writer_hol
     let session = database.connect().await;
     let first = ours(&session).await;
 
-    // What any writer has while it writes, on each of the tables.
+    // The locks that any writer holds while it writes, on each of the tables.
     let writer = database.connect().await;
     writer
         .run(
@@ -199,7 +199,7 @@ async fn upgrades_version_2_in_place() {
         assert_eq!(listener.heard().await, [bell(), browser(&id)]);
         assert_eq!(icinga.session().warnings(), [""; 0]);
 
-        // What is left is what a fresh installation has.
+        // What remains is the same as a fresh installation.
         let fresh = installed(shape, "fresh");
         assert_eq!(
             definitions(&session).await,
@@ -254,7 +254,7 @@ async fn upgrades_version_2_while_icinga_writes() {
     assert!(!ours(&session).await.contains("icinga_desktop_notified"));
 }
 
-/// Writes as Icinga and Icinga Web do until it is stopped, and returns how many rows of type `notified` that were.
+/// Writes as Icinga and Icinga Web do until it is stopped, and returns how many rows of type `notified` it wrote.
 async fn write_until(stopped: watch::Receiver<bool>, mut writer: Icinga, number: usize) -> usize {
     // Longer than the script may keep a lock, shorter than deadlock_timeout.
     writer.by_hand("SET lock_timeout = '900ms'").await;

@@ -1,5 +1,5 @@
-//! What a client that writes as Icinga does notices of the triggers: nothing. They fail without failing the writer, take little
-//! memory, and look nothing up, however large and unknown to the planner the history is.
+//! The triggers' effect on a client that writes as Icinga does: none. They fail without failing the writer, use little memory,
+//! and look nothing up, however large the history is, and even without statistics.
 
 use crate::common::icinga::{Event, Icinga, Shape};
 use crate::common::postgres::{Cluster, Database};
@@ -9,7 +9,7 @@ use super::support::{
     severity, truncated,
 };
 
-/// Writes whatever the triggers announce. The transaction with history warns once, however many rows it has.
+/// Writes everything that the triggers announce. The transaction with history warns once, however many rows it has.
 async fn write_everything(icinga: &Icinga) {
     let anna = icinga.contact("anna").await;
     let incident = icinga.incident("db1!disk", "crit").await;
@@ -105,7 +105,7 @@ async fn a_nearly_full_queue_is_not_filled_further() {
     assert_eq!(listener.heard().await, []);
 }
 
-/// Each of these would be called in place of an unqualified name, because pg_catalog is searched last.
+/// Each of these would be called instead of an unqualified name, because pg_catalog is searched last.
 const EVIL: &str = "CREATE SCHEMA evil;
      CREATE FUNCTION evil.fail(VARIADIC text[]) RETURNS text LANGUAGE plpgsql AS
        $$ BEGIN RAISE WARNING 'evil was called'; RETURN 'evil'; END $$;
@@ -175,9 +175,9 @@ async fn a_writer_with_a_hostile_search_path_is_announced_all_the_same() {
     );
 }
 
-// Memory. What a NOTIFY takes in a block with an exception handler is kept until the transaction ends, 8 kB each.
+// Memory. A NOTIFY in a block with an exception handler keeps 8 kB until the transaction ends.
 
-/// Kilobytes of memory of its own that a session's server process has: not those it shares with others.
+/// The private memory of a session's server process in kilobytes, without shared memory.
 async fn memory(icinga: &mut Icinga) -> u64 {
     let pid = icinga.session().text("SELECT pg_backend_pid()::text").await;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
@@ -230,18 +230,18 @@ async fn a_transaction_of_20000_rows_takes_little_memory() {
     }
 }
 
-// No look-ups. Not by the clock, but by PostgreSQL's own count of scans: look-ups in a trigger cost the writer most where it
-// is least expected, namely when PostgreSQL changes the plan of such a look-up because a table has grown.
+// No look-ups. Measured not by time, but by PostgreSQL's own count of scans: look-ups in a trigger cost the writer most where it
+// is least expected, when PostgreSQL changes the plan of such a look-up because a table has grown.
 
-/// What every writer of an Icinga transaction scans anyway, for foreign keys and for itself: table, and the scans, rows and
-/// index entries that this session has counted for it so far.
+/// What every writer of an Icinga transaction scans anyway, for foreign keys and for itself: table, and the scans, rows and index
+/// entries that this session has counted for it so far.
 const SCANS: &str = "SELECT string_agg(concat_ws(' ', relname, seq_scan, seq_tup_read, idx_scan, idx_tup_fetch), E'\\n' ORDER BY relname) \
      FROM pg_stat_xact_user_tables \
      WHERE relname IN ('contact', 'incident', 'incident_contact', 'incident_history')";
 
 const CONTACTS: usize = 5;
 
-/// A database with a large history of which PostgreSQL knows nothing, and its contacts.
+/// A database with a large history without statistics, and its contacts.
 async fn large_history(shape: Shape) -> (Database, Vec<i64>) {
     let database = Cluster::shared().database("large_history");
     database.psql().file(shape.fixture()).success();
@@ -269,7 +269,7 @@ async fn large_history(shape: Shape) -> (Database, Vec<i64>) {
     (database, contacts)
 }
 
-/// Opens an incident and notifies everybody, changes the severity of the one before, and lets the deferred triggers run, all
+/// Opens an incident and notifies all contacts, changes the severity of the one before, and runs the deferred triggers, all
 /// within the caller's transaction.
 async fn write(icinga: &Icinga, contacts: &[i64]) {
     icinga
@@ -293,8 +293,7 @@ async fn write(icinga: &Icinga, contacts: &[i64]) {
         .await;
 }
 
-/// How much the counters grow over [`write`], in a transaction that begins with `before`; and how many notifications it
-/// sends.
+/// How much the counters grow during [`write`], in a transaction that starts with `before`; and how many notifications it sends.
 async fn scans(
     database: &Database,
     shape: Shape,
@@ -302,7 +301,7 @@ async fn scans(
     before: &str,
 ) -> (Vec<i64>, usize) {
     let mut listener = database.listen(&[BELL, INCIDENT]).await;
-    // A session of its own: its plans are as new, and its counters as low, as those of the others.
+    // A separate session: its plans are as new, and its counters as low, as those of the others.
     let mut icinga = Icinga::new(database.connect().await, shape);
     icinga.by_hand("BEGIN").await;
     icinga.by_hand(before).await;
@@ -340,7 +339,7 @@ async fn the_triggers_look_nothing_up_in_a_large_history_that_was_never_analysed
         assert_eq!((silence, announced), (0, 2));
         assert_eq!(with, without, "{shape:?}");
 
-        // The counters would show it: this one looks up what a trigger might want to know.
+        // The counters would show it: this one looks up what a trigger might need to know.
         let looking = "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS
                'BEGIN PERFORM FROM incident_history WHERE contact_id = NEW.contact_id AND id < NEW.id LIMIT 1; RETURN NULL; END';
              CREATE TRIGGER look AFTER INSERT ON incident_history FOR EACH ROW EXECUTE FUNCTION look()";

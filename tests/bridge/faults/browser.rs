@@ -1,4 +1,4 @@
-//! Browsers: what they have received, and their tabs, which open their stream again and again as EventSource does.
+//! Simulated browsers: the events they received, and their tabs, which reopen their streams as EventSource does.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,47 +12,47 @@ use tokio::sync::watch;
 
 use crate::common::sse::request;
 
-/// After a failure a proxy answers for the daemon, with a 200 and `retry:`.
+/// After a failure the proxy answers for the daemon, with a 200 and `retry:`.
 const PROXY_RETRY: Duration = Duration::from_millis(500);
 
-/// How long a page takes to be loaded anew.
+/// How long it takes to reload a page.
 const RELOAD: Duration = Duration::from_millis(2200);
 
-/// What Firefox waits at least, whatever `retry` says.
+/// The minimum that Firefox waits, whatever `retry` is.
 const FIREFOX_RETRY: Duration = Duration::from_millis(505);
 
-/// How many events an orphan swallows until its proxy notices that nobody reads them: Apache.
+/// How many events an abandoned stream swallows until its proxy notices that nobody reads it: Apache.
 const SWALLOWED: usize = 4;
 
-/// How a browser comes back, as real ones do.
+/// How a browser returns, as real ones do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Make {
-    /// Behind Icinga Web's service worker: it does not say what it has read, and comes back this much later than told.
+    /// With Icinga Web's service worker: it sends no id, and returns this much later than asked.
     Chromium { round_trip: Duration },
     /// It sends `Last-Event-ID`.
     Firefox,
 }
 
-/// What befalls a browser's tabs, each as soon as it has acknowledged what it has read.
+/// A mishap of a browser's tabs. It happens to each as soon as the tab has acknowledged what it has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mishap {
-    /// Its page is loaded anew.
+    /// The page is reloaded.
     Reload,
-    /// It is gone without a word for so long; its stream goes on, and nobody reads it.
+    /// The client vanishes for this time; its stream stays open, and nobody reads it.
     Vanish(Duration),
-    /// Its service worker is killed; its stream goes on, and swallows a few events.
+    /// Its service worker is killed; its stream stays open, and swallows a few events.
     Orphan,
-    /// It comes back so much later than it was told the next time that its stream ends.
+    /// It returns this much later than asked the next time that its stream ends.
     Late(Duration),
 }
 
-/// What a browser has received, by all of its tabs.
+/// What a browser has received in all of its tabs.
 #[derive(Default)]
 pub(super) struct Received {
     /// (text, incident, history id, when)
     pub(super) events: Vec<(String, i64, i64, Instant)>,
     pub(super) fences: usize,
-    /// What came at these times was acknowledged late, and may come twice.
+    /// Events that arrived at these times were acknowledged late, and may be sent twice.
     pub(super) late: Vec<Range<Instant>>,
 }
 
@@ -63,14 +63,14 @@ pub(super) struct Browser {
     pub(super) agent: String,
     pub(super) make: Make,
     pub(super) received: Arc<Mutex<Received>>,
-    /// Counted, so that each is obeyed once.
+    /// Counted, so that each happens once per tab.
     mishap: watch::Sender<(u64, Mishap)>,
-    /// For each tab: the last of these that has befallen it.
+    /// For each tab: the last mishap that happened to it.
     befallen: Vec<Arc<AtomicU64>>,
 }
 
 impl Browser {
-    /// A browser with so many tabs, none of them open yet.
+    /// A browser with this many tabs, none of them open yet.
     pub(super) fn new(
         contact: i64,
         session_id: String,
@@ -106,7 +106,7 @@ impl Browser {
         })
     }
 
-    /// Has a mishap befall every tab.
+    /// Makes a mishap happen to every tab.
     pub(super) fn suffer(&self, mishap: Mishap) {
         self.mishap.send_modify(|(count, which)| {
             *count += 1;
@@ -114,7 +114,7 @@ impl Browser {
         });
     }
 
-    /// Whether it has still to befall a tab.
+    /// Whether it still has to happen to a tab.
     pub(super) fn is_spared(&self) -> bool {
         let (wanted, _) = *self.mishap.borrow();
         let befallen = |tab: &Arc<AtomicU64>| tab.load(Ordering::Acquire) >= wanted;
@@ -122,25 +122,25 @@ impl Browser {
     }
 }
 
-/// One tab: an EventSource that opens its stream again and again.
+/// One tab: an EventSource that reopens its stream again and again.
 pub(super) struct Tab {
     address: String,
     request: String,
     make: Make,
-    /// Where it is, as a number.
+    /// Its network, as a number.
     client: u8,
     received: Arc<Mutex<Received>>,
     mishap: watch::Receiver<(u64, Mishap)>,
     befallen: Arc<AtomicU64>,
     retry: Duration,
     last_event_id: Option<String>,
-    /// How much later it comes back the next time.
+    /// How much later it returns the next time.
     late: Option<Duration>,
-    /// Streams that nobody reads.
+    /// Streams that nobody reads any more.
     unread: Vec<BufReader<TcpStream>>,
 }
 
-/// The fields of an event that is not over yet.
+/// The fields of an incomplete event.
 #[derive(Default)]
 struct Partial {
     event: String,
@@ -149,7 +149,7 @@ struct Partial {
 }
 
 impl Tab {
-    /// Opens the stream again and again, until an answer ends it for good; returns that answer's status.
+    /// Reopens the stream again and again until an answer ends it for good; returns that answer's status.
     pub(super) async fn live(mut self) -> String {
         loop {
             let mut reader = match self.open().await {
@@ -169,7 +169,7 @@ impl Tab {
         }
     }
 
-    /// How long it waits behind the end of a stream.
+    /// How long it waits after the end of a stream.
     fn asked_to_wait(&mut self, opened: Instant) -> Duration {
         let mut pause = match self.make {
             Make::Chromium { round_trip } => {
@@ -186,7 +186,7 @@ impl Tab {
         pause
     }
 
-    /// Returns how long it is away.
+    /// Returns how long it is disconnected.
     fn suffer(&mut self, mishap: Mishap, reader: BufReader<TcpStream>) -> Duration {
         match mishap {
             Mishap::Reload => {
@@ -206,8 +206,8 @@ impl Tab {
         }
     }
 
-    /// Opens a stream; else the status of an answer that ends an EventSource. Nothing if the daemon is not there, or was
-    /// killed before it answered: a proxy makes a 502 of that, and a 200 of the 502.
+    /// Opens a stream. Otherwise the status of an answer that ends an EventSource; `None` if the daemon does not run, or was
+    /// killed before it answered: a proxy turns that into a 502, and the 502 into a 200.
     async fn open(&self) -> Option<Result<BufReader<TcpStream>, String>> {
         let mut reader = BufReader::new(TcpStream::connect(&self.address).await.ok()?);
         let mut headers = format!("\r\nX-Forwarded-For: 192.0.2.{}\r\n", self.client);
@@ -225,7 +225,7 @@ impl Tab {
         Some(if is_stream { Ok(reader) } else { Err(status) })
     }
 
-    /// Reads a stream to its end, or until something befalls the tab while nothing that it has read is unacknowledged.
+    /// Reads a stream to its end, or until a mishap happens to the tab while everything it has read is acknowledged.
     async fn read(&mut self, reader: &mut BufReader<TcpStream>) -> Option<Mishap> {
         let mut partial = Partial::default();
         let mut line = String::new();
@@ -258,7 +258,7 @@ impl Tab {
         }
     }
 
-    /// Takes a line: of the head, which has none of these names, or of the stream. Returns whether it ends an event.
+    /// Parses a line: of the head, which has none of these names, or of the stream. Returns whether it ends an event.
     fn take(&mut self, line: &str, partial: &mut Partial) -> bool {
         if let Some(value) = line.strip_prefix("retry: ") {
             self.retry = Duration::from_millis(value.parse().expect("milliseconds"));

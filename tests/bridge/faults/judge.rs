@@ -1,4 +1,4 @@
-//! What each contact was notified about, as the database has it, against what its browsers received.
+//! Compares the notifications of each contact in the database with what its browsers received.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use super::browser::{Browser, Make};
 use super::stage::Stage;
 
-/// Until when what a browser has received is acknowledged.
+/// Until when events that a browser received are acknowledged.
 const ACKNOWLEDGED: Duration = Duration::from_secs(3);
 
 /// By contact and text: the incident, and the highest id of its rows.
 pub(super) type Truth = HashMap<i64, HashMap<String, (i64, i64)>>;
 
-/// What the contacts were notified about.
+/// The notifications of the contacts.
 pub(super) async fn truth(stage: &Stage) -> Truth {
     let client = stage
         .database
@@ -35,17 +35,17 @@ pub(super) async fn truth(stage: &Stage) -> Truth {
     truth
 }
 
-/// Why an event may come twice.
+/// Why an event may be sent twice.
 pub(super) struct Excuses {
-    /// Within this time before a kill.
+    /// It arrived within this time before a kill.
     pub(super) before_a_kill: Duration,
-    /// When this machine was too late for anybody to be punctual.
+    /// When this machine was too slow for punctual returns.
     pub(super) late: Vec<Instant>,
 }
 
 impl Excuses {
-    /// Whether the return that acknowledges what came at `first` may have missed its time: the daemon was stopped, or this
-    /// machine was late, which only counts where nothing but its time is the receipt.
+    /// Whether the return that acknowledges an event received at `first` may have missed its time, because the daemon was stopped
+    /// or this machine was slow. The latter matters only if its time alone is the receipt.
     fn unpunctual(&self, make: Make, first: Instant, stage: &Stage) -> bool {
         let until = first + ACKNOWLEDGED;
         let hindered = |time: &Range<Instant>| time.start <= until && first <= time.end;
@@ -55,7 +55,7 @@ impl Excuses {
     }
 }
 
-/// What is wrong with what a browser received.
+/// The errors in what a browser received.
 pub(super) fn judge(
     browser: &Browser,
     expected: &HashMap<String, (i64, i64)>,
@@ -110,7 +110,7 @@ pub(super) fn judge(
     problems
 }
 
-/// How much of a time was outside of all `hindered`, which do not overlap.
+/// How much of a time was outside all `hindered`, which do not overlap.
 fn unhindered(time: Range<Instant>, hindered: &[Range<Instant>]) -> Duration {
     let within = hindered.iter().map(|hindered| {
         let (begin, end) = (hindered.start.max(time.start), hindered.end.min(time.end));

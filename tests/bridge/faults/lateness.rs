@@ -1,17 +1,16 @@
-//! How late this machine is.
+//! Measures how late this machine is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// From where on a return may miss its time by being woken late, on either side.
+/// From which lateness on a return may miss its time, on either side.
 const UNPUNCTUAL: Duration = Duration::from_millis(10);
 
-/// How late this machine wakes a program that asked to be woken: a busy one can be late by as much as the times that
-/// the test forgives.
+/// How late this machine wakes a program: a busy one can be late by as much as the test tolerates.
 pub(super) struct Lateness {
     worst: Arc<Mutex<Duration>>,
-    /// When it was so late that nobody can be punctual.
+    /// When it was too late for punctual returns.
     moments: Arc<Mutex<Vec<Instant>>>,
     stop: Arc<AtomicBool>,
 }
@@ -41,7 +40,7 @@ impl Lateness {
         this
     }
 
-    /// When it was so late that nobody can be punctual.
+    /// When it was too late for punctual returns.
     pub(super) fn moments(&self) -> Vec<Instant> {
         self.moments.lock().expect("not poisoned").clone()
     }

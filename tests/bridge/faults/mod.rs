@@ -1,7 +1,7 @@
-//! Everything at once: browsers that behave as EventSource does, Icinga writing, and one fault after another.
+//! Everything at once: browsers that behave like EventSource, Icinga writing, and one fault after another.
 //!
-//! Afterwards each browser must have what its contact was notified about, as the database tells it: nothing lost (an
-//! incident's newer event may stand for its older ones), nothing foreign, nothing twice, and no stream ended for good.
+//! Afterwards each browser must have received what its contact was notified of according to the database: nothing is lost (an
+//! incident's newer event may replace its older ones), nothing is foreign, nothing is sent twice, and no stream ended for good.
 //!
 //! `FAULTS_SEED` repeats a run's choices; `FAULTS_SECONDS` makes it longer or shorter than a minute.
 
@@ -30,11 +30,11 @@ use self::stage::{Fault, Stage};
 use self::writer::{WRITERS, Writer};
 use crate::common::wait::{TIMEOUT, eventually_within};
 
-/// What was received within this time before a kill may come again: two seconds until its stream ends, half a second until its
-/// browser is back, a second until its position is stored. Time does not count in which the position could not be stored.
+/// Events received within this time before a kill may be sent again: two seconds until its stream ends, half a second until its
+/// browser returns, a second until its position is stored. Time in which the position could not be stored does not count.
 const FORGIVEN: Duration = Duration::from_millis(4000);
-/// How often on that way the daemon or the database waits to be woken: for the end of the stream, for the return, for the
-/// next round of storing, and for the statement there and back.
+/// How often the daemon or the database has to be woken for that: for the end of the stream, for the return, for the next round
+/// of storing, and for the statement in both directions.
 const WAKE_UPS: u32 = 5;
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -57,7 +57,7 @@ async fn under_one_fault_after_another_nothing_is_lost_doubled_or_foreign() {
     let lateness = Lateness::measure();
     let injected = write_under_faults(&mut stage, seed, long).await;
     println!("faults: {injected:?}");
-    // Two fences: an event that came back from a dying stream may follow the first.
+    // Two fences: an event that was returned from a dying stream may follow the first.
     for fences in 1..=2 {
         stage.write_fence().await;
         fenced(&stage, fences, &mut tabs).await;
@@ -81,7 +81,7 @@ async fn under_one_fault_after_another_nothing_is_lost_doubled_or_foreign() {
     );
 }
 
-/// Lets writers and faults loose for so long, and returns the faults.
+/// Runs writers and faults for this time, and returns the faults.
 async fn write_under_faults(stage: &mut Stage, seed: u64, long: Duration) -> Vec<Fault> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut writers = JoinSet::new();
@@ -98,7 +98,7 @@ async fn write_under_faults(stage: &mut Stage, seed: u64, long: Duration) -> Vec
     injected
 }
 
-/// Waits until every browser has got so many fences.
+/// Waits until every browser has received this many fences.
 async fn fenced(stage: &Stage, fences: usize, tabs: &mut JoinSet<String>) {
     eventually_within(2 * TIMEOUT, async || {
         all_are_open(tabs);
@@ -122,7 +122,7 @@ fn all_are_open(tabs: &mut JoinSet<String>) {
     }
 }
 
-/// What is wrong with what the browsers received.
+/// The errors in what the browsers received.
 async fn problems(stage: &Stage, excuses: &Excuses) -> Vec<String> {
     let truth = truth(stage).await;
     let events: usize = truth.values().map(HashMap::len).sum();

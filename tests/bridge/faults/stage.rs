@@ -1,4 +1,4 @@
-//! The database, the daemon and the browsers, and the faults that befall them.
+//! The database, the daemon, the browsers, and the faults.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::common::world::{installed, resource};
 /// Contacts; every fourth has two browsers.
 const CONTACTS: usize = 24;
 const INCIDENTS: usize = 16;
-/// A browser that comes back is sent them all one by one, and the fences', so that no summary stands for an incident.
+/// A browser that returns is sent all of them one by one, and the fences', so that no summary replaces an incident.
 const REPLAY_INCIDENTS: usize = INCIDENTS + 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +33,13 @@ pub(super) enum Fault {
     DatabaseCrash,
     LockedSessions,
     Reloads,
-    /// Clients are gone without a word, and come back from elsewhere.
+    /// Clients vanish, and return from another network.
     Vanish,
-    /// They stay away for longer than anybody waits for them.
+    /// They stay disconnected for longer than the daemon waits for them.
     StayAway,
     /// Service workers are killed.
     Orphans,
-    /// Clients come back later than they were told.
+    /// Clients return later than asked.
     LateReturns,
 }
 
@@ -61,7 +61,7 @@ const FAULTS: [Fault; 14] = [
 ];
 
 impl Fault {
-    /// Whether the daemon runs on, but cannot store what it has delivered until the fault is over.
+    /// Whether the daemon runs, but cannot store positions until the fault is over.
     fn hinders(self) -> bool {
         match self {
             Self::Pause
@@ -92,7 +92,7 @@ pub(super) struct Stage {
     pub(super) incidents: Vec<i64>,
     pub(super) browsers: Vec<Browser>,
     pub(super) kills: Vec<Instant>,
-    /// When the daemon could not store what it had delivered: it or its database was stopped, cut off, or locked.
+    /// When the daemon could not store positions: it or its database was stopped, disconnected or locked.
     pub(super) hindered: Vec<Range<Instant>>,
     rng: StdRng,
 }
@@ -102,7 +102,7 @@ impl Stage {
     pub(super) async fn new(seed: u64) -> Self {
         let cluster = Cluster::private();
         let (database, role) = installed(&cluster, "faults", Shape::V1_0);
-        // Without it a crash takes back what was committed, and announced, last.
+        // Without it a crash loses the last commits, which were announced.
         for sql in [
             "ALTER SYSTEM SET synchronous_commit = on",
             "SELECT pg_reload_conf()",
@@ -114,7 +114,7 @@ impl Stage {
         for number in 0..INCIDENTS {
             incidents.push(icinga.incident(&format!("object{number}"), "ok").await);
         }
-        // The newest incident is only for fences: they must not stand for anything else.
+        // The newest incident is only for fences: they must not replace other events.
         icinga.incident("fence", "ok").await;
         let (contacts, browsers) = audience(&icinga).await;
         let port = std::net::TcpListener::bind("127.0.0.1:0")
@@ -139,7 +139,7 @@ impl Stage {
         stage
     }
 
-    /// Where the daemon listens, each time.
+    /// The address of the daemon, at every start.
     pub(super) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -159,7 +159,7 @@ impl Stage {
         self.daemon = Some(Daemon::launch(config));
     }
 
-    /// One fault after another for so long, each of them over before the next.
+    /// Runs one fault after another for this time, each after the end of the one before.
     pub(super) async fn suffer(&mut self, long: Duration) -> Vec<Fault> {
         let end = Instant::now() + long;
         let mut injected = Vec::new();
@@ -258,8 +258,8 @@ impl Stage {
                 browser.suffer(mishap(&mut self.rng));
             }
         }
-        // A daemon that is stopped meanwhile could not know what arrived. Twice the patience, because a tab waits until
-        // what it has read is acknowledged.
+        // A daemon that is stopped meanwhile could not know what arrived. Twice the timeout, because a tab waits until everything
+        // it has read is acknowledged.
         eventually_within(2 * TIMEOUT, async || {
             match self.browsers.iter().find(|browser| browser.is_spared()) {
                 None => Ok(()),
@@ -272,7 +272,7 @@ impl Stage {
         .await;
     }
 
-    /// Waits until the daemon has all its sessions again: faults come one after another, not one within another.
+    /// Waits until the daemon has all its sessions again: faults do not overlap.
     async fn recovered(&self) {
         eventually_within(2 * TIMEOUT, async || {
             let log = self.daemon().log();
@@ -291,7 +291,7 @@ impl Stage {
         .await;
     }
 
-    /// Nothing of ours holds the notification queue back.
+    /// Nothing of this test holds back the notification queue.
     async fn queue_is_read(&self) {
         eventually(async || {
             let client = self.database.try_connect().await;

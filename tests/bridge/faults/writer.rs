@@ -1,4 +1,4 @@
-//! Writers: transactions as Icinga's, until the test is over, whatever becomes of the database.
+//! Writers: transactions as Icinga writes them, until the test is over, whatever happens to the database.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +10,11 @@ use tokio_postgres::{Client, Error};
 
 use crate::common::postgres::Database;
 
-/// Writers, as several Icinga daemons on one database.
+/// The number of writers, like several Icinga daemons on one database.
 pub(super) const WRITERS: usize = 2;
 /// Pause between two transactions of a writer.
 const WRITE_EVERY: Duration = Duration::from_millis(50);
-/// So many of a writer's notifications wait for the answer of their channel.
+/// How many notifications of a writer wait for the answer of their channel.
 const UNANSWERED: usize = 20;
 
 /// One of the [`WRITERS`].
@@ -22,10 +22,10 @@ pub(super) struct Writer {
     database: Arc<Database>,
     number: usize,
     contacts: Vec<i64>,
-    /// Each writer its own, as each Icinga daemon has its own sources.
+    /// Each writer has its own, as each Icinga daemon has its own sources.
     incidents: Vec<i64>,
     rng: StdRng,
-    /// Transactions so far.
+    /// The number of transactions so far.
     count: usize,
     /// Ids of notified rows whose channel has not answered yet.
     unanswered: Vec<i64>,
@@ -51,7 +51,7 @@ impl Writer {
         }
     }
 
-    /// Writes until told to stop, with a new session whenever the old one was lost.
+    /// Writes until it is stopped, with a new session whenever the old one was lost.
     pub(super) async fn write_until(mut self, stop: Arc<AtomicBool>) {
         let mut session = None;
         while !stop.load(Ordering::Relaxed) {
@@ -60,7 +60,7 @@ impl Writer {
                 session = self.database.try_connect().await;
             }
             let Some(client) = &session else { continue };
-            // Whether it was committed is what the database says in the end.
+            // The database shows in the end whether it was committed.
             if self.write(client).await.is_err() {
                 session = None;
             }

@@ -1,4 +1,4 @@
-//! Daemons that do not read, and a queue that does not shrink: PostgreSQL keeps what was sent, and writers go on.
+//! Daemons that do not read, and a queue that does not shrink: PostgreSQL keeps what was sent, and writers continue.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,11 +20,12 @@ async fn a_stopped_daemon_delays_nobody_and_sends_everything_once_when_it_resume
         incidents.push(world.icinga.incident(TITLE, "crit").await);
     }
     let fence = world.nothing_else(&mut [&mut alice]).await;
-    // The tab is back: one that is away is told a summary. And the bell is not held: otherwise nobody rings, and nothing is queued.
+    // The tab has returned: a disconnected one is sent a summary. And the bell is not held: otherwise no transaction rings, and
+    // nothing is queued.
     world.delivered(fence.history[0]).await;
     world.database.eventually(&format!("NOT {HELD}")).await;
     world.daemon.signal("STOP");
-    // A transaction that waited for the daemon would fail, and this test with it.
+    // A transaction that waited for the daemon would fail, and with it this test.
     world.icinga.by_hand("SET statement_timeout = '2s'").await;
     let mut newest = HashMap::new();
     for _ in 0..CHANGES {
@@ -40,7 +41,7 @@ async fn a_stopped_daemon_delays_nobody_and_sends_everything_once_when_it_resume
             newest.insert(*incident, row.get::<_, i64>(0));
         }
     }
-    // The daemon's session could not take all of it: PostgreSQL keeps it.
+    // The daemon's session could not receive all of it: PostgreSQL keeps it.
     world
         .database
         .eventually(&format!("pg_notification_queue_usage() > 0 OR {HELD}"))
@@ -65,7 +66,7 @@ async fn without_a_daemon_icinga_writes_as_usual_and_the_next_daemon_sends_what_
     let mut world = World::on(&cluster, "absent", Shape::V1_0).await;
     let mut alice = world.user("alice").await;
     let before = world.nothing_else(&mut [&mut alice]).await;
-    // Stored: otherwise the next daemon would have to tell it again.
+    // Stored: otherwise the next daemon sends it again.
     world.delivered(before.history[0]).await;
     world.icinga.by_hand("SET statement_timeout = '2s'").await;
 
@@ -83,7 +84,7 @@ async fn without_a_daemon_icinga_writes_as_usual_and_the_next_daemon_sends_what_
     world.daemon.signal("KILL");
     assert_eq!(world.daemon.wait().code(), None, "killed");
     world.icinga.by_hand("COMMIT").await;
-    // Within what a browser is sent one by one when it comes back.
+    // Within the limits of a replay.
     for _ in 0..8 {
         written.push(notify(&world.icinga, &[alice.contact]).await);
     }

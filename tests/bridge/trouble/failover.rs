@@ -1,4 +1,4 @@
-//! Standbys: a failover, one that loses commits, and a standby in place of the primary.
+//! Standbys: a failover, one that loses commits, and a standby instead of the primary.
 
 use super::{aftermath, check, expect, expect_all, notify, reconnect};
 use crate::common::daemon::{ConfigDir, Daemon};
@@ -25,7 +25,7 @@ async fn with_standby(hint: &str) -> (Cluster, Cluster, World) {
     (cluster, standby, world)
 }
 
-/// Waits until the standby, whose database this is, has all that Icinga has committed.
+/// Waits until the standby, whose database this is, has everything that Icinga has committed.
 async fn replicated(world: &mut World, copy: &Database) {
     let end = world
         .icinga
@@ -46,9 +46,9 @@ async fn the_daemon_follows_a_failover_and_sends_what_was_committed_on_the_new_p
     let copy = standby.same_database(&world.database);
     replicated(&mut world, &copy).await;
     cluster.stop();
-    // The standby is asked, too, and not taken.
+    // The standby is tried, too, and not used.
     world.daemon.wait_for_log("does not allow writes");
-    // The daemon shall not be there before Icinga.
+    // The daemon must not reconnect before Icinga.
     world.daemon.signal("STOP");
     standby.promote();
     world.database = copy;
@@ -68,7 +68,7 @@ async fn the_daemon_follows_a_failover_and_sends_what_was_committed_on_the_new_p
     .await;
 }
 
-/// Asynchronous replication: the standby never had the last commits, and gives their ids to other rows.
+/// Asynchronous replication: the standby never received the last commits, and reuses their ids.
 #[tokio::test]
 async fn a_failover_that_loses_commits_loses_no_later_notification_and_repeats_none() {
     let (cluster, standby, mut world) = with_standby("lossy_failover").await;
@@ -77,7 +77,7 @@ async fn a_failover_that_loses_commits_loses_no_later_notification_and_repeats_n
     expect(&mut alice, &before).await;
     world.delivered(before.history[0]).await;
 
-    // That this was told cannot be stored any more before the end of the primary.
+    // This delivery cannot be stored before the end of the primary.
     let locker = world.database.connect().await;
     locker
         .run("BEGIN; LOCK TABLE icinga_desktop.browser_position IN EXCLUSIVE MODE")

@@ -58,7 +58,7 @@ async fn hanging_sessions_are_replaced(which: &str, causes: &[&str]) {
     expect(&mut alice, &after).await;
     let tab = come_back(&world, &alice.session_id).await;
     drop(tab);
-    // They go on, and find that nobody is there any more.
+    // They continue, and find that their clients have gone.
     drop(frozen);
     aftermath(&world, &mut [&mut alice], causes).await;
 }

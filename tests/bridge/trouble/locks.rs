@@ -1,4 +1,4 @@
-//! Tables that somebody else has locked.
+//! Tables that another session has locked.
 
 use super::{aftermath, assert_asked_to_come_back, come_back, expect, notify};
 use crate::common::daemon::{ConfigDir, Daemon};
@@ -31,7 +31,7 @@ async fn while_the_sessions_table_is_locked_sign_ins_are_postponed_and_events_go
         .database
         .eventually("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")
         .await;
-    // Behind thirty statements that wait ten seconds each, these would not arrive in time.
+    // After thirty statements that wait ten seconds each, these would not arrive in time.
     for _ in 0..3 {
         let written = notify(&world.icinga, &[alice.contact, bob.contact]).await;
         expect(&mut alice, &written).await;

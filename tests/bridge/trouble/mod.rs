@@ -1,6 +1,5 @@
-//! Trouble, on purpose: databases that stop, crash, freeze, block, fail over or hide behind a pooler, and daemons that
-//! do not keep up. Nothing that was committed meanwhile is lost or told twice, the log names the cause, and Icinga does
-//! not notice.
+//! Deliberate trouble: databases that stop, crash, freeze, block, fail over or are behind a pooler, and daemons that do not keep
+//! up. Nothing committed meanwhile is lost or sent twice, the log names the cause, and Icinga is not affected.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,14 +25,14 @@ use crate::common::world::{User, World};
 
 const PENDING: &str = "pending";
 
-/// What no log may show.
+/// Texts that must not appear in any log.
 const TITLE: &str = "private-host!private-service";
 const MESSAGE: &str = "private plugin output";
 
-/// The sessions of a daemon that ask, in `pg_stat_activity`.
+/// The query sessions of a daemon, in `pg_stat_activity`.
 const QUERYING: &str =
     "application_name IN ('icinga-desktop-bridge query', 'icinga-desktop-bridge sign-in')";
-/// The one that listens.
+/// The session that listens.
 const LISTENING: &str = "application_name = 'icinga-desktop-bridge listener'";
 /// All of them.
 const ALL: &str = "application_name LIKE 'icinga-desktop-bridge%'";
@@ -60,7 +59,7 @@ async fn expect(user: &mut User, written: &Written) {
     assert_eq!(user.tab.event().await.incident(), written.incident);
 }
 
-/// The next events on `user`'s stream are about these, each once, in whatever order.
+/// The next events on `user`'s stream are about these, each once, in any order.
 async fn expect_all(user: &mut User, written: &[Written]) {
     let mut missing: HashSet<i64> = written.iter().map(|written| written.incident).collect();
     while !missing.is_empty() {
@@ -69,12 +68,12 @@ async fn expect_all(user: &mut User, written: &[Written]) {
     }
 }
 
-/// Opens a tab of a browser that may be told to come back.
+/// Opens a tab of a browser that may be asked to come back later.
 async fn come_back(world: &World, session_id: &str) -> EventSource {
     EventSource::open_at_last(&Site::daemon(&world.daemon.address, AGENT), session_id).await
 }
 
-/// Asserts that an answer tells the browser to come back, and nothing else.
+/// Asserts that an answer asks the browser to come back later, and nothing else.
 async fn assert_asked_to_come_back(mut answer: Answer) {
     assert_eq!(answer.status, 200);
     let block = answer.block().await.expect("a whole block");
@@ -82,7 +81,7 @@ async fn assert_asked_to_come_back(mut answer: Answer) {
     assert!(answer.block().await.is_none(), "it stays open");
 }
 
-/// What holds after every trouble: nothing more comes, PostgreSQL's queue is empty, and the log names the `causes` and
+/// What is true after every trouble: no further event arrives, PostgreSQL's queue is empty, and the log names the `causes` and
 /// nothing private.
 async fn aftermath(world: &World, users: &mut [&mut User], causes: &[&str]) {
     world.nothing_else(users).await;
@@ -112,7 +111,7 @@ async fn reconnect(world: &mut World) {
     world.icinga = Icinga::new(world.database.connect().await, Shape::V1_0);
 }
 
-/// Runs `check`; its exit code, and what it wrote.
+/// Runs `check`; its exit code and its output.
 fn check(resource: &str) -> (Option<i32>, String) {
     run(&ConfigDir::new("", resource), &["check"])
 }

@@ -10,7 +10,7 @@ use crate::common::postgres::{Cluster, Database};
 use crate::common::sse::{AGENT, Answer};
 use crate::common::world::{User, World, installed, resource};
 
-/// What the daemon's sessions are ended by, again and again, until it has happened once.
+/// What ends the daemon's sessions, repeated until it has happened once.
 async fn terminate(database: &Database, which: &str) {
     database
         .eventually(&format!(
@@ -22,7 +22,7 @@ async fn terminate(database: &Database, which: &str) {
 async fn streams_outlive_the_database(stop: impl Fn(&Cluster), cause: &str) {
     let cluster = Cluster::private();
     let mut world = World::on(&cluster, "away", Shape::V1_0).await;
-    // What the test's server forgets in a crash for speed, Icinga's does not.
+    // The test's server loses this in a crash, for speed; Icinga's does not.
     world.icinga.by_hand("SET synchronous_commit = on").await;
     let (mut alice, mut bob) = (world.user("alice").await, world.user("bob").await);
     let before = notify(&world.icinga, &[alice.contact]).await;
@@ -30,7 +30,7 @@ async fn streams_outlive_the_database(stop: impl Fn(&Cluster), cause: &str) {
     stop(&cluster);
     world.daemon.wait_for_log("not listening: ");
     world.daemon.wait_for_log("query session lost: ");
-    // It has tried at least once, in vain, and shall not be back before Icinga.
+    // It has tried at least once, in vain, and must not reconnect before Icinga.
     world.daemon.wait_for_log("cannot connect to ");
     world.daemon.signal("STOP");
     cluster.start();
@@ -61,7 +61,7 @@ async fn streams_outlive_a_stop_of_the_database_and_get_what_was_committed_befor
 #[tokio::test]
 async fn streams_outlive_a_crash_of_the_database_and_get_what_was_committed_before_the_daemon_is_back()
  {
-    // "because of crash of another server process", or the bare end of the connection.
+    // "because of crash of another server process", or only the end of the connection.
     streams_outlive_the_database(Cluster::crash, "not listening: ").await;
 }
 
