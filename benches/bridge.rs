@@ -1,9 +1,9 @@
-//! Measurements of the real daemon on a real PostgreSQL; what each means and what it gave is in `benches/README.md`.
+//! Measurements of the real daemon on a real PostgreSQL; `benches/README.md` explains each and has the results.
 //!
 //!     cargo bench --bench bridge [-- NAME...]
 //!
-//! Nothing is asserted about the figures: they depend on the machine and on who else uses it. What is to be compared is
-//! therefore measured by turns, and a target is a ratio wherever it can be one.
+//! Nothing is asserted about the figures: they depend on the machine and its other load. Therefore figures to be compared are
+//! measured in turns, and a target is a ratio where possible.
 #![allow(
     clippy::print_stdout,
     clippy::large_futures,
@@ -60,7 +60,7 @@ const NAMES: [&str; 11] = [
     "stop",
 ];
 
-/// One thread: what must not wait for anything else of this program has a thread and a runtime of its own.
+/// One thread: what must not wait for anything else in this program has its own thread and runtime.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let Some(names) = shared::chosen("measurement", &NAMES) else {
@@ -98,7 +98,7 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Each in a process and on a PostgreSQL of its own: none is to feel what another left behind.
+/// Each in its own process and on its own PostgreSQL: none is affected by what another left behind.
 fn one_by_one(names: &[&str]) -> ExitCode {
     let this = std::env::current_exe().expect("a program knows its path");
     let failed = |name: &&str| {
@@ -111,12 +111,12 @@ fn one_by_one(names: &[&str]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A server whose COMMIT waits for the disk, as Icinga's does unless somebody has changed that.
+/// A server whose COMMIT waits for the disk, as Icinga's does by default.
 async fn durable() -> Cluster {
     let cluster = Cluster::private();
     let session = cluster.database("settings").connect().await;
     for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
-        // One by one: ALTER SYSTEM cannot run in a transaction, and several statements of one text are one.
+        // One by one: ALTER SYSTEM cannot run in a transaction, and several statements in one text are one.
         session
             .run(&format!("ALTER SYSTEM SET {setting} = on"))
             .await;

@@ -1,9 +1,9 @@
-//! The daemon beside what a user would pick instead, on the same machine by turns, with the same clients; what each figure
-//! means and what it was is in `benches/README.md`.
+//! The daemon compared with alternatives, on the same machine in turns, with the same clients; `benches/README.md` explains each
+//! figure and has the results.
 //!
 //!     cargo bench --bench peers [-- HUB...]
 //!
-//! A hub that is not installed is named, with what would install it.
+//! A hub that is not installed is reported, with the command to install it.
 #![allow(
     clippy::print_stdout,
     clippy::large_futures,
@@ -33,17 +33,17 @@ use nchan::{Channels, Nchan};
 use shared::figures;
 use turn::Scale;
 
-/// By the names that the command takes.
+/// By the names on the command line.
 const HUBS: [&str; 4] = ["bridge", "nchan", "nchan-channels", "better-sse"];
 
-/// What a user may also pick, and what was tried.
+/// Other alternatives, and what was tried.
 const NOT_MEASURED: [&str; 2] = [
     "Mercure, Centrifugo: servers in Go that neither Debian 12 nor crates.io, npm or PyPI has; those have clients only",
     "Pushpin 1.36 of Debian 12: while clients connect 100 at a time it ends one of a hundred streams (\"received message out \
      of sequence, canceling\"); what it keeps costs 84 kB each",
 ];
 
-/// Unless `PEERS_ROUNDS` says otherwise.
+/// The default of `PEERS_ROUNDS`.
 const ROUNDS: usize = 3;
 
 #[tokio::main(flavor = "current_thread")]
@@ -66,7 +66,7 @@ async fn main() -> ExitCode {
     hubs.retain(|name| installed(name));
     for round in 0..rounds {
         for position in 0..hubs.len() {
-            // Another one begins each time: whatever changes steadily meets all alike.
+            // Each round starts with another one: steady changes affect all alike.
             let hub = hubs[(round + position) % hubs.len()];
             println!("\nround {}, {hub} (load: {})", round + 1, figures::load());
             match hub {
@@ -80,7 +80,7 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Whether a hub can be started; says so if not.
+/// Whether a hub can be started; prints the reason if not.
 fn installed(name: &str) -> bool {
     let installed = match name {
         "nchan" | "nchan-channels" => nchan::installed(),

@@ -1,11 +1,11 @@
-//! A client that LISTENs and does nothing else: what the daemon is measured against.
+//! A client that LISTENs and does nothing else: the daemon is compared with it.
 
 use futures::{Stream, StreamExt as _, future, stream};
 use tokio_postgres::{AsyncMessage, Config, NoTls, Notification};
 
 use crate::common::postgres::{Database, SUPERUSER};
 
-/// How to reach a database as the superuser, over the socket.
+/// The connection to a database as the superuser, over the socket.
 pub(crate) fn config(database: &Database) -> Config {
     let mut config = Config::new();
     config
@@ -16,7 +16,7 @@ pub(crate) fn config(database: &Database) -> Config {
     config
 }
 
-/// What the channel of the bell carries from now on.
+/// The payloads of the channel of the bell from now on.
 pub(crate) async fn listen(config: &Config) -> impl Stream<Item = Notification> + Unpin + use<> {
     let (client, mut connection) = config.connect(NoTls).await.expect("a connection");
     let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
@@ -29,7 +29,7 @@ pub(crate) async fn listen(config: &Config) -> impl Stream<Item = Notification> 
     }
     drop(listening);
     messages.filter_map(move |message| {
-        // Without its client the connection would close.
+        // Without its client the connection closes.
         let _ = &client;
         future::ready(match message {
             Ok(AsyncMessage::Notification(notification)) => Some(notification),

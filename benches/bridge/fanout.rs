@@ -1,4 +1,4 @@
-//! One transaction that concerns ten thousand people who are all connected.
+//! One transaction with ten thousand recipients who are all connected.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -17,8 +17,7 @@ const STREAMS: usize = 10_000;
 
 const ROUNDS: usize = 5;
 
-/// Between two rounds: until first streams have been ended, to see how late their clients come back, and those of the round
-/// before.
+/// Between two rounds: until first streams have ended, to learn how late their clients return, and those of the round before.
 const SETTLE: Duration = Duration::from_secs(11);
 
 pub(crate) async fn run() {
@@ -47,7 +46,7 @@ pub(crate) async fn run() {
         let received: HashSet<_> = arrivals.iter().map(|arrival| arrival.contact).collect();
         assert_eq!(received.len(), STREAMS, "somebody was told twice");
         let at = |since: Instant| {
-            // The first events may be there before COMMIT has returned.
+            // The first events may arrive before COMMIT has returned.
             let since = |at: Instant| milliseconds(at.saturating_duration_since(since));
             Sorted::new(arrivals.iter().map(|arrival| since(arrival.at)))
         };

@@ -1,4 +1,4 @@
-//! What grows with the number of streams, and how: memory, sign-in, idle processor time, fan-out.
+//! What grows with the number of streams, and how: memory, sign-in, idle CPU time, fan-out.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,16 +13,16 @@ use crate::shared::crowd::{self, Crowd};
 use crate::shared::figures::{self, Effort, Sorted, milliseconds, resident};
 use crate::shared::record::record;
 
-/// Unless `GROWTH_STREAMS` names one.
+/// The default of `GROWTH_STREAMS`.
 const STREAMS: [usize; 5] = [1000, 2500, 5000, 10_000, 15_000];
 
-/// Until first streams have been ended, to see how late their clients come back.
+/// Until first streams have ended, to learn how late their clients return.
 const SETTLE: Duration = Duration::from_secs(12);
 
-/// How long streams are left idle, in seconds, unless `GROWTH_IDLE` says otherwise. Within it no stream is renewed.
+/// How long streams are idle, in seconds; the default of `GROWTH_IDLE`. No stream is renewed in this time.
 const IDLE: usize = 20;
 
-/// Transactions that concern everybody.
+/// Transactions whose events go to all contacts.
 const EVENTS: usize = 3;
 
 /// Between two of them.
@@ -68,7 +68,7 @@ async fn of(streams: usize) {
     for _ in 0..EVENTS {
         icinga.run("BEGIN").await;
         crowd::write_all(&icinga).await;
-        // What came twice.
+        // Events received twice.
         drop(crowd.wait_for(0));
         let (before, sent) = (so_far(), Instant::now());
         icinga.run("COMMIT").await;

@@ -1,4 +1,4 @@
-//! What idle streams cost: comments against silence, and each stream's end and its client's return now and then.
+//! What idle streams cost: comments compared with none, and the renewals of streams.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::shared::record::record;
 
 const STREAMS: usize = 10_000;
 
-/// Until first streams have been ended, to see how late their clients come back.
+/// Until first streams have ended, to learn how late their clients return.
 const SETTLE: Duration = Duration::from_secs(12);
 
-/// How long, in seconds, unless `IDLE_SECONDS` says otherwise.
+/// How long, in seconds; the default of `IDLE_SECONDS`.
 const SECONDS: usize = 300;
 
 pub(crate) async fn run() {

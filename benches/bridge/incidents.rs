@@ -1,4 +1,4 @@
-//! One transaction with a hundred incidents, of which each concerns a thousand people: a hundred thousand events.
+//! One transaction with a hundred incidents, each with a thousand recipients: a hundred thousand events.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,18 +16,18 @@ use crate::shared::record::{record, rounded};
 
 const INCIDENTS: usize = 100;
 
-/// Of each incident.
+/// Recipients per incident.
 const RECIPIENTS: usize = 1000;
 
-/// Whom it concerns: the same thousand each time, or ten thousand of whom each is concerned by ten incidents.
+/// The recipients: the same thousand each time, or ten thousand, each of them for ten incidents.
 const STREAMS: [usize; 2] = [1000, 10_000];
 
 const ROUNDS: usize = 3;
 
-/// Until all that an opening has started is over.
+/// Until everything that opening the streams has started is over.
 const SETTLE: Duration = Duration::from_secs(12);
 
-/// Between two rounds, until clients have come back for good.
+/// Between two rounds, until all clients have returned.
 const PAUSE: Duration = Duration::from_secs(11);
 
 pub(crate) async fn run() {
@@ -47,7 +47,7 @@ async fn of(streams: usize) {
     for round in 1..=ROUNDS {
         icinga.run("BEGIN").await;
         crowd::write_incidents(&icinga, INCIDENTS, RECIPIENTS, streams).await;
-        // What came twice.
+        // Events received twice.
         drop(crowd.wait_for(0));
         let before = Effort::so_far(daemon.pid(), &database);
         let sent = Instant::now();

@@ -1,13 +1,13 @@
-//! From COMMIT to the client, beside a client that LISTENs itself.
+//! From COMMIT to the client, compared with a client that LISTENs itself.
 //!
-//! Who hears first of two on the same commit also depends on whom PostgreSQL wakes first, and the two take processor time
-//! from each other. So each is connected first in half of the commits, and then each has a database of its own.
+//! Which of two receives the same commit first also depends on which one PostgreSQL wakes first, and both compete for CPU time.
+//! So each is connected first for half of the commits, and then each has a separate database.
 //!
-//! Both receivers are alike: a thread with a runtime of its own that does nothing else and notes the time as soon as it
-//! has read the bytes. The bare one reads a Unix socket as the daemon does; the subscriber's TCP comes on top.
+//! Both receivers are alike: a thread with its own runtime that does nothing else and notes the time as soon as it has read the
+//! bytes. The bare one reads a Unix socket as the daemon does; the browser's TCP connection comes on top.
 //!
-//! In between there is a third: a LISTEN client that then reads the new history rows by their key, which is the least that
-//! anybody can do, as the bell says only that there are some.
+//! A third one is in between: a LISTEN client that then reads the new history rows by key, which is the minimum, because the bell
+//! only announces that there are some.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -32,19 +32,19 @@ use crate::shared::record::{record, rounded};
 /// Commits per order of connecting, and of each when alone.
 const COMMITS: usize = 1000;
 
-/// Not measured: caches and plans get warm.
+/// Not measured: caches and plans warm up.
 const WARM_UP: usize = 100;
 
-/// Between two commits, so that nothing of one is still going on when the next is sent.
+/// Between two commits, so that the work for one is over when the next is sent.
 const PAUSE: Duration = Duration::from_millis(3);
 
 /// How long a commit may take to arrive.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Of the browser.
+/// The browser's session id.
 const TABS: usize = 2;
 
-/// When each event was there.
+/// When each event arrived.
 type Heard = mpsc::Receiver<Instant>;
 
 pub(crate) async fn run() {
@@ -139,7 +139,7 @@ fn report(what: &str, bare: &[f64], bridge: &[f64]) {
     );
 }
 
-/// Records one receiver's latencies.
+/// Records the latencies of one receiver.
 fn note(disk: bool, commits: &str, receiver: &str, values: &[f64]) {
     record(
         "latency",
@@ -194,7 +194,7 @@ impl Stage {
     }
 }
 
-/// Runs a receiver on a thread of its own; returns once it has sent its first moment, which says that it is ready.
+/// Runs a receiver on a separate thread; returns once it has sent its first time, which means that it is ready.
 fn receiver<F>(work: impl FnOnce(mpsc::Sender<Instant>) -> F + Send + 'static) -> Heard
 where
     F: Future<Output = ()>,
@@ -211,7 +211,7 @@ where
     heard
 }
 
-/// A browser with two tabs: while the stream of one is ended for it to come back, the other's gets what happens.
+/// A browser with two tabs: while the stream of one has ended for a receipt, the other one receives events.
 fn subscribe(address: &str) -> Heard {
     let address = address.to_owned();
     receiver(async move |heard| {
@@ -233,7 +233,7 @@ fn subscribe(address: &str) -> Heard {
     })
 }
 
-/// A client of PostgreSQL that hears what the daemon hears, and does what the daemon at least must if `reads`.
+/// A PostgreSQL client that receives what the daemon receives, and if `reads` does the minimum that the daemon must do.
 fn listen(database: &Database, reads: bool) -> Heard {
     let config = bare::config(database);
     receiver(async move |heard| {

@@ -1,7 +1,7 @@
-//! How long a look at the table takes PostgreSQL, by how many rows there are behind the floor: while an unrelated transaction is
-//! open, ids that were drawn and are not to be seen may still come.
+//! How long a look at the table takes PostgreSQL, by the number of rows above the floor: while an unrelated transaction is open,
+//! ids that were drawn and are not visible may still be committed.
 //!
-//! PostgreSQL itself says how long each statement of the daemon took, in its log.
+//! PostgreSQL logs how long each statement of the daemon took.
 
 use std::fs;
 use std::thread;
@@ -27,21 +27,21 @@ const WINDOWS: [(usize, bool); 6] = [
     (100_000, true),
 ];
 
-/// Whom each incident is notified to.
+/// The recipients of each incident.
 const CONTACTS: usize = 100;
 
-/// Until everything was read, and until it is known which transactions are waited for.
+/// Until everything was read, and the daemon knows which transactions to wait for.
 const SETTLE: Duration = Duration::from_secs(4);
 
-/// Commits while the floor is held, each with a look or several.
+/// Commits while the floor is held, each with one or more looks.
 const COMMITS: usize = 100;
 
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What a look's first statement begins with.
+/// The start of a look's first statement.
 const FIRST: &str = "SELECT pg_current_snapshot()";
 
-/// What its others begin with.
+/// The start of its other statements.
 const OTHERS: &str = "SELECT f.id, ";
 
 pub(crate) async fn run() {
@@ -63,7 +63,7 @@ async fn window(cluster: &Cluster, rows: usize, with_gaps: bool) {
     let daemon = shared::daemon(&database, &role);
     let unrelated = database.connect().await;
     unrelated.run("BEGIN; SELECT pg_current_xact_id()").await;
-    // Drawn, and never to come.
+    // Drawn, and never committed.
     session
         .run("SELECT nextval('incident_history_id_seq')")
         .await;
@@ -141,7 +141,7 @@ fn log(database: &Database) -> String {
     fs::read_to_string(database.socket_directory().join("log")).expect("the server logs")
 }
 
-/// Milliseconds of each look of which there are lines.
+/// Milliseconds of each look in the log lines.
 fn looks(log: &str) -> Vec<f64> {
     let mut looks: Vec<f64> = Vec::new();
     for line in log.lines() {

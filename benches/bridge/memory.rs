@@ -14,10 +14,10 @@ use crate::shared::record::record;
 
 const STREAMS: usize = 10_000;
 
-/// Until everything that an opening or an event has started is over, the probes behind an event included.
+/// Until everything that an opening or an event has started is over, including the renewals after an event.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// Longer than the silence after which every stream is written a comment.
+/// Longer than the time after which a comment is written to every stream.
 const KEEP_ALIVES: Duration = Duration::from_secs(20);
 
 pub(crate) async fn run() {

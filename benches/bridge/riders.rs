@@ -1,9 +1,9 @@
-//! Many writers that commit at once: one of them rings, and the others ride along. Some are slow, some roll back, and backends
-//! are killed, preferably one that is about to ring. The daemon's clients count what they get.
+//! Many writers that commit at once: one of them rings, and the others rely on it. Some are slow, some roll back, and backends
+//! are killed, preferably one that is about to ring. The daemon's clients count what they receive.
 //!
-//! Each transaction opens an incident of its own and notifies its writer's contact, by one channel or two, which is one event. The
-//! contact has a browser with two tabs: while one comes back, the other gets what comes. The message says which transaction it was. What was committed is what is in the table afterwards: a writer that is killed in its
-//! COMMIT does not know.
+//! Each transaction opens an incident and notifies its writer's contact, by one or two channels, which is one event. The contact
+//! has a browser with two tabs: while one reconnects, the other receives events. The message identifies the transaction.
+//! Afterwards the table shows what was committed: a writer that is killed in its COMMIT does not know.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -34,10 +34,10 @@ use crate::transaction::{OBJECT, Writer};
 
 const WRITERS: usize = 32;
 
-/// For how long they write, unless `RIDERS_SECONDS` says otherwise.
+/// How long they write; the default of `RIDERS_SECONDS`.
 const SECONDS: usize = 60;
 
-/// How the writers call themselves.
+/// The application name of the writers.
 const NAME: &str = "rider";
 
 /// Time between two backends that are killed.
@@ -46,7 +46,7 @@ const KILL_EVERY: Duration = Duration::from_millis(100);
 /// How long a slow transaction stays open before its end, in milliseconds.
 const SLOW: std::ops::Range<u64> = 20..500;
 
-/// How long nothing may come at the end, until it is known that nothing will: longer than two looks that nobody asked for.
+/// How long nothing may arrive at the end, before the bench concludes that nothing will: longer than two looks on the interval.
 const SILENCE: Duration = Duration::from_secs(12);
 
 /// What the writers know.
@@ -59,7 +59,7 @@ struct Known {
     broken: RefCell<HashSet<String>>,
 }
 
-/// What came: each message, and when.
+/// What arrived: each message, and when.
 type Arrivals = HashMap<String, Vec<Instant>>;
 
 pub(crate) async fn run() {
@@ -113,7 +113,7 @@ pub(crate) async fn run() {
     println!("  the daemon's log:\n{}", daemon.log());
 }
 
-/// The server's process that looks for the daemon.
+/// The server's process for the daemon's looks.
 async fn looker(session: &Session) -> u32 {
     let sql = "SELECT pid::text FROM pg_stat_activity WHERE application_name = 'icinga-desktop-bridge query'";
     session.text(sql).await.parse().expect("a process id")
@@ -128,7 +128,7 @@ async fn ride(config: &Config, number: usize, until: Instant, known: &Known) {
         }
         let writer = match session.take() {
             Some(writer) => writer,
-            // Killed meanwhile: once more.
+            // Killed meanwhile: try again.
             None => match Writer::connect(config).await {
                 Ok(writer) => writer,
                 Err(_) => continue,
@@ -170,7 +170,7 @@ async fn transaction(writer: &Writer, contact: i64, message: &str) -> Result<boo
     Ok(commits)
 }
 
-/// Kills backends, by turns the one that is about to ring and any. Returns how many of each.
+/// Kills backends, alternately the one that is about to ring and any other. Returns how many of each.
 async fn kill(database: &Database, until: Instant) -> [usize; 2] {
     let ringer = format!(
         "SELECT count(pg_terminate_backend(pid))::text FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -192,7 +192,7 @@ async fn kill(database: &Database, until: Instant) -> [usize; 2] {
     killed
 }
 
-/// The contacts' tabs, on a thread of their own: their events' messages, and when each was there.
+/// The contacts' tabs, on a separate thread: the messages of their events, and when each arrived.
 fn subscribe(address: &str, stop: Arc<AtomicBool>) -> Receiver<(String, Instant)> {
     let (sender, events) = mpsc::channel();
     let (ready, subscribed) = mpsc::channel();
@@ -210,7 +210,7 @@ fn subscribe(address: &str, stop: Arc<AtomicBool>) -> Receiver<(String, Instant)
             let _ = ready.send(());
             let reading = tabs.into_iter().map(async |mut tab| {
                 while !stop.load(Ordering::Relaxed) {
-                    // Now and then, to see whether to stop.
+                    // Now and then, to check whether to stop.
                     let Ok(event) = timeout(Duration::from_secs(1), tab.event()).await else {
                         continue;
                     };
@@ -226,7 +226,7 @@ fn subscribe(address: &str, stop: Arc<AtomicBool>) -> Receiver<(String, Instant)
     events
 }
 
-/// All events until none comes any more.
+/// All events until no more arrive.
 fn collect(events: &Receiver<(String, Instant)>) -> Arrivals {
     let mut arrivals = Arrivals::new();
     while let Ok((message, at)) = events.recv_timeout(SILENCE) {
@@ -276,7 +276,7 @@ async fn report(session: &Session, known: &Known, arrivals: &Arrivals, killed: [
             println!("  {what}, for example: {:?}", &some[..some.len().min(20)]);
         }
     }
-    // It may have come before COMMIT has returned.
+    // It may have arrived before COMMIT has returned.
     let latencies = Sorted::new(committed.iter().filter_map(|(message, returned)| {
         let at = arrivals.get(message)?.first()?;
         Some(milliseconds(at.saturating_duration_since(*returned)))

@@ -1,4 +1,4 @@
-//! How fast browsers are let in, as after a restart: all of them come back at once.
+//! How fast browsers are accepted after a restart, when all of them return at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ const USERS: usize = 10_000;
 /// Clients at a time, and how many sign-ins they share.
 const CROWDS: [(usize, usize); 3] = [(1, 2000), (10, 5000), (100, 10_000)];
 
-/// What the daemon asks (`Session::prepare` in src/queries.rs).
+/// The daemon's statement (`Session::prepare` in src/database/prepare.rs).
 const QUERY: &str = "SELECT s.user_agent = $2,
        NOT EXISTS (SELECT FROM browser_session n
          WHERE n.username = s.username AND n.user_agent = s.user_agent
@@ -35,7 +35,7 @@ pub(crate) async fn run() {
     let (database, role) = installed(Cluster::shared(), "sign_in", Shape::V1_0);
     crowd::populate(&database, USERS);
     let daemon = shared::daemon(&database, &role);
-    // What sql/install.sql builds, to build it again.
+    // An index of sql/install.sql, to build it again.
     let index = database
         .connect()
         .await
@@ -79,7 +79,7 @@ async fn rates(daemon: &Daemon, database: &Database, index: bool) -> Vec<f64> {
                             return times;
                         }
                         let start = Instant::now();
-                        // Spread: the older a session, the more newer ones the query may have to look at.
+                        // Spread: the older a session, the more newer ones the query may have to read.
                         let user = number * 7919 % USERS + 1;
                         drop(crowd::open(&address, user).await);
                         times.push(milliseconds(start.elapsed()));
@@ -111,13 +111,13 @@ async fn rates(daemon: &Daemon, database: &Database, index: bool) -> Vec<f64> {
     rates
 }
 
-/// The plan for one of the users, and where its time goes.
+/// The plan for one of the users, and where its time is spent.
 async fn explain(database: &Database) {
     let session = database.connect().await;
     let query = QUERY
         .replace("$1", &format!("'{}'", crowd::session_id(USERS / 2)))
         .replace("$2", &format!("'{AGENT}'"));
-    // The first run fills the caches.
+    // The first run warms up the caches.
     for last in [false, true] {
         let plan = session
             .simple_query(&format!("EXPLAIN (ANALYZE, COSTS OFF) {query}"))

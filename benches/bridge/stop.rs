@@ -1,4 +1,4 @@
-//! How long a stop takes: every stream is told when to come back, and positions are stored.
+//! How long a stop takes: every stream gets its final block, and positions are stored.
 
 use std::time::Instant;
 

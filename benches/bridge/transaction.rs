@@ -1,9 +1,9 @@
 //! A session that writes what Icinga Notifications writes for an event: the same statements in the same order, prepared, each
-//! a round trip. `tests/common/icinga.rs` does so too, but prepares each statement anew and panics where a session ends.
+//! with a round trip. `tests/common/icinga.rs` does so too, but prepares each statement anew and panics when a session ends.
 
 use tokio_postgres::{Client, Config, Error, NoTls, Statement};
 
-/// Creates the object that all incidents are about.
+/// Creates the object of all incidents.
 pub(crate) const OBJECT: &str = "INSERT INTO object (id, source_id, name) VALUES (sha256('o'), 1, 'db1!disk') ON CONFLICT DO NOTHING";
 
 /// A session that acts as Icinga.
@@ -70,7 +70,7 @@ impl Writer {
         })
     }
 
-    /// Begins a transaction and opens an incident in it, of which these (contact, channel) are notified. Returns its id.
+    /// Begins a transaction and opens an incident in it that notifies these (contact, channel). Returns its id.
     pub(crate) async fn open(&self, message: &str, notified: &[(i64, i64)]) -> Result<i64, Error> {
         self.client.batch_execute("BEGIN").await?;
         let incident = self.client.query_one(&self.open, &[]).await?.get(0);
@@ -96,12 +96,12 @@ impl Writer {
         self.notify(incident, severity, message, notified).await
     }
 
-    /// Ends the transaction by such a statement.
+    /// Ends the transaction with such a statement.
     pub(crate) async fn end(&self, statement: &str) -> Result<(), Error> {
         self.client.batch_execute(statement).await
     }
 
-    /// What follows the first row of history, up to what Icinga writes last.
+    /// What follows the first row of history, up to the last statement of Icinga.
     async fn notify(
         &self,
         incident: i64,

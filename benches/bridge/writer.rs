@@ -1,8 +1,8 @@
-//! What the triggers cost who writes, beside writers on tables without triggers: transactions per second where COMMIT waits for
-//! the disk, as it does in production; processor time of the writers' backends, which somebody else's work on the same cores
-//! hardly touches; and memory of a backend whose one transaction announces many rows.
+//! What the triggers cost writers, compared with tables without triggers: transactions per second where COMMIT waits for the
+//! disk, as in production; CPU time of the writers' backends, which other work on the same cores hardly affects; and memory of a
+//! backend whose one transaction announces many rows.
 //!
-//! All by turns, on the same tables, emptied before each turn, with the same sessions.
+//! All in turns, on the same tables, emptied before each turn, with the same sessions.
 
 use std::time::{Duration, Instant};
 
@@ -24,16 +24,16 @@ use crate::transaction::{OBJECT, Writer};
 /// Sessions that write at a time.
 const WRITERS: [usize; 3] = [1, 4, 16];
 
-/// Of each variant, by turns, unless `WRITER_ROUNDS` says otherwise.
+/// Rounds of each variant, in turns; the default of `WRITER_ROUNDS`.
 const ROUNDS: usize = 7;
 
-/// How long the writers of one turn write, in seconds, unless `WRITER_SECONDS` says otherwise.
+/// How long the writers of one turn write, in seconds; the default of `WRITER_SECONDS`.
 const SECONDS: usize = 3;
 
-/// Transactions of each writer before that: caches and plans get warm.
+/// Transactions of each writer before that: caches and plans warm up.
 const WARM_UP: usize = 20;
 
-/// Contacts, each with an open stream where there is a daemon.
+/// Contacts, each with an open stream if there is a daemon.
 const CONTACTS: usize = 4;
 
 /// Rows that one transaction announces when memory is measured.
@@ -41,10 +41,10 @@ const ANNOUNCED: usize = 20_000;
 
 const MESSAGE: &str = "DISK CRITICAL - free space: / 212 MB (1% inode=98%)";
 
-/// What of ours there is.
+/// What is installed.
 #[derive(Clone, Copy, PartialEq)]
 enum Variant {
-    /// Our index, but no trigger. The others are compared with this one.
+    /// The index, but no trigger. The others are compared with this one.
     NoTriggers,
     /// Neither index nor triggers.
     Nothing,
@@ -62,12 +62,12 @@ const VARIANTS: [(Variant, &str); 5] = [
     (Variant::DaemonPresent, "triggers, daemon present"),
 ];
 
-/// What a turn gave.
+/// The result of a turn.
 #[derive(Clone, Copy)]
 struct Turn {
     /// Transactions per second.
     rate: f64,
-    /// Microseconds of the backends' processor time per transaction.
+    /// Microseconds of the backends' CPU time per transaction.
     cost: f64,
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn run() {
         let mut turns = vec![Vec::new(); VARIANTS.len()];
         for round in 0..rounds {
             for position in 0..VARIANTS.len() {
-                // Another one begins each time: whatever changes steadily meets all alike.
+                // Each round starts with another one: steady changes affect all alike.
                 let index = (round + position) % VARIANTS.len();
                 let duration = Duration::from_secs(seconds as u64);
                 let (variant, name) = VARIANTS[index];
@@ -149,7 +149,7 @@ impl Stage {
         }
     }
 
-    /// Lets some writers write for that long.
+    /// Lets some writers write for this time.
     async fn turn(&self, variant: Variant, writers: usize, duration: Duration) -> Turn {
         let _daemon = self.prepare(variant).await;
         let writers = &self.writers[..writers];
@@ -182,7 +182,7 @@ impl Stage {
         }
     }
 
-    /// Empties the tables and leaves of ours what the variant has.
+    /// Empties the tables and installs what the variant has.
     async fn prepare(&self, variant: Variant) -> Option<(Crowd, Daemon)> {
         self.database.psql().file("sql/uninstall.sql").success();
         self.session
@@ -203,7 +203,7 @@ impl Stage {
             }
         }
         self.session.run("VACUUM").await;
-        // The next one comes after the turn, and all write full pages alike.
+        // The next checkpoint is after the turn, and all write full pages alike.
         self.session.run("CHECKPOINT").await;
         (variant == Variant::DaemonPresent).then(|| {
             let daemon = shared::daemon(&self.database, &self.role);
@@ -234,7 +234,7 @@ async fn write(
     Ok(turns)
 }
 
-/// How much a backend grows in a transaction that announces many rows, with the triggers and without.
+/// How much a backend grows in a transaction that announces many rows, with and without the triggers.
 async fn memory(cluster: &Cluster) {
     let (database, _) = installed(cluster, "memory", Shape::V1_0);
     crowd::populate(&database, ANNOUNCED);
@@ -282,14 +282,14 @@ async fn memory(cluster: &Cluster) {
     }
 }
 
-/// By how many megabytes a new session's backend has grown at most until COMMIT has returned.
+/// By how many megabytes a new session's backend grows at most until COMMIT has returned.
 async fn grown(database: &Database, statement: &str) -> f64 {
     let session = database.connect().await;
     let backend = session.text("SELECT pg_backend_pid()::text").await;
     let backend: u32 = backend.parse().expect("a process id");
     let block =
         |last: usize| format!("DO $$ BEGIN FOR n IN 1..{last} LOOP {statement}; END LOOP; END $$");
-    // What a session keeps anyway.
+    // The memory that a session keeps anyway.
     session.run(&format!("BEGIN; {}; ROLLBACK", block(1))).await;
     let before = private(backend);
     let text = format!("BEGIN; {}; COMMIT", block(ANNOUNCED));

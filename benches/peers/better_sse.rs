@@ -1,4 +1,4 @@
-//! better-sse, a library of Node.js for Server-Sent Events, in the smallest server that it makes: `better-sse.cjs`.
+//! better-sse, a Node.js library for Server-Sent Events, in a minimal server: `better-sse.cjs`.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,14 +7,14 @@ use super::hub::{DATA, Hub, Published, post, processes};
 use crate::common::guarded::{Guarded, directory};
 use crate::common::postgres::free_port;
 
-/// Where npm puts the library.
+/// The directory of the library below npm's.
 const PLACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers");
 
 const LIBRARY: &str = "better-sse@0.16.1";
 
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/better-sse.cjs");
 
-/// Installs the library, if it is not there, below `target/`. Returns what went wrong.
+/// Installs the library below `target/`, if it is missing. Returns the error, if any.
 pub(crate) fn install() -> Result<(), String> {
     if Path::new(PLACE).join("node_modules/better-sse").exists() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Our daemon and its PostgreSQL. Each client is a contact of its own, and each has rows of its own in the one transaction.
+//! Our daemon and its PostgreSQL. Each client is a contact, and each has its own rows in the one transaction.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! nchan, the module of nginx for publishing to subscribers, as its manual sets it up, with one worker: one thread for all
-//! streams, as the daemon has.
+//! nchan, the nginx module for publishing to subscribers, set up as in its manual, with one worker: one thread for all streams,
+//! as in the daemon.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::common::postgres::free_port;
 
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 
-/// Whether it is there; if not, what to do.
+/// Whether it is installed; if not, what to do.
 pub(crate) fn installed() -> Result<(), String> {
     if Path::new(MODULE).exists() {
         return Ok(());
@@ -22,9 +22,9 @@ pub(crate) fn installed() -> Result<(), String> {
 /// What clients subscribe to.
 #[derive(Clone, Copy)]
 pub(crate) enum Channels {
-    /// All to the same, which is published to once. All of them get everything.
+    /// All to the same channel, with one publication. All of them receive everything.
     One,
-    /// Each to its own, as users with events of their own need it.
+    /// Each to its own channel, as users with individual events need it.
     Each,
 }
 
@@ -56,7 +56,7 @@ impl Nchan {
     }
 }
 
-/// A comment to idle streams as often as the daemon writes one; requests to publish may come on one connection.
+/// A comment to idle streams as often as the daemon writes one; requests to publish may share one connection.
 fn config(directory: &Path, address: &str) -> String {
     let root = directory.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -96,7 +96,7 @@ fn subscribe(channel: &str) -> String {
     )
 }
 
-/// A request that publishes an event; the connection is closed behind the last.
+/// A request that publishes an event; the connection is closed after the last.
 fn publish(channel: &str, last: bool) -> String {
     format!(
         "POST /publish/{channel} HTTP/1.1\r\nHost: localhost\r\nX-EventSource-Event: icinga2.notification\r\n\
@@ -130,7 +130,7 @@ impl Hub for Nchan {
                 .collect(),
         };
         let (published, answers) = post(&self.address, &requests.concat()).await;
-        // 202 would be of a channel without a subscriber.
+        // 202 would mean a channel without a subscriber.
         let reached = answers.matches("HTTP/1.1 201 ").count();
         assert_eq!(reached, requests.len(), "{answers:.500}");
         published

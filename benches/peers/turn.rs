@@ -1,5 +1,5 @@
-//! What is measured of a hub in one turn: how fast clients connect, what idle streams cost, and how fast an event reaches
-//! all of them.
+//! What is measured of a hub in one turn: how fast clients connect, what idle streams cost, and how fast an event reaches all of
+//! them.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::shared::crowd::Crowd;
 use crate::shared::figures::{self, Sorted, milliseconds};
 use crate::shared::record::{record, rounded};
 
-/// Until all that an opening has started is over: the daemon ends first streams to see how late their clients come back.
+/// Until everything that opening has started is over: the daemon ends first streams to learn how late their clients return.
 const SETTLE: Duration = Duration::from_secs(12);
 
 /// Between two events.
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub(crate) struct Scale {
     /// `PEERS_STREAMS`
     pub(crate) streams: usize,
-    /// For how many seconds streams are left idle: `PEERS_IDLE`.
+    /// For how many seconds streams are idle: `PEERS_IDLE`.
     idle: usize,
     /// Events in a turn: `PEERS_EVENTS`.
     events: usize,
@@ -53,7 +53,7 @@ impl fmt::Display for Scale {
     }
 }
 
-/// Processor time so far: of the hub, of what is behind it, of this program.
+/// CPU time so far: of the hub, of what is behind it, of this program.
 fn spent(hub: &impl Hub) -> [Duration; 3] {
     [
         hub.processes().into_iter().map(figures::cpu).sum(),
@@ -62,7 +62,7 @@ fn spent(hub: &impl Hub) -> [Duration; 3] {
     ]
 }
 
-/// What was spent since, in milliseconds.
+/// The CPU time since then, in milliseconds.
 fn spent_since(hub: &impl Hub, earlier: [Duration; 3]) -> [f64; 3] {
     let now = spent(hub);
     [0, 1, 2].map(|index| milliseconds(now[index].saturating_sub(earlier[index])).round())
@@ -117,7 +117,7 @@ pub(crate) async fn run(name: &str, hub: impl Hub, scale: &Scale) {
 /// One event to each.
 async fn fan_out(name: &str, hub: &impl Hub, crowd: &Crowd, streams: usize) {
     hub.prepare().await;
-    // What came twice.
+    // Events received twice.
     drop(crowd.wait_for(0));
     let before = spent(hub);
     let published = hub.publish(streams).await;

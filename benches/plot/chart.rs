@@ -8,10 +8,10 @@ use plotters::prelude::*;
 /// A part of a picture.
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Of a chart, in pixels.
+/// The size of a chart, in pixels.
 const SIZE: (u32, u32) = (480, 340);
 
-/// Told apart also by those who see no red or green.
+/// Distinguishable without seeing red or green.
 const COLOURS: [RGBColor; 4] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -19,7 +19,7 @@ const COLOURS: [RGBColor; 4] = [
     RGBColor(0, 158, 115),
 ];
 
-/// Draws a picture of as many charts beside and below each other.
+/// Draws a picture of several charts beside and below each other.
 pub(crate) fn picture(
     rows: usize,
     columns: usize,
@@ -44,12 +44,12 @@ pub(crate) struct Curve {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// What the axes are.
+/// The labels of the axes.
 pub(crate) struct Axes<'a> {
     pub(crate) title: &'a str,
     pub(crate) x: &'a str,
     pub(crate) y: &'a str,
-    /// Whether the points are few and shown themselves, too.
+    /// Whether the points are few and drawn, too.
     pub(crate) dots: bool,
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn curves(
     if !(top > 0.0 && right > 0.0) {
         return Err(format!("nothing to draw for {:?}", axes.title).into());
     }
-    // The legend wants room at the right.
+    // The legend needs room at the right.
     let room = if curves.len() > 1 { 1.4 } else { 1.03 };
     let mut chart = ChartBuilder::on(area)
         .caption(axes.title, ("sans-serif", 17))
@@ -106,7 +106,7 @@ pub(crate) fn curves(
     Ok(())
 }
 
-/// A bar to the right for each name, with its value behind it.
+/// A bar to the right for each name, with its value after it.
 pub(crate) fn bars(
     area: &Area<'_>,
     title: &str,
@@ -118,7 +118,7 @@ pub(crate) fn bars(
         return Err(format!("nothing to draw for {title:?}").into());
     }
     let height = bars.len() as f64;
-    // Downwards, and with room for the value behind the longest.
+    // Downwards, and with room for the value after the longest.
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 17))
         .margin(12)

@@ -37,7 +37,7 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     values.get(values.len().checked_sub(1)? / 2).copied()
 }
 
-/// For each of the values in ascending order, which share of them was not above it, in percent.
+/// For each of the values in ascending order, the percentage of values that are not above it.
 pub(crate) fn distribution(mut values: Vec<f64>) -> Vec<(f64, f64)> {
     values.sort_by(f64::total_cmp);
     let percent = 100.0 / values.len() as f64;

@@ -1,4 +1,4 @@
-//! From COMMIT to the client: the distribution, with the disk and without, beside bare clients of PostgreSQL.
+//! From COMMIT to the client: the distribution, with and without the disk, compared with bare clients of PostgreSQL.
 
 use std::error::Error;
 
@@ -30,13 +30,13 @@ pub(crate) fn draw(lines: &[Line]) -> Result<String, Box<dyn Error>> {
     })
 }
 
-/// Without the slowest hundredth, beside which nothing else could be told apart.
+/// Without the slowest hundredth, which would compress everything else.
 fn most(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     points.retain(|point| point.1 <= 99.0);
     points
 }
 
-/// In milliseconds, of commits that only this receiver was told of.
+/// In milliseconds, of commits that only this receiver received.
 fn latencies(lines: &[Line], disk: bool, receiver: &str) -> Vec<f64> {
     let wanted = |line: &&Line| {
         line["disk"] == disk

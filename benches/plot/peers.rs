@@ -1,11 +1,11 @@
-//! The daemon beside what a user would pick instead: memory per idle stream, and an event to all.
+//! The daemon compared with alternatives: memory per idle stream, and an event to all.
 
 use std::error::Error;
 
 use super::chart::{Axes, Curve, bars, curves, picture};
 use super::figures::{Line, distribution, median, number, numbers};
 
-/// What the bench calls them, and how they are named in the picture.
+/// The names in the bench's figures and in the picture.
 const HUBS: [(&str, &str); 4] = [
     ("bridge", "this daemon"),
     ("nchan", "nchan, one channel"),

@@ -1,4 +1,4 @@
-//! Pictures of sample figures are XML that shows what was measured.
+//! Pictures of sample figures are XML that shows the measured values.
 
 use super::figures::{distribution, median, parse};
 use super::{growth, latency, peers};

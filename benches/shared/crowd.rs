@@ -1,6 +1,6 @@
-//! Thousands of users, each with one open stream, as cheap as clients can be: the two cores are wanted by the daemon. They
-//! come back when their stream is ended, every second of them with `Last-Event-ID`, as Firefox does. The same clients
-//! subscribe to what the daemon is compared with.
+//! Thousands of users, each with one open stream, as cheap as clients can be, because the daemon needs the two cores. They
+//! reconnect when their stream ends, every second of them with `Last-Event-ID`, as Firefox does. The same clients subscribe to
+//! the hubs that the daemon is compared with.
 
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
@@ -17,16 +17,16 @@ use crate::common::postgres::{Database, Session};
 use crate::common::sse::{AGENT, request};
 use crate::common::wait::TIMEOUT;
 
-/// What makes a block an event. Not all servers write a space before it.
+/// What identifies a block as an event. Not all servers write a space before it.
 const EVENT: &[u8] = b"icinga2.notification";
 
-/// After which time EventSource connects anew, as the daemon asks.
+/// After which time EventSource reconnects, as the daemon asks.
 const RETRY: Duration = Duration::from_secs(3);
 
 /// Streams that are being opened at a time.
 const AT_A_TIME: usize = 100;
 
-/// Makes contacts 1 to `count`, each with a signed-in browser; all browsers are of the same make, as in a company.
+/// Creates contacts 1 to `count`, each with a signed-in browser; all browsers have the same user agent, as in a company.
 pub(crate) fn populate(database: &Database, count: usize) {
     database
         .psql()
@@ -47,18 +47,18 @@ pub(crate) fn session_id(contact: usize) -> String {
     format!("{contact:026}")
 }
 
-/// What the browser of a contact of [`populate`] asks for.
+/// The request of the browser of a contact of [`populate`].
 pub(crate) fn sign_in(contact: usize) -> String {
     request(&session_id(contact), AGENT)
 }
 
-/// Signs in: connects, asks, and reads up to the end of the first block. The answer must be 200.
+/// Signs in: connects, sends the request, and reads up to the end of the first block. The answer must be 200.
 pub(crate) async fn open(address: &str, contact: usize) -> TcpStream {
     let stream = ask(address, &sign_in(contact)).await;
     stream.expect("the daemon answers").0
 }
 
-/// A request of a client that has read up to `last_event_id`, if it is one that says so.
+/// A request of a client that has read up to `last_event_id`, if it sends that.
 fn coming_back(request: String, client: usize, last_event_id: Option<&str>) -> String {
     match last_event_id.filter(|_| client.is_multiple_of(2)) {
         Some(id) => request.replace("\r\n\r\n", &format!("\r\nLast-Event-ID: {id}\r\n\r\n")),
@@ -66,7 +66,7 @@ fn coming_back(request: String, client: usize, last_event_id: Option<&str>) -> S
     }
 }
 
-/// Connects, sends the request, and reads up to the end of the first block. Returns also what was read behind that.
+/// Connects, sends the request, and reads up to the end of the first block. Also returns what was read after that.
 async fn ask(address: &str, request: &str) -> io::Result<(TcpStream, Vec<u8>)> {
     let mut socket = TcpStream::connect(address).await?;
     socket.write_all(request.as_bytes()).await?;
@@ -83,8 +83,8 @@ async fn ask(address: &str, request: &str) -> io::Result<(TcpStream, Vec<u8>)> {
     }
 }
 
-/// The same, as often as is needed, as EventSource does where a connection fails: a server with as many streams as it has room
-/// for may have none for one that comes back before the old one is gone.
+/// The same, as often as needed, as EventSource does when a connection fails: a server at its limit of streams may refuse a
+/// client that returns before its old stream is closed.
 async fn ask_until_answered(address: &str, request: &str) -> (TcpStream, Vec<u8>) {
     loop {
         match ask(address, request).await {
@@ -94,11 +94,11 @@ async fn ask_until_answered(address: &str, request: &str) -> (TcpStream, Vec<u8>
     }
 }
 
-/// An event that reached a client, or a client that was back after its stream was ended.
+/// An event that reached a client, or a client that returned after its stream ended.
 #[derive(Clone, Copy)]
 pub(crate) struct Arrival {
     pub(crate) contact: usize,
-    /// Of the event's bytes, to know it if it comes again; 0 of a return.
+    /// A digest of the event's bytes, to detect a repetition; 0 for a return.
     pub(crate) digest: u64,
     pub(crate) at: Instant,
 }
@@ -119,7 +119,7 @@ struct Arrivals {
 }
 
 impl Crowd {
-    /// Opens the streams of contacts 1 to `count`; returns when each has been let in and has had its first block.
+    /// Opens the streams of contacts 1 to `count`; returns when each has been accepted and has received its first block.
     pub(crate) fn open(address: &str, count: usize) -> Self {
         Self::asking(address, count, sign_in)
     }
@@ -152,7 +152,7 @@ impl Crowd {
                         hold(&address, request, contact, stream, on_event, on_return).await;
                     });
                 }
-                // An error is the crowd being dropped, which means the same.
+                // An error means that the crowd is being dropped.
                 let _ = stopped.await;
             });
         });
@@ -162,7 +162,7 @@ impl Crowd {
             stop: Some(stop),
             thread: Some(thread),
         };
-        // Progress, and not time, is what is to be expected of each of many sign-ins.
+        // Many sign-ins are expected to make progress, not to be done in a certain time.
         let (mut seen, mut since) = (0, Instant::now());
         while seen < count {
             assert!(since.elapsed() < TIMEOUT, "{seen} of {count} streams open");
@@ -175,12 +175,12 @@ impl Crowd {
         crowd
     }
 
-    /// Waits until `count` events have come in since the last call.
+    /// Waits until `count` events have arrived since the last call.
     pub(crate) fn wait_for(&self, count: usize) -> Vec<Arrival> {
         self.arrivals.wait_for(count, "events came")
     }
 
-    /// Waits until `count` clients have come back since the last call.
+    /// Waits until `count` clients have returned since the last call.
     pub(crate) fn wait_for_returns(&self, count: usize) -> Vec<Arrival> {
         self.back.wait_for(count, "clients were back")
     }
@@ -200,7 +200,7 @@ impl Arrivals {
 
     fn wait_for(&self, count: usize, what: &str) -> Vec<Arrival> {
         let start = Instant::now();
-        // Looking now and then instead of being woken: ten thousand wake-ups would be felt.
+        // Polls instead of being woken: ten thousand wake-ups would cost too much.
         while self.events.load(Ordering::Acquire) < count {
             let seen = self.events.load(Ordering::Relaxed);
             assert!(start.elapsed() < TIMEOUT, "{seen} of {count} {what}");
@@ -231,8 +231,8 @@ fn digest(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Opens the stream of a browser's tab and comes back when it is ended. `on_open` is called once the first is open, and
-/// `on_event` for each event with a digest of its bytes.
+/// Opens the stream of a browser's tab and reconnects when it ends. `on_open` is called once the first is open, and `on_event`
+/// for each event with a digest of its bytes.
 pub(crate) async fn tab(
     address: &str,
     contact: usize,
@@ -245,7 +245,7 @@ pub(crate) async fn tab(
     hold(address, sign_in, contact, stream, on_event, || {}).await;
 }
 
-/// Reads a client's stream, and comes back when it is ended, until the server is stopping.
+/// Reads a client's stream, and reconnects when it ends, until the server is stopping.
 async fn hold(
     address: &str,
     request: fn(usize) -> String,
@@ -262,8 +262,8 @@ async fn hold(
     }
 }
 
-/// Reads events until the end of the stream. Returns after which time to come back, and what was read last; `None` if the
-/// server is stopping.
+/// Reads events until the end of the stream. Returns after which time to reconnect, and what was read last; `None` if the server
+/// is stopping.
 async fn read(
     (socket, mut rest): (TcpStream, Vec<u8>),
     on_event: &mut impl FnMut(u64),
@@ -271,7 +271,7 @@ async fn read(
     let (mut retry, mut last) = (None, None);
     loop {
         while let Some(end) = rest.windows(2).position(|two| two == b"\n\n") {
-            // A server may write in chunks, and then a chunk's length stands in front.
+            // A server may write in chunks; then the length of a chunk precedes it.
             if contains(&rest[..end], EVENT) {
                 on_event(digest(&rest[..end]));
             }
@@ -303,7 +303,7 @@ async fn read(
 /// The message of each event.
 pub(crate) const MESSAGE: &str = "DISK CRITICAL - free space: / 212 MB (1% inode=98%)";
 
-/// Writes what Icinga writes for a new incident that every contact is notified about, within the caller's transaction.
+/// Writes what Icinga writes for a new incident that notifies every contact, within the caller's transaction.
 pub(crate) async fn write_all(icinga: &Session) {
     icinga
         .run(&format!(
@@ -319,8 +319,8 @@ pub(crate) async fn write_all(icinga: &Session) {
         .await;
 }
 
-/// The same for many incidents, each for as many contacts: those of the second follow those of the first, and so on, and
-/// behind contact `contacts` comes contact 1.
+/// The same for many incidents, each with this many contacts: those of the second follow those of the first, and so on, and
+/// contact 1 follows contact `contacts`.
 pub(crate) async fn write_incidents(
     icinga: &Session,
     incidents: usize,
@@ -349,7 +349,7 @@ pub(crate) async fn write_incidents(
         .await;
 }
 
-/// [`write_all`] in a transaction of its own.
+/// [`write_all`] in a separate transaction.
 pub(crate) async fn notify_all(icinga: &Session) {
     icinga.run("BEGIN").await;
     write_all(icinga).await;

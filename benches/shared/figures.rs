@@ -1,4 +1,4 @@
-//! What is read of the machine, and how figures are put together.
+//! Readings of the machine, and how figures are combined.
 
 use std::fmt;
 use std::fs;
@@ -20,12 +20,12 @@ impl Sorted {
         Self(values)
     }
 
-    /// The value that this many percent of the others do not exceed.
+    /// The value that this percentage of the others do not exceed.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         self.0[(self.0.len() - 1) * percent / 100]
     }
 
-    /// How many of them, of 1, are not above that.
+    /// The share of values, from 0 to 1, that are not above that.
     pub(crate) fn share_up_to(&self, limit: f64) -> f64 {
         self.0.partition_point(|value| *value <= limit) as f64 / self.0.len() as f64
     }
@@ -67,13 +67,13 @@ pub(crate) fn machine() -> String {
     format!("{cores} cores of {model}, Linux {}", kernel.trim())
 }
 
-/// The load averages, so that a reader sees whether somebody else was at work.
+/// The load averages, so that a reader sees other load.
 pub(crate) fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// What an environment variable says instead of the default.
+/// The value of an environment variable, or the default.
 pub(crate) fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().expect(name))
 }
@@ -88,7 +88,7 @@ pub(crate) fn private(pid: u32) -> u64 {
     status(pid, "RssAnon:")
 }
 
-/// Resident memory of some processes together, in bytes: what several of them share counts once.
+/// Resident memory of several processes together, in bytes: shared memory counts once.
 pub(crate) fn resident_together(pids: &[u32]) -> u64 {
     let one = |&pid: &u32| field(&format!("/proc/{pid}/smaps_rollup"), "Pss:");
     pids.iter().map(one).sum()
@@ -98,7 +98,7 @@ fn status(pid: u32, name: &str) -> u64 {
     field(&format!("/proc/{pid}/status"), name)
 }
 
-/// A field of a file of /proc that gives kilobytes, in bytes.
+/// A field of a file in /proc with kilobytes, in bytes.
 fn field(file: &str, name: &str) -> u64 {
     let status = fs::read_to_string(file).expect("the process lives");
     let kilobytes: u64 = status
@@ -110,8 +110,8 @@ fn field(file: &str, name: &str) -> u64 {
     kilobytes * 1024
 }
 
-/// Processor time of a process's threads so far. Of /proc/PID/task and not of /proc/PID/stat, which counts in ticks of
-/// ten milliseconds.
+/// CPU time of a process's threads so far. From /proc/PID/task and not from /proc/PID/stat, which counts in ticks of ten
+/// milliseconds.
 pub(crate) fn cpu(pid: u32) -> Duration {
     let mut nanoseconds = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))
@@ -130,14 +130,14 @@ pub(crate) fn cpu(pid: u32) -> Duration {
     Duration::from_nanos(nanoseconds)
 }
 
-/// Processor time of a server's processes so far.
+/// CPU time of a server's processes so far.
 pub(crate) fn server_cpu(database: &Database) -> Duration {
     let file = database.socket_directory().join("data/postmaster.pid");
     let postmaster = pid_in(&file).expect("the server runs");
     children(postmaster).into_iter().map(cpu).sum()
 }
 
-/// The process id in the first line of a file, once it is there.
+/// The process id in the first line of a file, once it exists.
 pub(crate) fn pid_in(file: &Path) -> Option<u32> {
     let text = fs::read_to_string(file).ok()?;
     text.lines().next()?.trim().parse().ok()
@@ -151,7 +151,7 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
     pids.filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// Processor time of everybody who takes part, to see who is the bottleneck.
+/// CPU time of all participants, to find the bottleneck.
 pub(crate) struct Effort {
     daemon: Duration,
     server: Duration,
@@ -167,7 +167,7 @@ impl Effort {
         }
     }
 
-    /// What was spent since.
+    /// The CPU time since then.
     pub(crate) fn since(&self, earlier: &Self) -> Spent {
         let spent =
             |now: Duration, earlier: Duration| milliseconds(now.saturating_sub(earlier)).round();
@@ -179,7 +179,7 @@ impl Effort {
     }
 }
 
-/// Processor time of everybody who takes part, in milliseconds.
+/// CPU time of all participants, in milliseconds.
 #[derive(Clone, Copy, Serialize)]
 pub(crate) struct Spent {
     #[serde(rename = "daemon_cpu_ms")]

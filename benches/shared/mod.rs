@@ -1,4 +1,4 @@
-//! What the benches share: the daemon as it is in production, clients by the thousand, and what becomes of figures.
+//! Shared by the benches: the daemon as in production, thousands of clients, and the recording of figures.
 #![allow(dead_code, reason = "each bench compiles all of this and uses a part")]
 
 pub(crate) mod crowd;
@@ -9,8 +9,8 @@ use crate::common::daemon::{ConfigDir, Daemon};
 use crate::common::postgres::Database;
 use crate::common::world::resource;
 
-/// Which of `names` the command line asks for, all unless it names some, in their order. `None` if it names another `what`: then
-/// it was said which there are.
+/// The `names` given on the command line, or all, in their order. `None` if it has an unknown `what`: then the known ones were
+/// printed.
 pub(crate) fn chosen(what: &str, names: &[&'static str]) -> Option<Vec<&'static str>> {
     // Cargo adds --bench.
     let wanted: Vec<String> = std::env::args()
@@ -25,7 +25,7 @@ pub(crate) fn chosen(what: &str, names: &[&'static str]) -> Option<Vec<&'static 
     Some(names.iter().copied().filter(is_wanted).collect())
 }
 
-/// A daemon that logs as it does in production, ready.
+/// A daemon that is ready and logs as in production.
 pub(crate) fn daemon(database: &Database, role: &str) -> Daemon {
     let config = ConfigDir::new("host = 127.0.0.1\nport = 0", &resource(database, role));
     let daemon = Daemon::launch_with(config, &["run"]);

@@ -1,4 +1,4 @@
-//! The raw figures, as JSON lines: a file per measurement, a line per thing measured. `benches/plot` draws them.
+//! The raw figures, as JSON lines: a file per measurement, a line per measured thing. `benches/plot` draws them.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use super::figures;
 
-/// Appends what the object `figures` holds to `NAME.jsonl` in `target/figures`, or in the directory that the environment
-/// variable `FIGURES` names. With it go what is needed to judge it: when, of which sources, where, and at which load.
+/// Appends the object `figures` to `NAME.jsonl` in `target/figures`, or in the directory named by the environment variable
+/// `FIGURES`. It adds what is needed to judge them: time, sources, machine and load.
 pub(crate) fn record(name: &str, figures: Value) {
     let Value::Object(figures) = figures else {
         panic!("no object: {figures}");
@@ -34,7 +34,7 @@ pub(crate) fn record(name: &str, figures: Value) {
     writeln!(file, "{}", Value::Object(line)).expect("the figures are written");
 }
 
-/// What is the same for all lines of a run.
+/// The values shared by all lines of a run.
 fn stamp() -> &'static Map<String, Value> {
     static STAMP: OnceLock<Map<String, Value>> = OnceLock::new();
     STAMP.get_or_init(|| {
@@ -56,7 +56,7 @@ fn now() -> u64 {
     since.expect("a clock that was set").as_secs()
 }
 
-/// To two digits behind the point: what is beyond is noise, and ten thousand such numbers are a line.
+/// Rounds to two digits after the point: the rest is noise, and ten thousand such numbers are a line.
 pub(crate) fn rounded(values: impl IntoIterator<Item = f64>) -> Value {
     let rounded = |value: f64| Value::from((value * 100.0).round() / 100.0);
     Value::Array(values.into_iter().map(rounded).collect())

@@ -1,5 +1,5 @@
-//! Streams on which nothing happens but the daemon's keep-alives. The module's name puts its test among the first, because
-//! few others take as long.
+//! Streams without events, only with the daemon's keep-alives. The module's name puts its test among the first, because few
+//! others take as long.
 
 use std::time::Duration;
 
@@ -7,11 +7,10 @@ use crate::common::apache::Apache;
 use crate::common::nginx::Nginx;
 use crate::common::world::World;
 
-/// Longer than any time after which somebody might give a stream up that is in use: a proxy reading (60 s in nginx's shipped
-/// file, 30 s in Apache's) or writing (60 s), nginx keeping a connection (75 s), the daemon a browser that vanished (one to
-/// two minutes, doc/security.md). With shorter times in the configuration it would prove nothing about these, which are the
-/// ones that are shipped, so it takes as long as it takes; ten seconds more, because the first stream of a browser is soon
-/// ended to see how late it comes back.
+/// Longer than any timeout of a stream in use: a proxy that reads (60 s in nginx's shipped file, 30 s in Apache's) or writes (60
+/// s), nginx that keeps a connection (75 s), the daemon with a browser that vanished (one to two minutes, doc/security.md).
+/// Shorter times in the configuration would prove nothing about these shipped ones, so the test takes this long; ten seconds
+/// more, because the first stream of a browser soon ends to learn how late it returns.
 const SILENCE: Duration = Duration::from_secs(131);
 
 #[tokio::test]
@@ -28,7 +27,7 @@ async fn a_silence_of_two_minutes_costs_no_stream() {
     tokio::time::sleep(SILENCE).await;
     world.next_is_new(&mut browsers).await;
     for browser in &browsers {
-        // The first one of each, to see how late it comes back.
+        // The first stream of each, to learn how late it returns.
         assert_eq!(browser.tab.ended, 1);
     }
 }

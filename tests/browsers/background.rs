@@ -1,5 +1,5 @@
-//! Tabs that nobody looks at, which is when a popup matters: browsers slow their timers down, Icinga Web asks for nothing any
-//! more, and Firefox ends a service worker that has nothing to do for 30 seconds, and with it the streams that it reads.
+//! Tabs in the background, which is when a popup matters: browsers slow down their timers, Icinga Web sends no requests any more,
+//! and Firefox ends a service worker that is idle for 30 seconds, and with it its streams.
 //!
 //! The module's name puts its tests among the first, because nothing else takes as long.
 
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::desktop::{Desktop, OPEN};
 
-/// How long nobody looks.
+/// How long the tabs are in the background.
 const AWAY: Duration = Duration::from_secs(180);
 
 /// Time between two events, mostly.
@@ -26,7 +26,7 @@ const PAUSE: Range<Duration> = Duration::from_secs(5)..Duration::from_secs(15);
 /// After every third: twice as long as Firefox lets a worker be idle.
 const LULL: Range<Duration> = Duration::from_secs(62)..Duration::from_secs(75);
 
-/// As many tabs as `tabs` are hidden all the time. Each event is shown once, in order.
+/// `tabs` tabs are hidden all the time. Each event is shown once, in order.
 async fn hidden_tabs_show_each_event_once(
     world: &World,
     site: &Site,
@@ -49,7 +49,7 @@ async fn hidden_tabs_show_each_event_once(
         let seen = desktop.browser.ask_others(tabs).await;
         assert!(seen.iter().all(Seen::is_hidden_and_alive), "{seen:?}");
     }
-    // What comes again would have come by now.
+    // A repeated event would have arrived by this time.
     let last = desktop.notify(world, "the last").await;
     world.delivered(last.history[0]).await;
     desktop.reports().await;

@@ -17,16 +17,16 @@ const BRIDGES: [&str; 2] = ["192.0.2.11", "192.0.2.12"];
 async fn several_bridges(world: World, sites: &[Site]) {
     let mut bridges =
         BRIDGES.map(|address| Some(world.another_daemon(&format!("host = {address}"))));
-    // Until each bridge has one of each site.
+    // Until each bridge has a browser of each site.
     let mut browsers: [Vec<Browser>; 2] = Default::default();
     for site in sites {
-        // Who is late on a loaded machine, and does not say what it has read, would be told it again.
+        // A browser that is late on a busy machine, and does not send what it has read, would receive it again.
         let site = &site.clone().naming();
         let enough = browsers[0].len().max(browsers[1].len()) + 1;
         while browsers.iter().any(|browsers| browsers.len() < enough) {
             let browser = world.browser(site).await;
             let at = bridge_of(&bridges, browser.contact, 1).await;
-            // A second tab, and one that takes its place: by the same bridge.
+            // A second tab, and one that replaces it: on the same bridge.
             for count in 2..4 {
                 let tab = EventSource::open(site, &browser.session_id).await;
                 assert_eq!(bridge_of(&bridges, browser.contact, count).await, at);
@@ -54,14 +54,14 @@ async fn several_bridges(world: World, sites: &[Site]) {
     world.next_is_new(&mut second).await;
 }
 
-/// Which of the bridges has opened `count` streams of that contact or more, and so all of them.
+/// Which of the bridges has opened `count` or more streams of that contact, and so all of them.
 async fn bridge_of(bridges: &[Option<Daemon>; 2], contact: i64, count: usize) -> usize {
     let opened = |bridge: &Option<Daemon>| {
         let log = bridge.as_ref().expect("it runs").log();
         log.matches(&format!("stream opened for contact {contact},"))
             .count()
     };
-    // The log is read by another thread.
+    // Another thread reads the log.
     let opened = eventually(async || {
         let opened = [opened(&bridges[0]), opened(&bridges[1])];
         if opened[0] + opened[1] >= count {

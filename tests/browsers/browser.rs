@@ -12,7 +12,7 @@ pub(super) struct Browser {
 }
 
 impl World {
-    /// Signs a browser in that has a tab open at `site`.
+    /// Signs in a browser with a tab open at `site`.
     pub(super) async fn browser(&self, site: &Site) -> Browser {
         let name = format!("user {}", rand::random::<u64>());
         let contact = self.icinga.contact(&name).await;
@@ -25,8 +25,8 @@ impl World {
         }
     }
 
-    /// Notifies each browser of an incident of its own, and asserts that this is the next event that each gets.
-    /// Returns when that is stored.
+    /// Notifies each browser of a separate incident, and asserts that this is the next event that each receives. Returns when
+    /// that is stored.
     pub(super) async fn next_is_new(&self, browsers: &mut [Browser]) {
         for browser in browsers {
             let written = self.incident(browser.contact, "next").await;

@@ -1,5 +1,5 @@
-//! The demo, as somebody who tries it meets it: `sh packaging/demo.sh` in a terminal, and the page in a real browser. What it
-//! shows is compared with what was clicked, through each trouble that it can make.
+//! The demo as a visitor uses it: `sh packaging/demo.sh` in a terminal, and the page in a real browser. What it shows is compared
+//! with what was clicked, through all trouble that it can make.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,8 +15,8 @@ use crate::common::wait::eventually_within;
 use crate::common::webdriver::Browser;
 use crate::common::{chromium, firefox};
 
-/// Runs the demo in a terminal until standard input closes, and then ends it. Not by the signal of a window that closes, which
-/// whoever runs the tests may have had ignored.
+/// Runs the demo in a terminal until standard input closes, and then ends it. Not with the signal of a closing window, which may
+/// be ignored when the tests run.
 const IN_A_TERMINAL: &str = r#"
     script --quiet --flush --command "exec sh packaging/demo.sh" "$1" < /dev/null > /dev/null &
     cat > /dev/null
@@ -24,7 +24,7 @@ const IN_A_TERMINAL: &str = r#"
     wait
 "#;
 
-/// The same, of the demo as a text.
+/// The same, for the demo as text.
 const AS_TEXT: &str = r#"
     sh packaging/demo.sh --text > "$1" 2>&1 &
     cat > /dev/null
@@ -40,7 +40,7 @@ struct Demo {
 }
 
 impl Demo {
-    /// Starts the demo with what this test was built with.
+    /// Starts the demo with the binaries that this test was built with.
     fn start(script: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let built = Command::new("cargo")
@@ -57,7 +57,7 @@ impl Demo {
                 .arg(&log)
                 .current_dir(root)
                 .env("DEMO_BUILT", daemon.parent().expect("a directory"))
-                // Nobody is to be shown a browser.
+                // No browser must open.
                 .env_remove("DISPLAY")
                 .env_remove("WAYLAND_DISPLAY");
         });
@@ -68,7 +68,7 @@ impl Demo {
         }
     }
 
-    /// Waits until its output has `text`, and returns the word behind that.
+    /// Waits until its output has `text`, and returns the word after it.
     async fn says(&self, text: &str) -> String {
         eventually_within(TIMEOUT, async || {
             let said = std::fs::read(&self.log).unwrap_or_default();
@@ -85,7 +85,7 @@ impl Demo {
         .await
     }
 
-    /// Ends it, and looks for what it has left.
+    /// Ends it, and looks for what it has left behind.
     async fn ends_without_a_trace(self) {
         let directory = self.says("Starting a private PostgreSQL in ").await;
         assert!(Path::new(&directory).is_dir(), "{directory}");
@@ -96,7 +96,7 @@ impl Demo {
     }
 }
 
-/// The command lines in which `text` is.
+/// The command lines that contain `text`.
 fn processes_of(text: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").expect("/proc");
     processes
@@ -106,7 +106,7 @@ fn processes_of(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// How long the page may take: each trouble lasts up to ten seconds, and the browser and PostgreSQL come back after it.
+/// How long the page may take: each trouble lasts up to ten seconds, and the browser and PostgreSQL return after it.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The key, as WebDriver names it.
@@ -114,11 +114,11 @@ const ENTER: &str = "\u{e007}";
 
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 
-/// The page in a browser, and what each user's desktop has to show, oldest first.
+/// The page in a browser, and what each user's desktop must show, oldest first.
 struct Page {
     browser: Browser,
     expected: [Vec<String>; 3],
-    /// How many popups there have to be, also of pages that were loaded anew.
+    /// How many popups there must be, including those of reloaded pages.
     count: usize,
 }
 
@@ -171,7 +171,7 @@ impl Page {
         self.browser.click(&button).await;
     }
 
-    /// What has to be shown next, of an object to these users.
+    /// What must be shown next about an object to these users.
     fn expect(&mut self, object: &str, users: &[&str]) {
         for (user, expected) in USERS.iter().zip(&mut self.expected) {
             if users.contains(user) {
@@ -181,7 +181,7 @@ impl Page {
         }
     }
 
-    /// Clicks, and waits until everything that was to be shown is there, once and in order, and nothing else, and all of it is
+    /// Clicks, and waits until everything that must be shown is there, once and in order, and nothing else, and all of it is
     /// acknowledged.
     async fn shows(&mut self, click: &str, object: &str, users: &[&str]) {
         self.expect(object, users);
@@ -216,13 +216,13 @@ impl Page {
         assert_eq!(shown, json!(expected), "{user}");
     }
 
-    /// Each click reaches the desktops of those who are notified, and no other.
+    /// Each click reaches the desktops of the notified users, and no others.
     async fn notifies_whom_it_says(&mut self) {
         // With the keyboard as with the mouse; first, because popups take the focus from Firefox without a desktop.
         self.expect("db1!disk", &["alice", "bob"]);
         self.browser.type_into("[data-click=db1]", ENTER).await;
         self.shows_all().await;
-        // As the browser is allowed to: a popup for each card.
+        // If the browser may show popups: one for each card.
         self.says("body", "dataset.onDesktop", "2").await;
         self.shows("web1", "web1!http", &["bob"]).await;
         self.shows("mail1", "mail1!queue", &["carol"]).await;
@@ -233,12 +233,12 @@ impl Page {
         self.shows("mute", "db1!disk", &["alice", "bob"]).await;
         self.says("#mute", "textContent", "Unmute db1").await;
         self.click("db1").await;
-        // One click is handled after the other: this one came through in between.
+        // Clicks are handled one after the other: this one arrived in between.
         self.shows("web1", "web1!http", &["bob"]).await;
         self.shows("mute", "db1!disk", &["alice", "bob"]).await;
     }
 
-    /// What is notified before a trouble, in it and after it is shown once. `state` names the trouble in the strip.
+    /// What is notified before, during and after a trouble is shown once. `state` names the trouble in the strip.
     async fn survives(&mut self, trouble: &str, state: &str) {
         self.shows("db1", "db1!disk", &["alice", "bob"]).await;
         self.click(trouble).await;
@@ -251,7 +251,7 @@ impl Page {
         }
     }
 
-    /// A storm comes through whole. The last story, because a browser that the machine holds up for long is shown a summary.
+    /// A storm arrives completely. It is the last story, because a browser that is slow on this machine is shown a summary.
     async fn storms(&mut self) {
         for host in 1..=200 {
             self.expect(&format!("host{host}!ping"), &USERS);
@@ -278,7 +278,7 @@ impl Page {
         }
     }
 
-    /// Everything that is not well recovers, and whoever was notified is again.
+    /// Everything that is in trouble recovers, and the notified users are notified again.
     async fn recovers(&mut self) {
         for (object, users) in [
             ("db1!disk", &["alice", "bob"][..]),
@@ -291,7 +291,7 @@ impl Page {
         self.shows_all().await;
     }
 
-    /// The end of a sign-in ends the stream, and whoever signs in again sees what comes from then on.
+    /// The end of a sign-in ends the stream, and after a new sign-in later events are shown.
     async fn signs_out(&mut self, click: &str, user: &str, other: &str) {
         self.click(click).await;
         self.desktop_is(user, "closed").await;
@@ -306,7 +306,7 @@ impl Page {
     }
 }
 
-/// All that a visitor can do, one after the other.
+/// Everything that a visitor can do, one after the other.
 async fn nothing_is_lost_and_nothing_comes_twice(browser: Browser) {
     let demo = Demo::start(IN_A_TERMINAL);
     let mut page = Page::of(&demo, browser).await;

@@ -1,4 +1,4 @@
-//! A signed-in user in front of a real browser.
+//! A signed-in user with a real browser.
 
 use crate::common::eventsource::Site;
 use crate::common::icinga::Written;
@@ -10,7 +10,7 @@ use crate::common::world::World;
 pub(super) const OPEN: u64 = 1;
 pub(super) const CLOSED: u64 = 2;
 
-/// A browser of a user, and what it has to have shown.
+/// A user's browser, and what it must have shown.
 pub(super) struct Desktop {
     pub(super) browser: Browser,
     pub(super) contact: i64,
@@ -35,17 +35,17 @@ impl Desktop {
         (desktop, tab)
     }
 
-    /// Notifies the user of a new incident, which the browser has to show.
+    /// Notifies the user of a new incident, which the browser must show.
     pub(super) async fn notify(&mut self, world: &World, object: &str) -> Written {
         self.expected.push(object.to_owned());
         world.incident(self.contact, object).await
     }
 
-    /// Notifies the user, and waits until everything that was to be shown is there, once and in order, and nothing else.
+    /// Notifies the user, and waits until everything that must be shown is there, once and in order, and nothing else.
     pub(super) async fn shows(&mut self, world: &World, object: &str) {
         let last = self.notify(world, object).await;
         self.browser.wait_for_popups(&self.expected).await;
-        // What was delivered is not told again from here on.
+        // After this, delivered events are not sent again.
         world.delivered(last.history[0]).await;
     }
 
@@ -66,11 +66,11 @@ impl Desktop {
         for _ in 0..2 {
             tabs.push(self.browser.open(&site.url()).await);
         }
-        // Which one has none is a matter of chance: one that comes back just when the third asks.
+        // Which one has none is a matter of chance: one may reconnect just when the third asks.
         self.two_are_open(&tabs).await;
         self.shows(world, "three tabs").await;
 
-        // A tab leaves just before an event, and another takes its place.
+        // A tab leaves just before an event, and another replaces it.
         let open = self.two_are_open(&tabs).await;
         let closed = tabs.remove(open);
         self.browser.close(closed, &tabs[0]).await;
@@ -79,7 +79,7 @@ impl Desktop {
         tabs
     }
 
-    /// Waits until two of three tabs have a stream and one was told to have none. Returns one that has.
+    /// Waits until two of three tabs have a stream and one was refused. Returns one that has one.
     async fn two_are_open(&self, tabs: &[Tab]) -> usize {
         eventually(async || {
             let mut states = Vec::new();
@@ -103,7 +103,7 @@ impl Desktop {
         self.wait_for_state(tabs, OPEN).await;
     }
 
-    /// No stream at all is open when the event comes; after a kill, not before the tabs have met the proxy's own answer.
+    /// No stream at all is open when the event is written; after a kill, the tabs have received the proxy's own answer before.
     pub(super) async fn is_without_a_daemon(
         &mut self,
         world: &mut World,
@@ -123,21 +123,21 @@ impl Desktop {
         self.wait_for_state(tabs, OPEN).await;
     }
 
-    /// Nothing of what comes afterwards is shown, and nothing that was shown comes again.
+    /// No later event is shown, and no earlier one again.
     pub(super) async fn signs_out(self, world: &World, tabs: &[Tab]) {
         world.icinga.sign_out(&self.session_id).await;
         self.wait_for_state(tabs, CLOSED).await;
         world.incident(self.contact, "signed out").await;
         assert_eq!(self.browser.popups().await, self.expected);
-        // Firefox's own go by themselves.
+        // Firefox removes its own.
         if !self.browser.user_agent.contains("Firefox") {
             let on_desktop = self.browser.on_desktop().await;
             assert_eq!(on_desktop, self.expected.len() as u64);
         }
     }
 
-    /// Says how often what was to be shown was, and asserts that each was once, in order, and that the worker has
-    /// lived all the time.
+    /// Returns how often each event was shown, and asserts that each was shown once, in order, and that the worker has lived all
+    /// the time.
     pub(super) async fn reports(&self) {
         let shown = self.browser.popups().await;
         let mut times = [0; 3];
@@ -152,7 +152,7 @@ impl Desktop {
             std::thread::current().name().unwrap_or_default()
         );
         assert_eq!(shown, self.expected);
-        // Whatever it reads would be cut with it.
+        // Its streams would be cut with it.
         assert_eq!(starts, 1, "the browser has ended the worker");
     }
 }

@@ -1,4 +1,4 @@
-//! The real reverse proxies with the files that are shipped, and real browsers behind them.
+//! The real reverse proxies with the shipped files, and real browsers behind them.
 
 mod at_rest;
 mod background;

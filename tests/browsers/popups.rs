@@ -1,5 +1,5 @@
-//! What people see: the popups of a real Chromium and a real Firefox whose tabs share streams through a service worker, behind
-//! the real proxies with the shipped files.
+//! What users see: the popups of a real Chromium and a real Firefox whose tabs share streams through a service worker, behind the
+//! real proxies with the shipped files.
 
 use crate::common::apache::Apache;
 use crate::common::eventsource::Site;

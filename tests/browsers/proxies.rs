@@ -1,6 +1,6 @@
-//! Through real reverse proxies, with the shipped files as they are: nginx and Apache, over HTTP/1.1 and HTTP/2.
+//! Through real reverse proxies, with the shipped files unchanged: nginx and Apache, over HTTP/1.1 and HTTP/2.
 //!
-//! Each test has a network of its own, where the addresses and ports in those files are free.
+//! Each test has its own network, in which the addresses and ports of those files are free.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::common::sse::AGENT;
 use crate::common::world::World;
 use tokio::time::Instant;
 
-/// As administrators have it from the web module's releases 0.1 to 0.3, for nginx and for Apache.
+/// The configuration for the web module's releases 0.1 to 0.3, for nginx and for Apache.
 const RELEASED: [&str; 2] = [
     "location ~ ^/icingaweb2/notifications/v(\\d+)/subscribe$ {
         proxy_pass http://127.0.0.1:5664;
@@ -84,7 +84,7 @@ async fn who_leaves_again_and_again_is_let_in_each_time() {
         let contact = world.icinga.contact(&site.url()).await;
         let session_id = world.icinga.sign_in(&site.url(), AGENT).await;
         for _ in 0..5 {
-            // It asserts that the first block is not one that tells it to come back later.
+            // It asserts that the first block is not one that asks to come back later.
             drop(EventSource::open(site, &session_id).await);
         }
         let mut tab = EventSource::open(site, &session_id).await;

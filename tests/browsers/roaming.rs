@@ -1,5 +1,4 @@
-//! A laptop that changes its network, behind real proxies with the shipped files: no proxy notices that whoever it writes to is
-//! gone.
+//! A laptop that changes its network, behind real proxies with the shipped files: no proxy notices that its client has gone.
 
 use std::net::IpAddr;
 
@@ -18,7 +17,7 @@ async fn open(site: &Site, client: &str, session_id: &str, tabs: usize) -> Vec<E
     let client: IpAddr = client.parse().expect("an address");
     let mut open = Vec::new();
     for _ in 0..tabs {
-        // The second may be let in only once a dead one is known to be.
+        // The second may be accepted only after a dead one is detected.
         open.push(EventSource::open_at_last(&site.from(client), session_id).await);
     }
     open
@@ -31,7 +30,7 @@ async fn event(tabs: &mut [EventSource]) -> i64 {
     event.incident()
 }
 
-/// Addresses disappear without a word, three times in a row, with an event each time.
+/// Addresses vanish three times in a row, with an event each time.
 async fn roams(world: &World, site: &Site, tabs: usize) {
     let name = format!("{}{tabs}{}", site.url(), rand::random::<u32>());
     let contact = world.icinga.contact(&name).await;

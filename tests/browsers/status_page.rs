@@ -1,4 +1,4 @@
-//! The status page in real browsers: it follows the daemon, and says when what it shows is old.
+//! The status page in real browsers: it follows the daemon, and shows when its data is old.
 
 use crate::common::admin::monitored;
 use crate::common::daemon::{ConfigDir, Daemon};
@@ -18,7 +18,7 @@ async fn follows_the_daemon(hint: &str, browser: Browser) {
     let daemon = start();
     daemon.wait_for_log("ready: ");
     browser.open(&format!("http://{admin}/")).await;
-    // The script and its stream are let in by the page's policy, and so is its style.
+    // The page's policy allows its script, its stream and its style.
     browser.wait_for_text("#age", "live").await;
     browser.wait_for_text("#state h2", "Everything works").await;
     browser.wait_for_style("#tiles", "display", "grid").await;
@@ -32,7 +32,7 @@ async fn follows_the_daemon(hint: &str, browser: Browser) {
         .await;
     cluster.start();
     browser.wait_for_text("#state h2", "Everything works").await;
-    // A killed daemon says nothing: the page does.
+    // A killed daemon sends nothing: the page detects that.
     drop(daemon);
     browser.wait_for_text("#age", "No answer since").await;
     let _daemon = start();

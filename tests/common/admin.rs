@@ -17,7 +17,7 @@ use super::world::{World, installed, resource};
 /// `[daemon]` of a daemon that is monitored.
 pub(crate) const MONITORED: &str = "host = 127.0.0.1\nport = 0\nadmin = 127.0.0.1:0";
 
-/// A world whose daemon is monitored, and where.
+/// A world with a monitored daemon, and its admin address.
 pub(crate) async fn monitored(cluster: &Cluster, hint: &str) -> (World, String) {
     let (database, role) = installed(cluster, hint, Shape::V1_0);
     let daemon = Daemon::launch(ConfigDir::new(MONITORED, &resource(&database, &role)));
@@ -32,7 +32,7 @@ pub(crate) fn admin_address(daemon: &Daemon) -> String {
     line.rsplit("http://").next().unwrap().to_owned()
 }
 
-/// Asks the admin listener: status, content type, body.
+/// Requests a path of the admin listener: status, content type, body.
 pub(crate) async fn get(admin: &str, path: &str) -> (u16, String, String) {
     let mut answer = send(admin, "GET", path).await;
     let content_type = answer.header("content-type").unwrap().to_owned();
@@ -62,7 +62,7 @@ pub(crate) async fn metrics(admin: &str) -> BTreeMap<String, f64> {
         .collect()
 }
 
-/// Waits until the metrics are as `expected`, by the names behind the prefix.
+/// Waits until the metrics are as `expected`, by the names without the prefix.
 pub(crate) async fn wait_for_metrics(admin: &str, expected: &[(&str, f64)]) {
     eventually(async || {
         let seen = metrics(admin).await;
@@ -76,7 +76,7 @@ pub(crate) async fn wait_for_metrics(admin: &str, expected: &[(&str, f64)]) {
     .await;
 }
 
-/// Waits until `/health/ready` answers so, and returns its line.
+/// Waits until `/health/ready` answers with this status, and returns its line.
 pub(crate) async fn wait_for_readiness(admin: &str, status: u16) -> String {
     eventually(async || {
         let (answered, _, line) = get(admin, "/health/ready").await;

@@ -10,17 +10,17 @@ use super::web::icinga_web;
 /// A running Apache, stopped when dropped.
 pub(crate) struct Apache {
     _server: Guarded,
-    /// Where it listens, for HTTP/1.1.
+    /// Its address for HTTP/1.1.
     pub(crate) address: String,
-    /// Where it listens for HTTP/2 (and 1.1) with TLS.
+    /// Its address for HTTP/2 (and 1.1) with TLS.
     pub(crate) tls_address: String,
     pub(crate) certificate: Certificate,
 }
 
-/// Where Debian keeps Apache's modules.
+/// Debian's directory of Apache's modules.
 const MODULES: &str = "/usr/lib/apache2/modules";
 
-/// What the shipped files ask for, and what a site with TLS has.
+/// The modules for the shipped files, and for a site with TLS.
 const LOADED: [&str; 15] = [
     "mpm_event",
     "authz_core",
@@ -40,7 +40,7 @@ const LOADED: [&str; 15] = [
 ];
 
 impl Apache {
-    /// With the shipped file, except that the daemon is at `daemon`.
+    /// With the shipped file, except for the daemon's address.
     pub(crate) fn start(daemon: &str) -> Self {
         let shipped = std::fs::read_to_string(shipped("icinga-desktop-bridge.conf"))
             .expect("the shipped file");
@@ -48,12 +48,12 @@ impl Apache {
         Self::with(&shipped.replace("127.0.0.1:9001", daemon))
     }
 
-    /// With a shipped file as it is.
+    /// With a shipped file, unchanged.
     pub(crate) fn including(name: &str) -> Self {
         Self::with(&format!("Include {}\n", shipped(name).display()))
     }
 
-    /// With these directives in its virtual hosts, on free ports; it waits until Apache accepts. Everything else is answered
+    /// With these directives in its virtual hosts, on free ports; it waits until Apache accepts. All other requests are answered
     /// with a page or the worker of Icinga Web.
     pub(crate) fn with(directives: &str) -> Self {
         let directory = directory();

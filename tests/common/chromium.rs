@@ -23,29 +23,29 @@ const ARGUMENTS: [&str; 11] = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-crash-reporter",
-    // The timers of hidden tabs run once a minute, at once and not after five minutes.
+    // The timers of hidden tabs run once a minute at once, and not only after five minutes.
     "--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/1",
 ];
 
-/// Starts a browser that trusts `certificate` and lets every page show notifications.
+/// Starts a browser that trusts `certificate` and allows every page to show notifications.
 pub(crate) async fn start(certificate: &Certificate) -> Browser {
     start_with(certificate, &[]).await
 }
 
 /// The same, whose pages run no scripts.
 pub(crate) async fn start_without_scripts(certificate: &Certificate) -> Browser {
-    // As the administrator of an organization forbids them.
+    // As the administrator of an organization may forbid them.
     let forbidden = "profile.managed_default_content_settings.javascript";
     start_with(certificate, &[forbidden]).await
 }
 
-/// With these settings of content forbidden.
+/// With these settings for content forbidden.
 async fn start_with(certificate: &Certificate, forbidden: &[&str]) -> Browser {
     let mut preferences = json!({ "profile.default_content_setting_values.notifications": 1 });
     for setting in forbidden {
         preferences[setting] = json!(2);
     }
-    // The guardian could only say that nobody accepts.
+    // The guardian could only report that nothing accepts.
     let found = Command::new("chromedriver").arg("--version").output();
     found.expect("chromedriver runs (apt-get install chromium chromium-driver)");
     let directory = directory();
@@ -61,7 +61,7 @@ async fn start_with(certificate: &Certificate, forbidden: &[&str]) -> Browser {
     let capabilities = json!({
         "goog:chromeOptions": {
             "args": arguments,
-            // Of the driver's own: hidden tabs are as slow as those of people.
+            // Disables the driver's own flags: hidden tabs are as slow as for users.
             "excludeSwitches": [
                 "disable-background-timer-throttling",
                 "disable-renderer-backgrounding",
@@ -74,7 +74,7 @@ async fn start_with(certificate: &Certificate, forbidden: &[&str]) -> Browser {
     Browser::start(&directory, &driver, &address, capabilities).await
 }
 
-/// How Chromium is told to trust a key that no authority vouches for.
+/// Chromium's option to trust a key that no authority has signed.
 fn public_key_digest(certificate: &Certificate) -> String {
     let pem = std::fs::read(&certificate.file).expect("a certificate");
     let key = X509::from_pem(&pem)

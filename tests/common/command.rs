@@ -1,11 +1,11 @@
-//! A program run to its end, ours above all: its exit code, and what it wrote.
+//! Runs a program to its end, usually our binary: its exit code and output.
 
 use std::fmt;
 use std::process::Command;
 
 use super::daemon::ConfigDir;
 
-/// How a program ended, and what it wrote; shows all of that.
+/// How a program ended, and its output; shows all of that.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,
@@ -41,7 +41,7 @@ impl fmt::Display for Said {
     }
 }
 
-/// Runs the binary with this configuration: its exit code, and everything that it wrote.
+/// Runs the binary with this configuration: its exit code and all its output.
 pub(crate) fn run(config: &ConfigDir, arguments: &[&str]) -> (Option<i32>, String) {
     let Said {
         code,

@@ -1,4 +1,4 @@
-//! The real binary, with a configuration of its own on a free port.
+//! The real daemon, with its own configuration on a free port.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -15,7 +15,7 @@ pub(crate) struct Daemon {
     child: Child,
     log: Arc<Log>,
     pub(crate) config: ConfigDir,
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) address: String,
 }
 
@@ -26,19 +26,17 @@ struct Log {
 }
 
 impl Log {
-    /// The lines, and whether there will be no more. Also for a test that failed while it looked at them: its log is
-    /// printed.
+    /// The lines, and whether there will be more. Available also after a failed assertion on them: the log is printed.
     fn lines(&self) -> MutexGuard<'_, (Vec<String>, bool)> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A configuration directory of Icinga Web's shape.
+/// A configuration directory like Icinga Web's.
 pub(crate) struct ConfigDir(TempDir);
 
 impl ConfigDir {
-    /// A directory with `config.ini` and `resources.ini`. `resource` is what follows
-    /// `[icinga_notifications]` in the latter.
+    /// A directory with `config.ini` and `resources.ini`. `resource` is what follows `[icinga_notifications]` in the latter.
     pub(crate) fn new(daemon: &str, resource: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let module = dir.path().join("modules/notifications");
@@ -60,8 +58,7 @@ impl ConfigDir {
         self.0.path()
     }
 
-    /// The binary with this configuration, and nothing of the caller's environment that could change
-    /// what it does.
+    /// The binary with this configuration, and without anything of the caller's environment that could affect it.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_icinga-desktop-bridge"));
         command
@@ -76,8 +73,7 @@ impl ConfigDir {
 }
 
 impl Daemon {
-    /// Starts the daemon on a free port of 127.0.0.1 and waits until it is ready. `resource` says how
-    /// to reach the database.
+    /// Starts the daemon on a free port of 127.0.0.1 and waits until it is ready. `resource` says how to reach the database.
     pub(crate) fn start(resource: &str) -> Self {
         let daemon = Self::launch(ConfigDir::new("host = 127.0.0.1\nport = 0", resource));
         daemon.wait_for_log("ready: ");
@@ -141,12 +137,12 @@ impl Daemon {
         daemon
     }
 
-    /// Waits for a line of log that contains `text`, from the start of the log on.
+    /// Waits for a log line that contains `text`, from the start of the log.
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
         self.wait_for_nth_log(text, 1)
     }
 
-    /// Waits for the `n`th line of log that contains `text`.
+    /// Waits for the `n`th log line that contains `text`.
     pub(crate) fn wait_for_nth_log(&self, text: &str, n: usize) -> String {
         let deadline = Instant::now() + TIMEOUT;
         let mut guard = self.log.lines();

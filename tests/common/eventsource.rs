@@ -1,5 +1,5 @@
-//! A tab with an EventSource, over HTTP/1.1 or HTTP/2 with TLS: what ends it for good, when it comes back, and what it
-//! sends, is as seen in real browsers.
+//! A tab with an EventSource, over HTTP/1.1 or HTTP/2 with TLS: what ends it for good, when it reconnects, and what it sends is
+//! as observed in real browsers.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -27,19 +27,19 @@ use super::wait::TIMEOUT;
 /// What Icinga Web's clients subscribe to.
 const PATH: &str = "/icingaweb2/notifications/v1/subscribe";
 
-/// When a tab comes back that was not told: Chromium's choice.
+/// When a tab reconnects without a `retry:`: Chromium's choice.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
 
-/// A reverse proxy, or the daemon itself, and how to speak with it.
+/// A reverse proxy, or the daemon itself, and how to connect to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     address: String,
     user_agent: String,
-    /// Whether the browser sends `Last-Event-ID`: Firefox does, and any without a service worker.
+    /// Whether the browser sends `Last-Event-ID`: Firefox does, and any other without a service worker.
     names: bool,
     /// The certificate to trust; then HTTP/2 over TLS, else HTTP/1.1.
     http2: Option<PathBuf>,
-    /// Where the browser is.
+    /// The browser's address.
     client: Option<IpAddr>,
 }
 
@@ -58,7 +58,7 @@ impl Apache {
 }
 
 impl Site {
-    /// The daemon itself, and a browser with this user agent, that sends `Last-Event-ID`.
+    /// The daemon itself, and a browser with this user agent that sends `Last-Event-ID`.
     pub(crate) fn daemon(address: &str, user_agent: &str) -> Self {
         Self {
             address: address.to_owned(),
@@ -69,7 +69,7 @@ impl Site {
         }
     }
 
-    /// The same with a browser that sends no `Last-Event-ID`: Chromium behind Icinga Web's service worker.
+    /// The same with a browser that does not send `Last-Event-ID`: Chromium with Icinga Web's service worker.
     pub(crate) fn unnamed(self) -> Self {
         Self {
             names: false,
@@ -103,7 +103,7 @@ impl Site {
         socket.connect(address).await
     }
 
-    /// Where a browser finds Icinga Web.
+    /// The address of Icinga Web for a browser.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.http2.is_some() {
             "https"
@@ -184,7 +184,7 @@ impl Connection {
         }
     }
 
-    /// Whether it stays when a stream is left: over HTTP/1.1 it closes.
+    /// Whether it stays open when a stream is left: over HTTP/1.1 it closes.
     pub(crate) fn outlives_streams(&self) -> bool {
         matches!(self.sender, Sender::Http2(_))
     }
@@ -239,37 +239,37 @@ impl Connection {
 #[derive(Debug)]
 enum Heard {
     Block(Block),
-    /// The stream has ended; the tab comes back.
+    /// The stream has ended; the tab reconnects.
     Ended,
-    /// The tab will never come back.
+    /// The tab will not reconnect.
     Dead(String),
 }
 
-/// A tab that is open until dropped. It lives in a thread of its own, so that it comes back when it has to, also while the
-/// test waits for something else.
+/// A tab that is open until dropped. It runs in a separate thread, so that it reconnects in time while the test waits for
+/// something else.
 pub(crate) struct EventSource {
     heard: mpsc::UnboundedReceiver<Heard>,
     _open: oneshot::Sender<Infallible>,
-    /// How often a stream of it has ended, of those that were looked at.
+    /// How often one of its streams has ended, of those that were read.
     pub(crate) ended: u32,
 }
 
 impl EventSource {
-    /// Opens a tab, and waits until the daemon has let it in.
+    /// Opens a tab, and waits until the daemon has accepted it.
     pub(crate) async fn open(site: &Site, session_id: &str) -> Self {
         let mut tab = Self::start(site, session_id, None);
         tab.is_let_in().await;
         tab
     }
 
-    /// Opens a tab as [`Self::open`] does that has read up to `last_event_id` before.
+    /// Opens a tab like [`Self::open`] that has read up to `last_event_id` before.
     pub(crate) async fn resume(site: &Site, session_id: &str, last_event_id: &str) -> Self {
         let mut tab = Self::start(site, session_id, Some(last_event_id.to_owned()));
         tab.is_let_in().await;
         tab
     }
 
-    /// Opens a tab, and waits until it is let in, however often it is told to come back before.
+    /// Opens a tab, and waits until it is accepted, however often it is asked to come back later before.
     pub(crate) async fn open_at_last(site: &Site, session_id: &str) -> Self {
         let mut tab = Self::start(site, session_id, None);
         tab.wait_for(Block::is_mark).await;
@@ -308,12 +308,12 @@ impl EventSource {
         assert!(tab.block().await.is_mark());
     }
 
-    /// The next event; the tab may have come back for it.
+    /// The next event; the tab may have reconnected for it.
     pub(crate) async fn event(&mut self) -> Block {
         self.wait_for(Block::is_event).await
     }
 
-    /// Waits for the end of a stream, from where it was read to. Returns what came until then.
+    /// Waits for the end of a stream. Returns what arrived until then.
     pub(crate) async fn end(&mut self) -> Vec<Block> {
         let mut blocks = Vec::new();
         loop {
@@ -325,7 +325,7 @@ impl EventSource {
         }
     }
 
-    /// Waits until the tab is told not to come back. Returns what came until then.
+    /// Waits until the tab is refused for good. Returns what arrived until then.
     pub(crate) async fn refused(&mut self) -> Vec<Block> {
         let mut blocks = Vec::new();
         loop {
@@ -340,7 +340,7 @@ impl EventSource {
         }
     }
 
-    /// Waits until the proxy has told it that the daemon is away.
+    /// Waits until the proxy has reported that the daemon is unreachable.
     pub(crate) async fn refused_by_proxy(&mut self) {
         self.wait_for(|block| {
             block
@@ -383,8 +383,7 @@ impl EventSource {
     }
 }
 
-/// Follows one stream after the other, and whatever cannot be reached until it can. Returns why there will be no further
-/// one.
+/// Follows one stream after the other, and retries connections that fail. Returns why there is no further stream.
 async fn run(
     site: &Site,
     session_id: &str,
@@ -409,7 +408,7 @@ async fn run(
         let mut text = Vec::new();
         while let Some(frame) = answer.frame().await {
             match frame {
-                // The worker does not pass that on: the tab waits for ever.
+                // The worker does not pass that on: the tab waits forever.
                 Err(error) => return format!("not a clean end: {error}"),
                 Ok(frame) => text.extend(frame.into_data().unwrap_or_default()),
             }

@@ -8,19 +8,19 @@ use super::guarded::directory;
 use super::postgres::free_port;
 use super::webdriver::Browser;
 
-/// Debian's, which is not where the driver looks.
+/// Debian's path, which the driver does not try.
 const PROGRAM: &str = "/usr/bin/firefox-esr";
 
 /// Runs its arguments with a log, which the driver does not write by itself.
 const LOGGED: &str = r#"log=$1; shift; exec "$@" > "$log" 2>&1"#;
 
-/// Starts a browser that trusts every certificate and lets every page show notifications.
+/// Starts a browser that trusts every certificate and allows every page to show notifications.
 pub(crate) async fn start() -> Browser {
     for (program, by) in [
         (PROGRAM, "apt-get install firefox-esr"),
         ("geckodriver", "cargo install geckodriver --locked"),
     ] {
-        // The guardian could only say that nobody accepts.
+        // The guardian could only report that nothing accepts.
         let found = Command::new(program).arg("--version").output();
         assert!(found.is_ok(), "{program} does not run ({by})");
     }
@@ -35,9 +35,9 @@ pub(crate) async fn start() -> Browser {
             "args": ["-headless"],
             "prefs": {
                 "permissions.default.desktop-notification": 1,
-                // There is no desktop to show them: windows of its own.
+                // Without a desktop Firefox shows them in windows of its own.
                 "alerts.useSystemBackend": false,
-                // There is room for three of those that stay.
+                // There is room for three that stay.
                 "dom.webnotifications.requireinteraction.enabled": false,
                 // Quiet, because there is no network.
                 "network.captive-portal-service.enabled": false,

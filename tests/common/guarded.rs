@@ -1,4 +1,4 @@
-//! A server that is gone with the test process, even if that is killed, and its directory with it.
+//! A server that ends with the test process, even if that is killed, and its directory with it.
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -7,15 +7,15 @@ use std::process::Command;
 use super::guardian::Guardian;
 use super::wait::{TIMEOUT, eventually_blocking};
 
-/// A running server in a directory of its own, ended when this is dropped or the process ends, however it ends.
+/// A running server in its own directory. It ends when this is dropped or the process ends, in any way.
 pub(crate) struct Guarded {
     _guardian: Guardian,
     log: PathBuf,
 }
 
-/// Runs the arguments behind the directory until standard input closes, which only the test process holds open. Then it
-/// asks the server to end, which gives back its shared memory, and kills its workers: Apache would wait ten seconds for those
-/// with open streams.
+/// Runs the arguments after the directory until standard input closes, which only the test process keeps open. Then it asks the
+/// server to end, which frees its shared memory, and kills its workers: Apache would wait ten seconds for those with open
+/// streams.
 const GUARDIAN: &str = r#"
     trap : HUP INT TERM
     directory=$1; shift
@@ -28,7 +28,7 @@ const GUARDIAN: &str = r#"
     rm -rf "$directory"
 "#;
 
-/// A directory for a server's files that its workers may read, too. [`Guarded::start`] takes care of its end.
+/// A directory for a server's files that its workers may also read. [`Guarded::start`] removes it in the end.
 pub(crate) fn directory() -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::Builder::new()
@@ -40,9 +40,8 @@ pub(crate) fn directory() -> PathBuf {
 }
 
 impl Guarded {
-    /// Checks the configuration with `command` and the argument `-t`, starts the server, and waits until it accepts at
-    /// `address`. It writes its log to the file `log` in `directory`, and gives a warning of its check only if something is
-    /// wrong with the shipped files.
+    /// Checks the configuration with `command` and the argument `-t`, starts the server, and waits until it accepts at `address`.
+    /// It logs to the file `log` in `directory`; its check warns only if something is wrong with the shipped files.
     pub(crate) fn start(directory: &Path, command: &[&str], address: &str) -> Self {
         let check = Command::new(command[0])
             .args(&command[1..])
@@ -57,13 +56,13 @@ impl Guarded {
         Self::run(directory, command, address)
     }
 
-    /// Starts the server without a look at its configuration.
+    /// Starts the server without checking its configuration.
     pub(crate) fn run(directory: &Path, command: &[&str], address: &str) -> Self {
         let guardian = Guardian::start(GUARDIAN, |shell| {
             shell
                 .arg(directory)
                 .args(command)
-                // What it leaves in there goes with the directory.
+                // Its files are removed with the directory.
                 .env("HOME", directory)
                 .env("TMPDIR", directory);
         });

@@ -4,7 +4,7 @@ use tokio_postgres::types::ToSql;
 
 use super::postgres::Session;
 
-/// A released form of Icinga Notifications' tables.
+/// A released version of Icinga Notifications' tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     V0_1,
@@ -39,19 +39,19 @@ impl Shape {
 /// What Icinga Notifications handles in one transaction.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Event<'a> {
-    /// The open incident that the event is about; `None` opens one.
+    /// The open incident of the event; `None` opens one.
     pub(crate) incident: Option<i64>,
-    /// The name of the object that a new incident is about.
+    /// The name of the object of a new incident.
     pub(crate) object: &'a str,
-    /// The severity from now on, and needed for a new incident; `None` is an escalation by the clock.
+    /// The new severity, required for a new incident; `None` is an escalation by time.
     pub(crate) severity: Option<&'a str>,
     /// The check plugin's output.
     pub(crate) message: Option<&'a str>,
-    /// Whom Icinga notifies by which channel, and the state of that: (contact, channel, `pending` or `suppressed`).
+    /// The notified contacts by channel, and the state of each notification: (contact, channel, `pending` or `suppressed`).
     pub(crate) notified: &'a [(i64, i64, &'a str)],
 }
 
-/// The ids of what an [`Event`] wrote.
+/// The ids of the rows of an [`Event`].
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
     pub(crate) incident: i64,
@@ -69,17 +69,17 @@ pub(crate) struct Icinga {
 const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 impl Icinga {
-    /// Acts through a session whose search_path leads to the tables of that shape.
+    /// Uses a session whose search_path has the tables of that version.
     pub(crate) fn new(session: Session, shape: Shape) -> Self {
         Self { session, shape }
     }
 
-    /// The session, for what a test writes by hand.
+    /// The session, for manual statements of a test.
     pub(crate) fn session(&mut self) -> &mut Session {
         &mut self.session
     }
 
-    /// Runs statements as somebody at psql does.
+    /// Runs statements like a user of psql.
     pub(crate) async fn by_hand(&self, sql: &str) {
         self.session.run(sql).await;
     }
@@ -129,7 +129,7 @@ impl Icinga {
             .get(0)
     }
 
-    /// Opens an incident that nobody is notified about, and returns its id.
+    /// Opens an incident without recipients, and returns its id.
     pub(crate) async fn incident(&self, object: &str, severity: &str) -> i64 {
         let event = Event {
             object,
@@ -177,7 +177,7 @@ impl Icinga {
         written
     }
 
-    /// Writes what an event needs, within the caller's transaction.
+    /// Writes the rows of an event, within the caller's transaction.
     pub(crate) async fn write(&self, event: Event<'_>) -> Written {
         let (incident, old_severity) = self.find_or_open(&event).await;
         let severity = event.severity.unwrap_or(&old_severity);
@@ -194,7 +194,7 @@ impl Icinga {
             self.history(incident, "escalation_triggered", None).await;
         }
 
-        // A contact that already is something more than a recipient stays that.
+        // A contact that is already more than a recipient stays that.
         for (contact, _, _) in event.notified {
             self.execute(
                 "INSERT INTO incident_contact (incident_id, contact_id, role) VALUES ($1, $2, 'recipient') \
@@ -204,7 +204,7 @@ impl Icinga {
             .await;
         }
 
-        // 0.1 keeps the message there alone: its first versions wrote none into the row.
+        // 0.1 keeps the message only there: its first versions wrote none into the row.
         let of_row = event.message.filter(|_| self.shape != Shape::V0_1);
         let (column, value) = match event.message.filter(|_| self.shape.has_events()) {
             Some(message) => {
@@ -232,7 +232,7 @@ impl Icinga {
         Written { incident, history }
     }
 
-    /// Notes how a channel answered (`sent` or `failed`), in a transaction of its own.
+    /// Records how a channel answered (`sent` or `failed`), in a separate transaction.
     pub(crate) async fn answered(&self, history: i64, state: &str) {
         self.execute(
             &format!(
@@ -282,7 +282,7 @@ impl Icinga {
         .await;
     }
 
-    /// Locks the open incident or inserts a new one: its id, and the severity it has now.
+    /// Locks the open incident or inserts a new one: its id and its current severity.
     async fn find_or_open(&self, event: &Event<'_>) -> (i64, String) {
         if let Some(incident) = event.incident {
             let locked = "SELECT severity::text FROM incident WHERE id = $1 FOR UPDATE";

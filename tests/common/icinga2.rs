@@ -6,7 +6,7 @@ use std::process::Command;
 /// The shipped configuration for Icinga.
 pub(crate) const SHIPPED: &str = "packaging/icinga/desktop-bridge.conf";
 
-/// Who runs this, or their group.
+/// The user that runs this, or its group.
 fn id(what: &str) -> String {
     let output = Command::new("id").arg(what).output().expect("id runs");
     String::from_utf8(output.stdout)
@@ -15,8 +15,8 @@ fn id(what: &str) -> String {
         .to_owned()
 }
 
-/// Icinga itself with the shipped configuration, a host that it is for, and what else is `configured`; it writes only into
-/// that directory.
+/// Icinga with the shipped configuration, a host for it, and additional configuration in `configured`; it writes only into that
+/// directory.
 pub(crate) fn icinga2(directory: &Path, bridge: &str, vars: &str, configured: &str) -> Command {
     let program = "/usr/sbin/icinga2";
     assert!(
@@ -33,7 +33,7 @@ pub(crate) fn icinga2(directory: &Path, bridge: &str, vars: &str, configured: &s
     );
     std::fs::write(&configuration, host).expect("icinga2.conf");
     let mut command = Command::new(program);
-    // As the user who runs this.
+    // As the user that runs this.
     command
         .env("ICINGA2_USER", id("-un"))
         .env("ICINGA2_GROUP", id("-gn"))

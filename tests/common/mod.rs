@@ -1,4 +1,4 @@
-//! What the tests share: a private PostgreSQL, writers that behave as Icinga does, the real daemon, and subscribers.
+//! Shared by the tests: a private PostgreSQL, writers that behave like Icinga, the real daemon, and clients.
 #![allow(
     dead_code,
     reason = "each test binary compiles all of this and uses a part"
@@ -30,7 +30,7 @@ pub(crate) mod web;
 pub(crate) mod webdriver;
 pub(crate) mod world;
 
-/// Takes what the hard limit on open files allows, for this process and those it starts.
+/// Raises the limit on open files to the hard limit, for this process and those it starts.
 pub(crate) fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;

@@ -1,14 +1,14 @@
-//! A network of the test's own, where every port is free: the daemon can listen where the shipped files of the proxies
-//! expect it.
+//! A network of the test's own, in which every port is free: the daemon can listen on the addresses in the shipped files of the
+//! proxies.
 
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
 
-/// Moves the calling thread, and with it all sockets and processes that it makes from now on, into a new network
-/// namespace with a loopback interface that also has `addresses`. The namespace goes with the last of them.
+/// Moves the calling thread, and all sockets and processes that it creates from now on, into a new network namespace with a
+/// loopback interface that also has `addresses`. The namespace ends with the last of them.
 ///
-/// Only for tests on a current-thread runtime: the thread is the test's own.
+/// Only for tests on a current-thread runtime: the thread belongs to the test.
 ///
 /// # Panics
 ///
@@ -26,12 +26,12 @@ pub(crate) fn enter_private_network(addresses: &[&str]) {
     }
 }
 
-/// Gives the calling thread's network an address more.
+/// Adds an address to the calling thread's network.
 pub(crate) fn add(address: &str) {
     ip(&["address", "add", address, "dev", "lo"]);
 }
 
-/// Takes an address away: whoever is there is not reached any more, and not heard either, without a word.
+/// Removes an address: peers at it become unreachable, without any notice.
 pub(crate) fn remove(address: &str) {
     ip(&["address", "del", &format!("{address}/32"), "dev", "lo"]);
 }

@@ -10,21 +10,21 @@ use super::web::icinga_web;
 /// A running nginx, stopped when dropped.
 pub(crate) struct Nginx {
     _server: Guarded,
-    /// Where it listens, for HTTP/1.1.
+    /// Its address for HTTP/1.1.
     pub(crate) address: String,
-    /// Where it listens for HTTP/2 (and 1.1) with TLS.
+    /// Its address for HTTP/2 (and 1.1) with TLS.
     pub(crate) tls_address: String,
     pub(crate) certificate: Certificate,
 }
 
 impl Nginx {
-    /// With the shipped file as it is.
+    /// With the shipped file, unchanged.
     pub(crate) fn shipped() -> Self {
         let file = shipped("icinga-desktop-bridge.conf");
         Self::with("", &format!("include {};\n", file.display()))
     }
 
-    /// With the shipped files for several bridges: the one for the http block as it is, the other one changed as its header
+    /// With the shipped files for several bridges: the one for the http block unchanged, the other one changed as its header
     /// says.
     pub(crate) fn for_several() -> Self {
         let upstream = shipped("icinga-desktop-bridge-upstream.conf");
@@ -34,8 +34,8 @@ impl Nginx {
         )
     }
 
-    /// With these directives in its http block and its server block, on free ports; it waits until nginx accepts.
-    /// Everything else is answered with a page or the worker of Icinga Web.
+    /// With these directives in its http block and its server block, on free ports; it waits until nginx accepts. All other
+    /// requests are answered with a page or the worker of Icinga Web.
     pub(crate) fn with(http: &str, server: &str) -> Self {
         let directory = directory();
         let port = || format!("127.0.0.1:{}", free_port());
@@ -86,7 +86,7 @@ impl Nginx {
     }
 }
 
-/// The shipped file for the server block, with one thing in it changed.
+/// The shipped file for the server block, with one change.
 pub(crate) fn edited(from: &str, to: &str) -> String {
     let text =
         std::fs::read_to_string(shipped("icinga-desktop-bridge.conf")).expect("the shipped file");

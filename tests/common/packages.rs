@@ -1,17 +1,17 @@
-//! The packages, built once per test binary by the command that everybody uses.
+//! The packages, built once per test binary by the official command.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// What `packaging/build.sh` makes.
+/// The packages made by `packaging/build.sh`.
 pub(crate) struct Packages {
     pub(crate) deb: PathBuf,
     pub(crate) rpm: PathBuf,
 }
 
 impl Packages {
-    /// Builds them, unless a test of this binary has.
+    /// Builds them, unless a test of this binary has already.
     pub(crate) fn built() -> &'static Self {
         static BUILT: OnceLock<Packages> = OnceLock::new();
         BUILT.get_or_init(|| {
@@ -32,7 +32,7 @@ impl Packages {
         })
     }
 
-    /// Where they are, beside their list of crates and their checksums.
+    /// Their directory, with their list of crates and their checksums.
     pub(crate) fn directory(&self) -> &Path {
         self.deb.parent().expect("a directory")
     }

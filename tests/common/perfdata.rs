@@ -1,5 +1,5 @@
-//! Performance data, read by the grammar of the Monitoring Plugins' guidelines:
-//! `'label'=value[UOM];[warn];[crit];[min];[max]`, separated by spaces, behind the first `|`.
+//! Performance data, parsed by the grammar of the Monitoring Plugins' guidelines: `'label'=value[UOM];[warn];[crit];[min];[max]`,
+//! separated by spaces, after the first `|`.
 
 /// One figure.
 #[derive(Debug)]
@@ -11,11 +11,11 @@ pub(crate) struct Figure {
     pub(crate) warning: String,
     /// Likewise.
     pub(crate) critical: String,
-    /// The largest value there can be, or nothing.
+    /// The maximum, or nothing.
     pub(crate) maximum: String,
 }
 
-/// A number as the guidelines have it: of the class `[-0-9.]`.
+/// A number according to the guidelines: of the class `[-0-9.]`.
 fn number(text: &str) -> Option<f64> {
     let class = text
         .chars()
@@ -38,7 +38,7 @@ fn is_range(text: &str) -> bool {
 ///
 /// # Panics
 ///
-/// If a plugin may not write it so.
+/// If a plugin must not write it like this.
 pub(crate) fn figures(output: &str) -> Vec<Figure> {
     let first = output.lines().next().expect("a line");
     let (_, data) = first

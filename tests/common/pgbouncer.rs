@@ -1,4 +1,4 @@
-//! A private PgBouncer in front of a test's database, gone with the test process as the server is.
+//! A private PgBouncer in front of a test's database, which ends with the test process like the server.
 
 use std::net::TcpStream;
 
@@ -6,13 +6,13 @@ use super::guardian::Guardian;
 use super::postgres::{Database, free_port};
 use super::wait::{TIMEOUT, eventually_blocking};
 
-/// A running pooler. It ends when this is dropped or the process ends, however it ends.
+/// A running pooler. It ends when this is dropped or the process ends, in any way.
 pub(crate) struct PgBouncer {
     _guardian: Guardian,
     port: u16,
 }
 
-/// Runs its arguments until standard input closes, which only the test process holds open. runuser has a child.
+/// Runs its arguments until standard input closes, which only the test process keeps open. runuser has a child.
 const GUARDIAN: &str = r#"
     trap '' HUP INT TERM
     "$@" &
@@ -21,7 +21,7 @@ const GUARDIAN: &str = r#"
 "#;
 
 impl PgBouncer {
-    /// Starts a pooler with this `pool_mode` which lets `role` in.
+    /// Starts a pooler with this `pool_mode` which accepts `role`.
     ///
     /// # Panics
     ///
@@ -31,7 +31,7 @@ impl PgBouncer {
             .into_iter()
             .find(|path| std::path::Path::new(path).exists())
             .expect("PgBouncer was not found: install the package pgbouncer");
-        // The server's directory belongs to the user that the pooler runs as, too, and goes with the server.
+        // The server's directory also belongs to the user of the pooler, and is removed with the server.
         let directory = database.socket_directory();
         let port = free_port();
         let (users, settings) = (

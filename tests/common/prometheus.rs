@@ -19,7 +19,7 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Asks a daemon at `admin` for its metrics every second, as the manual says otherwise.
+    /// Scrapes a daemon at `admin` every second, otherwise as in the manual.
     pub(crate) fn scraping(admin: &str) -> Self {
         promtool(&["--version"]);
         let directory = directory();
@@ -44,7 +44,7 @@ impl Prometheus {
         }
     }
 
-    /// What its API answers, or why it does not.
+    /// The answer of its API, or the error.
     async fn get(&self, path: &str) -> Result<Value, String> {
         let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.address);
         let body = Answer::to(&self.address, request.as_bytes())
@@ -60,7 +60,7 @@ impl Prometheus {
         }
     }
 
-    /// The labels of all that a query finds now, or why it finds nothing.
+    /// The labels of all current results of a query, or why there are none.
     pub(crate) async fn query(&self, query: &str) -> Result<Vec<Value>, String> {
         let encoded = utf8_percent_encode(query, NON_ALPHANUMERIC);
         let data = self.get(&format!("/api/v1/query?query={encoded}")).await?;
@@ -82,7 +82,7 @@ impl Prometheus {
     }
 }
 
-/// Runs the checker of rules, which must succeed: what it says.
+/// Runs the checker of rules, which must succeed; its output.
 pub(crate) fn promtool(arguments: &[&str]) -> String {
     let output = Command::new("promtool")
         .args(arguments)

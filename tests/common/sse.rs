@@ -1,4 +1,4 @@
-//! A subscriber: sends the request as the proxies do, and reads the answer as EventSource does.
+//! A client: sends the request as the proxies do, and reads the answer as EventSource does.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use tokio::time::timeout;
 
 use super::wait::TIMEOUT;
 
-/// How long an event may take that somebody has to come back for, perhaps more than once. Comments that keep coming are no
-/// reason to wait longer.
+/// How long an event may take if a browser has to reconnect for it, perhaps more than once. Comments that arrive meanwhile do not
+/// extend it.
 pub(crate) const EVENT_PATIENCE: Duration = Duration::from_secs(90);
 
-/// The user agent of tests that do not care.
+/// The default user agent of tests.
 pub(crate) const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) Test/1.0";
 
-/// A browser of another make: a second one of the same user.
+/// A browser with another user agent: a second one of the same user.
 pub(crate) const OTHER_AGENT: &str = "Mozilla/5.0 (Windows NT 10.0) Test/2.0";
 
 /// An answer: its head, and its body block by block.
@@ -58,12 +58,12 @@ impl Block {
         self.event.as_deref() == Some("icinga2.notification")
     }
 
-    /// Whether it is a block that only says how far a stream was read.
+    /// Whether it only marks how far a stream was read.
     pub(crate) fn is_mark(&self) -> bool {
         self.event.as_deref() == Some("icinga2.mark")
     }
 
-    /// The event's data, which has to be JSON.
+    /// The event's data, which must be JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         let data = self
             .data
@@ -72,7 +72,7 @@ impl Block {
         serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data:?}"))
     }
 
-    /// The incident that the event is about.
+    /// The incident of the event.
     pub(crate) fn incident(&self) -> i64 {
         self.json()["payload"]["incident_id"]
             .as_i64()
@@ -80,7 +80,7 @@ impl Block {
     }
 }
 
-/// A request in the form that nginx and Apache pass on.
+/// A request as nginx and Apache forward it.
 pub(crate) fn request(session_id: &str, user_agent: &str) -> String {
     format!(
         "GET /icingaweb2/notifications/v1/subscribe HTTP/1.1\r\n\
@@ -109,7 +109,7 @@ impl Answer {
         Self::to(address, request(session_id, AGENT).as_bytes()).await
     }
 
-    /// Opens the stream of a browser with this user agent, which must be let in, and reads its first blocks.
+    /// Opens the stream of a browser with this user agent, which must be accepted, and reads its first blocks.
     pub(crate) async fn open(address: &str, session_id: &str, user_agent: &str) -> Self {
         let mut stream = Self::to(address, request(session_id, user_agent).as_bytes()).await;
         assert_eq!(stream.status, 200);
@@ -153,8 +153,8 @@ impl Answer {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The next block, comments included; `None` at the end. What is not ended by an empty line is
-    /// thrown away, as EventSource does.
+    /// The next block, including comments; `None` at the end. A block without an empty line at its end is discarded, as in
+    /// EventSource.
     pub(crate) async fn block(&mut self) -> Option<Block> {
         timeout(TIMEOUT, self.read_block())
             .await
@@ -174,7 +174,7 @@ impl Answer {
         }
     }
 
-    /// The next line of the body, with its end; `None` at the end, also if it is not a clean one.
+    /// The next line of the body, with its end; `None` at the end, clean or not.
     async fn line(&mut self) -> Option<String> {
         if self.header("transfer-encoding") != Some("chunked") {
             let mut line = String::new();
@@ -189,7 +189,7 @@ impl Answer {
             let mut size = String::new();
             self.reader.read_line(&mut size).await.ok()?;
             let size = usize::from_str_radix(size.trim(), 16).ok()?;
-            // The chunk and the line end behind it.
+            // The chunk and the line end after it.
             let mut chunk = vec![0; size + 2];
             self.reader.read_exact(&mut chunk).await.ok()?;
             if size == 0 {

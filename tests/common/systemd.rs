@@ -1,8 +1,8 @@
-//! A machine with a systemd of its own: Debian's packages that are installed here are there, but no account, no configuration
-//! and no Icinga of this host. What it writes is forgotten, and its only network is a loopback of its own.
+//! A machine with its own systemd: it has the Debian packages installed here, but no account, no configuration and no Icinga of
+//! this host. What it writes is discarded, and its only network is a loopback interface.
 //!
-//! systemd-nspawn boots it on an overlay of this host's root. It needs root, but no systemd here. As with the private
-//! PostgreSQL, a guardian shell takes it down when the test process ends, however that ends.
+//! systemd-nspawn boots it on an overlay of this host's root. It needs root, but no systemd here. As with the private PostgreSQL,
+//! a guardian shell stops it when the test process ends, in any way.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,25 +16,25 @@ use std::time::Duration;
 use super::guardian::Guardian;
 use super::wait::eventually_blocking;
 
-/// How long something that must happen may take; a watchdog and a boot on a busy machine are in it.
+/// How long something that must happen may take, including a watchdog and a boot on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A booted machine, powered off when dropped.
 pub(crate) struct Machine {
     _guardian: Guardian,
     root: PathBuf,
-    /// PID 1 of it, as it is called here.
+    /// The pid of its PID 1 on this host.
     leader: String,
 }
 
-/// Boots it, waits, and takes it down.
+/// Boots it, waits, and stops it.
 const GUARDIAN: &str = include_str!("systemd/guardian.sh");
 
-/// Removes what the host's administrator has made.
+/// Removes what the host's administrator has created.
 const FRESH: &str = include_str!("systemd/fresh.sh");
 
 impl Machine {
-    /// Boots a machine and waits until it has.
+    /// Boots a machine and waits for that.
     ///
     /// # Panics
     ///
@@ -43,12 +43,12 @@ impl Machine {
         Self::boot_with(Path::new(""), Path::new("/"))
     }
 
-    /// As [`Machine::boot`], but with the packages of the system in that directory instead of this host's.
+    /// Like [`Machine::boot`], but with the packages of the system in that directory instead of this host's.
     pub(crate) fn boot_system(root: &Path) -> Self {
         Self::boot_with(Path::new(""), root)
     }
 
-    /// As [`Machine::boot`], on a host where the files below `leftovers` are, too.
+    /// Like [`Machine::boot`], on a host that also has the files below `leftovers`.
     pub(crate) fn boot_on_host_with(leftovers: &Path) -> Self {
         assert!(leftovers.is_dir(), "{}", leftovers.display());
         Self::boot_with(leftovers, Path::new("/"))
@@ -104,7 +104,7 @@ impl Machine {
         command
     }
 
-    /// Runs a shell script inside, whatever comes of it.
+    /// Runs a shell script inside, whether it succeeds or not.
     pub(crate) fn attempt(&self, script: &str) -> Output {
         self.command("sh")
             .args(["-euc", script])
@@ -112,7 +112,7 @@ impl Machine {
             .expect("nsenter runs")
     }
 
-    /// Runs a shell script inside, which must succeed, and returns what it printed.
+    /// Runs a shell script inside, which must succeed, and returns its output.
     pub(crate) fn run(&self, script: &str) -> String {
         let output = self.attempt(script);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
@@ -126,7 +126,7 @@ impl Machine {
         text(&output.stdout)
     }
 
-    /// Runs a script until what it prints fits.
+    /// Runs a script until its output fits.
     pub(crate) fn wait_until(&self, script: &str, fits: impl Fn(&str) -> bool) -> String {
         eventually_blocking(TIMEOUT, || {
             let printed = self.run(script);
@@ -181,7 +181,7 @@ impl Machine {
         assert!(status.expect("cp runs").success(), "{paths:?}");
     }
 
-    /// What was written to its disk since it was booted: files, and directories that were not there. Relative to its root.
+    /// What was written to its disk since the boot: files, and new directories. Relative to its root.
     pub(crate) fn written(&self) -> BTreeSet<PathBuf> {
         let upper = self.root.with_file_name("layers").join("writes");
         let fresh = self.root.with_file_name("fresh");
@@ -192,7 +192,7 @@ impl Machine {
                 let entry = entry.expect("an entry");
                 let (path, kind) = (entry.path(), entry.file_type().expect("a type"));
                 let file = path.strip_prefix(&upper).expect("below it").to_owned();
-                // A device stands for something that was removed; a directory may be there for its files only.
+                // A device represents a removed file; a directory may be there only for its files.
                 if kind.is_dir() {
                     directories.push(path.clone());
                 }
@@ -241,7 +241,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Skips lines until one begins so.
+    /// Skips lines until one begins like this.
     #[track_caller]
     pub(crate) fn wait_for(&self, start: &str) -> String {
         eventually_blocking(TIMEOUT, || {

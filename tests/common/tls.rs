@@ -1,4 +1,4 @@
-//! A certificate that nobody but the test trusts.
+//! A certificate that only the test trusts.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ pub(crate) struct Certificate {
 }
 
 impl Certificate {
-    /// Makes one, in files of `directory`.
+    /// Creates one, in files in `directory`.
     pub(crate) fn new(directory: &Path) -> Self {
         let certificate = Self {
             file: directory.join("certificate.pem"),

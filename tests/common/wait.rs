@@ -1,4 +1,4 @@
-//! Waiting for what must happen: the only place where tests look again and again.
+//! Waiting for what must happen: the only place where tests poll.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 /// How long something that must happen may take on a busy machine, before the test fails.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time between two looks.
+/// Time between two polls.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Looks until there is what is looked for. Until then a look returns what it saw instead.
+/// Polls until a look returns the result. Until then it returns what it saw instead.
 ///
 /// # Panics
 ///
@@ -18,11 +18,11 @@ pub(crate) async fn eventually<T, S: Display>(look: impl AsyncFnMut() -> Result<
     eventually_within(TIMEOUT, look).await
 }
 
-/// As [`eventually`], with another patience.
+/// Like [`eventually`], with another timeout.
 ///
 /// # Panics
 ///
-/// As [`eventually`].
+/// Like [`eventually`].
 pub(crate) async fn eventually_within<T, S: Display>(
     patience: Duration,
     mut look: impl AsyncFnMut() -> Result<T, S>,
@@ -46,11 +46,11 @@ pub(crate) async fn eventually_within<T, S: Display>(
     }
 }
 
-/// As [`eventually`], where nothing is asynchronous.
+/// Like [`eventually`], without async.
 ///
 /// # Panics
 ///
-/// As [`eventually`].
+/// Like [`eventually`].
 #[track_caller]
 pub(crate) fn eventually_blocking<T, S: Display>(
     patience: Duration,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Puts both below `directory`, where a proxy's workers may read them.
+/// Puts both below `directory`, where a proxy's workers can read them.
 pub(crate) fn icinga_web(directory: &Path) {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/icingaweb2");
     let web = directory.join("icingaweb2");

@@ -1,4 +1,4 @@
-//! A real browser, headless, driven over WebDriver: what is the same whichever it is.
+//! A real browser, headless, controlled over WebDriver: the part that is the same for all browsers.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::guarded::Guarded;
 use super::wait::eventually;
 
-/// A browser with a profile of its own. It and all its processes are gone when this is dropped or the test's process ends.
+/// A browser with its own profile. It and all its processes end when this is dropped or the test's process ends.
 pub(crate) struct Browser {
     _driver: Guarded,
     client: Client,
-    /// What it calls itself.
+    /// Its user agent.
     pub(crate) user_agent: String,
 }
 
@@ -23,14 +23,14 @@ pub(crate) struct Browser {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tab(WindowHandle);
 
-/// A tab that is asked from another one.
+/// The state of a tab that another tab reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 pub(crate) struct Seen {
-    /// Whether it is behind another one.
+    /// Whether it is hidden.
     pub(crate) hidden: bool,
     /// The state of its EventSource.
     pub(crate) state: u64,
-    /// How often it was let in, by whomever.
+    /// How often it was accepted, by any bridge.
     pub(crate) answers: u64,
 }
 
@@ -40,12 +40,12 @@ impl Seen {
     }
 }
 
-/// Says the titles of what the worker has shown.
+/// Returns the titles of all notifications of the worker.
 const SHOWN: &str = "const shown = await (await caches.open('shown')).matchAll();
     done(await Promise.all(shown.map((answer) => answer.text())))";
 
 impl Browser {
-    /// Runs a browser's driver, which serves at `address`, and has it start the browser. The `directory` is for their files.
+    /// Starts a browser's driver, which serves at `address`, and the browser. Their files are in `directory`.
     pub(crate) async fn start(
         directory: &Path,
         driver: &[&str],
@@ -77,7 +77,7 @@ impl Browser {
 
     /// Gives the first tab to a signed-in user: it has the session's cookie, and shows `url`.
     pub(crate) async fn sign_in(&self, url: &str, session_id: &str) -> Tab {
-        // Cookies can be set for the page that is shown only. This one is none of Icinga Web's.
+        // Cookies can only be set for the page that is shown. This one is not Icinga Web's.
         self.goto(&format!("{url}worker.js")).await;
         let cookie = format!("Icingaweb2={session_id}; path=/icingaweb2/");
         self.run(&format!("done(document.cookie = '{cookie}')"))
@@ -95,7 +95,7 @@ impl Browser {
         tab
     }
 
-    /// Waits until an element of the page that is looked at has a text of which that is a part.
+    /// Waits until an element of the current page has a text that contains this.
     pub(crate) async fn wait_for_text(&self, selector: &str, part: &str) {
         let script = format!("done(document.querySelector('{selector}')?.textContent)");
         self.run_until(&script, |text| {
@@ -104,14 +104,14 @@ impl Browser {
         .await;
     }
 
-    /// Waits until a style of an element is that.
+    /// Waits until a style of an element has this value.
     pub(crate) async fn wait_for_style(&self, selector: &str, style: &str, value: &str) {
         let script =
             format!("done(getComputedStyle(document.querySelector('{selector}')).{style})");
         self.run_until(&script, |is| is == value).await;
     }
 
-    /// Closes a tab, and looks at another one.
+    /// Closes a tab, and switches to another one.
     pub(crate) async fn close(&self, tab: Tab, then: &Tab) {
         self.look_at(&tab).await;
         self.client.close_window().await.expect("it closes");
@@ -120,13 +120,13 @@ impl Browser {
 
     pub(crate) async fn reload(&self, tab: &Tab) {
         self.look_at(tab).await;
-        // As people do it: the driver of Firefox goes round the service worker, as if with the shift key held.
+        // As users do: the driver of Firefox bypasses the service worker, as with the shift key.
         self.run("window.left = true; setTimeout(() => location.reload()); done()")
             .await;
         eventually(async || {
             match self.client.execute("return !window.left", vec![]).await {
                 Ok(Value::Bool(true)) => Ok(()),
-                // Also that the page has gone meanwhile.
+                // Also if the page has gone meanwhile.
                 other => Err(format!("{other:?}")),
             }
         })
@@ -149,7 +149,7 @@ impl Browser {
         state.as_u64().unwrap_or_default()
     }
 
-    /// Waits until the tab has come back once more and was let in, by whomever.
+    /// Waits until the tab has reconnected once more and was accepted, by any bridge.
     pub(crate) async fn wait_for_answer(&self, tab: &Tab) {
         self.look_at(tab).await;
         let before = self.run("done(answers)").await.as_u64();
@@ -179,20 +179,20 @@ impl Browser {
         assert_eq!(shown, json!(titles));
     }
 
-    /// How many notifications are on the desktop. Only for when none is on its way there: Chromium would forget it.
+    /// How many notifications are on the desktop. Only when none is on its way there: Chromium would forget it.
     pub(crate) async fn on_desktop(&self) -> u64 {
         let count = "const worker = await navigator.serviceWorker.ready;
             done((await worker.getNotifications()).length)";
         self.run(count).await.as_u64().expect("a number")
     }
 
-    /// Opens a tab at the same place that is none of Icinga Web's, and looks at it: all others are hidden from then on.
+    /// Opens a tab at the same site that is not Icinga Web's, and switches to it: all others are hidden from then on.
     pub(crate) async fn look_away(&self, url: &str) {
-        // Out of the worker's scope.
+        // Outside the worker's scope.
         self.open(url.trim_end_matches('/')).await;
     }
 
-    /// What `count` tabs say of themselves that are not looked at.
+    /// What `count` hidden tabs report.
     pub(crate) async fn ask_others(&self, count: usize) -> Vec<Seen> {
         let script = format!(
             "const tabs = new BroadcastChannel('tabs');
@@ -203,12 +203,12 @@ impl Browser {
         serde_json::from_value(self.run(&script).await).expect("tabs")
     }
 
-    /// Shows a page in the tab that is looked at.
+    /// Shows a page in the current tab.
     pub(crate) async fn show(&self, url: &str) {
         self.goto(url).await;
     }
 
-    /// Clicks on an element, as with the mouse.
+    /// Clicks an element, as with the mouse.
     pub(crate) async fn click(&self, selector: &str) {
         self.find(selector).await.click().await.expect(selector);
     }
@@ -219,7 +219,7 @@ impl Browser {
         element.send_keys(keys).await.expect(selector);
     }
 
-    /// Runs a script in the page that is looked at, or in a frame of it, until it calls `done`.
+    /// Runs a script in the current page, or in a frame of it, until it calls `done`.
     pub(crate) async fn ask(&self, frame: Option<&str>, script: &str) -> Value {
         let Some(frame) = frame else {
             return self.run(script).await;
@@ -231,7 +231,7 @@ impl Browser {
         said
     }
 
-    /// Takes a picture of what a window of this size shows, as a PNG.
+    /// Takes a picture of a window of this size, as PNG.
     pub(crate) async fn picture(&self, width: u32, height: u32) -> Vec<u8> {
         let sized = self.client.set_window_size(width, height).await;
         sized.expect("a window");
@@ -256,7 +256,7 @@ impl Browser {
             .expect("the tab is there");
     }
 
-    /// Runs a script again and again, until what it says fits.
+    /// Runs a script again and again, until its result fits.
     async fn run_until(&self, script: &str, fits: impl Fn(&Value) -> bool) -> Value {
         eventually(async || {
             let said = self.run(script).await;
@@ -269,7 +269,7 @@ impl Browser {
         .await
     }
 
-    /// Runs a script in the tab that is looked at, until it calls `done`.
+    /// Runs a script in the current tab, until it calls `done`.
     async fn run(&self, script: &str) -> Value {
         let script = format!("const done = arguments[0]; (async () => {{ {script} }})();");
         self.client

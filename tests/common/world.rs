@@ -1,5 +1,5 @@
-//! Everything at once: a database with Icinga's tables and our triggers, and the daemon on it as a role that has just what
-//! `sql/grants.sql` gives.
+//! Everything together: a database with Icinga's tables and our triggers, and the daemon on it with a role that has exactly the
+//! rights of `sql/grants.sql`.
 
 use super::command::run;
 use super::daemon::{ConfigDir, Daemon};
@@ -35,14 +35,14 @@ impl World {
         Self::on(Cluster::shared(), hint, Shape::V1_0).await
     }
 
-    /// With a certain schema, on a certain server.
+    /// With this schema, on this server.
     pub(crate) async fn on(cluster: &Cluster, hint: &str, shape: Shape) -> Self {
         let (database, role) = installed(cluster, hint, shape);
         let resource = resource(&database, &role);
         Self::reached_by(database, role, shape, &resource).await
     }
 
-    /// With a daemon that reaches the database in a way of its own.
+    /// With a daemon that connects to the database in another way.
     pub(crate) async fn reached_by(
         database: Database,
         role: String,
@@ -52,7 +52,7 @@ impl World {
         Self::of(Daemon::start(resource), database, role, shape).await
     }
 
-    /// With a daemon that was started in a way of its own.
+    /// With a daemon that was started in another way.
     pub(crate) async fn of(daemon: Daemon, database: Database, role: String, shape: Shape) -> Self {
         let icinga = Icinga::new(database.connect().await, shape);
         Self {
@@ -63,7 +63,8 @@ impl World {
         }
     }
 
-    /// In a network of its own, with a daemon where the shipped files expect it, as it is without a word in `[daemon]`.
+    /// In its own network, with a daemon that listens on the addresses of the shipped files, which are the defaults of
+    /// `[daemon]`.
     pub(crate) async fn behind_proxies(hint: &str) -> Self {
         enter_private_network(&[]);
         let mut world = Self::new(hint).await;
@@ -84,7 +85,7 @@ impl World {
         self.sign_in(contact, name).await
     }
 
-    /// Signs an existing contact in by that spelling of its name, and opens its tab.
+    /// Signs an existing contact in with that spelling of its name, and opens its tab.
     pub(crate) async fn sign_in(&self, contact: i64, name: &str) -> User {
         let session_id = self.icinga.sign_in(name, AGENT).await;
         let tab = self.open(&session_id).await;
@@ -95,23 +96,23 @@ impl World {
         }
     }
 
-    /// Creates a contact and signs it in, with no stream.
+    /// Creates a contact and signs it in, without a stream.
     pub(crate) async fn signed_in(&self, name: &str) -> (i64, String) {
         let contact = self.icinga.contact(name).await;
         (contact, self.icinga.sign_in(name, AGENT).await)
     }
 
-    /// Opens a tab, which must be let in.
+    /// Opens a tab, which must be accepted.
     pub(crate) async fn open(&self, session_id: &str) -> EventSource {
         EventSource::open(&Site::daemon(&self.daemon.address, AGENT), session_id).await
     }
 
-    /// Opens a stream of a browser, which must be let in, that does not come back when it ends.
+    /// Opens a stream of a browser, which must be accepted, that does not reconnect when it ends.
     pub(crate) async fn stream(&self, session_id: &str) -> Answer {
         Answer::open(&self.daemon.address, session_id, AGENT).await
     }
 
-    /// Opens a stream of a client at that address, as the proxy says, that does not come back when it ends.
+    /// Opens a stream of a client at that address, according to the proxy, that does not reconnect when it ends.
     pub(crate) async fn stream_from(&self, session_id: &str, client: &str) -> Answer {
         let header = format!("\r\nX-Forwarded-For: {client}\r\n\r\n");
         let request = request(session_id, AGENT).replace("\r\n\r\n", &header);
@@ -120,8 +121,8 @@ impl World {
         stream
     }
 
-    /// Runs a command of the binary on this database: its exit code, and what it wrote. In a thread of its own: the test's
-    /// sessions go on meanwhile.
+    /// Runs a command of the binary on this database: its exit code and output. In a separate thread: the test's sessions
+    /// continue meanwhile.
     pub(crate) async fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let config = ConfigDir::new("", &resource(&self.database, &self.role));
         let arguments: Vec<String> = arguments.iter().copied().map(str::to_owned).collect();
@@ -145,7 +146,7 @@ impl World {
             .await
     }
 
-    /// Waits until an event counts as delivered: its row is done in a stored position, of ids that have not started again.
+    /// Waits until an event is delivered: its row is done in a stored position of the current epoch.
     pub(crate) async fn delivered(&self, history_id: i64) {
         self.delivered_where(history_id, "true").await;
     }
@@ -166,8 +167,8 @@ impl World {
         self.database.eventually(&done).await;
     }
 
-    /// Notifies `users` of a new incident, and asserts that this is the next event that each of them gets: nothing came
-    /// in between.
+    /// Notifies `users` of a new incident, and asserts that this is the next event that each of them receives: none was in
+    /// between.
     pub(crate) async fn nothing_else(&self, users: &mut [&mut User]) -> Written {
         let notified: Vec<_> = users
             .iter()
@@ -194,7 +195,7 @@ impl World {
     }
 }
 
-/// A database with Icinga's tables and our triggers, and a role that has just what `sql/grants.sql` gives.
+/// A database with Icinga's tables and our triggers, and a role that has exactly the rights of `sql/grants.sql`.
 pub(crate) fn installed(cluster: &Cluster, hint: &str, shape: Shape) -> (Database, String) {
     let database = cluster.database(hint);
     database.psql().file(shape.fixture()).success();

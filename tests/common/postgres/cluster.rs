@@ -12,7 +12,7 @@ use super::programs::server_programs;
 use super::{SUPERUSER, free_port};
 use crate::common::guardian::Guardian;
 
-/// A private PostgreSQL server, stopped and removed when this is dropped or the process ends, however it ends.
+/// A private PostgreSQL server, stopped and removed when this is dropped or the process ends, in any way.
 pub(crate) struct Cluster {
     endpoint: Arc<Endpoint>,
     databases: AtomicUsize,
@@ -31,7 +31,7 @@ impl Cluster {
         SHARED.get_or_init(Self::private)
     }
 
-    /// A server of the test's own, for a test that stops or breaks it.
+    /// A server for one test that stops or breaks it.
     ///
     /// # Panics
     ///
@@ -49,7 +49,7 @@ impl Cluster {
         Self::started(|endpoint| endpoint.copy(&primary.endpoint))
     }
 
-    /// A server of which `fill` makes the data directory.
+    /// A server whose data directory `fill` creates.
     fn started(fill: impl FnOnce(&Endpoint)) -> Self {
         // Before there is a directory: it panics if there is no server.
         let programs = server_programs();
@@ -75,7 +75,7 @@ impl Cluster {
             databases: AtomicUsize::new(0),
             _guardian: guardian,
         };
-        // Between finding a port free and binding it, somebody else may.
+        // Between finding a free port and binding it, another program may take it.
         for attempt in 1.. {
             cluster
                 .endpoint
@@ -96,12 +96,12 @@ impl Cluster {
         }
     }
 
-    /// Stops the server as a crash would: at once, without a word to its clients.
+    /// Stops the server as a crash does: at once, without notifying its clients.
     pub(crate) fn crash(&self) {
         self.pg_ctl(&["-m", "immediate", "stop"]);
     }
 
-    /// Stops the server as an administrator would: sessions are terminated and told so.
+    /// Stops the server as an administrator does: sessions are terminated and notified.
     pub(crate) fn stop(&self) {
         self.pg_ctl(&["-m", "fast", "stop"]);
     }
@@ -117,8 +117,7 @@ impl Cluster {
         self.pg_ctl(&["promote"]);
     }
 
-    /// Stops every process of the server where it is, as a machine that hangs does. They go on when the answer is
-    /// dropped.
+    /// Stops every process of the server where it is, as on a machine that hangs. They continue when the result is dropped.
     pub(crate) fn freeze(&self) -> Frozen {
         let postmaster = self.pids()[0];
         let mut frozen = Frozen(vec![postmaster]);
@@ -130,7 +129,7 @@ impl Cluster {
         frozen
     }
 
-    /// As [`Cluster::freeze`], but only these of the server's processes.
+    /// Like [`Cluster::freeze`], but only these processes of the server.
     pub(crate) fn freeze_only(&self, pids: Vec<u32>) -> Frozen {
         let all = self.pids();
         assert!(
@@ -156,7 +155,7 @@ impl Cluster {
         pids
     }
 
-    /// On this server, the database that `original` is on another one.
+    /// The copy on this server of the database `original` of another one.
     pub(crate) fn same_database(&self, original: &Database) -> Database {
         Database {
             endpoint: Arc::clone(&self.endpoint),
@@ -252,7 +251,7 @@ fn signal(name: &str, pids: &[u32]) {
 fn children_of(parent: u32) -> Vec<u32> {
     let is_child = |pid: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name, in parentheses, may contain anything; behind it come the state and the parent.
+        // The name, in parentheses, may contain anything; the state and the parent follow it.
         let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         behind_name.split_ascii_whitespace().nth(1) == Some(parent.to_string().as_str())
     };

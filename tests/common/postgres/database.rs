@@ -1,4 +1,4 @@
-//! A database of one test, and how to reach it.
+//! The database of a test, and how to connect to it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ use super::session::{SENTINEL, Session};
 use super::{SUPERUSER, without_pg_environment};
 use crate::common::wait::eventually;
 
-/// A database of one test.
+/// The database of a test.
 pub(crate) struct Database {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) name: String,
@@ -37,7 +37,7 @@ impl Database {
         self.endpoint.port()
     }
 
-    /// A command that runs `program` as the user that the server runs as.
+    /// A command that runs `program` as the server's user.
     pub(crate) fn server_command(&self, program: &str) -> Command {
         self.endpoint.server_command(program)
     }
@@ -95,7 +95,7 @@ impl Database {
         }
     }
 
-    /// Connects as the superuser, if the server lets us.
+    /// Connects as the superuser, if the server accepts.
     pub(crate) async fn try_connect(&self) -> Option<Client> {
         let (client, connection) = tokio_postgres::Config::new()
             .host_path(&self.endpoint.directory)
@@ -130,13 +130,13 @@ impl Database {
         .await;
     }
 
-    /// Waits until the server has counted at least `rows` rows of a table as read, by anybody, and returns how many it has.
-    /// Counters come in after the session that they are of, and those of an index by themselves.
+    /// Waits until the server has counted at least `rows` rows of a table as read, by any session, and returns the count.
+    /// Counters arrive after the end of their session, and those of an index separately.
     pub(crate) async fn rows_read(&self, table: &str, rows: i64) -> i64 {
         let sql = format!(
             "SELECT (seq_tup_read + coalesce(idx_tup_fetch, 0))::text FROM pg_stat_user_tables WHERE relname = '{table}'"
         );
-        // A session for each look, because one may see the counters as they were when it first looked.
+        // A new session for each query, because one may keep the counters that it saw first.
         eventually(async || {
             let read = self.connect().await.text(&sql).await;
             let read: i64 = read.parse().expect("a number");
@@ -149,7 +149,7 @@ impl Database {
         .await
     }
 
-    /// Prepares a run of the real psql, as the superuser unless told otherwise.
+    /// Prepares a run of the real psql, as the superuser by default.
     pub(crate) fn psql(&self) -> Psql {
         let mut command = Command::new(psql(&self.endpoint.programs));
         without_pg_environment(&mut command);

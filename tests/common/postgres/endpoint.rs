@@ -1,4 +1,4 @@
-//! Where a server is, and how to run its programs.
+//! The location of a server, and how to run its programs.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{PASSWORD, SUPERUSER, without_pg_environment};
 
-/// Where a server is and how to run its programs.
+/// The location of a server, and how to run its programs.
 pub(super) struct Endpoint {
     pub(super) directory: PathBuf,
     pub(super) programs: PathBuf,
-    /// Root may not run PostgreSQL; then its user does.
+    /// Root must not run PostgreSQL; then its user does.
     pub(super) through_runuser: bool,
     pub(super) port: AtomicU32,
 }
@@ -35,13 +35,13 @@ impl Endpoint {
         } else {
             Command::new(program)
         };
-        // The working directory may be closed to that user.
+        // That user may not have access to the working directory.
         command.current_dir(&self.directory).stdin(Stdio::null());
         without_pg_environment(&mut command);
         command
     }
 
-    /// Gives the directory to the user that the server runs as.
+    /// Gives the directory to the server's user.
     pub(super) fn own_directory(&self) {
         if self.through_runuser {
             let status = Command::new("chown")
@@ -57,7 +57,7 @@ impl Endpoint {
         }
     }
 
-    /// Makes the data directory a standby's.
+    /// Turns the data directory into a standby's.
     pub(super) fn copy(&self, primary: &Self) {
         let output = self
             .server_command("pg_basebackup")
@@ -74,7 +74,7 @@ impl Endpoint {
             "pg_basebackup failed: {}",
             String::from_utf8_lossy(&output.stderr)
         );
-        // Of a setting that is there twice, the last counts.
+        // Of a repeated setting, the last one counts.
         let file = self.data().join("postgresql.auto.conf");
         let mut settings = std::fs::read_to_string(&file).expect("the primary's configuration");
         writeln!(
@@ -111,7 +111,7 @@ impl Endpoint {
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
-        // Durability is of no use to a directory that is removed in a minute.
+        // A directory that is removed in a minute needs no durability.
         let settings = format!(
             "listen_addresses = '127.0.0.1'\n\
              unix_socket_directories = '{}'\n\

@@ -17,7 +17,7 @@ const SCRIPT: &str = r#"
     rm -rf "$directory"
 "#;
 
-/// Guards the server of `endpoint`, be it started or not.
+/// Guards the server of `endpoint`, whether it is started or not.
 pub(super) fn guard(endpoint: &Endpoint) -> Guardian {
     let mut stop = endpoint.server_command("pg_ctl");
     stop.arg("-D")

@@ -1,7 +1,7 @@
-//! A private PostgreSQL per test binary, with a database per test, real psql, and sessions that keep what they hear.
+//! A private PostgreSQL per test binary, with a database per test, real psql, and sessions that keep their notifications.
 //!
-//! The server lives in a temporary directory and is gone with the test process, even if that is killed: a guardian shell
-//! waits for the end of a pipe that only the test process holds open.
+//! The server has a temporary directory and ends with the test process, even if that is killed: a guardian shell waits for the
+//! end of a pipe that only the test process keeps open.
 
 mod cluster;
 mod database;
@@ -23,10 +23,10 @@ pub(crate) use session::Session;
 /// The superuser of every [`Cluster`].
 pub(crate) const SUPERUSER: &str = "postgres";
 
-/// The superuser's password: TCP asks for it, the socket does not.
+/// The superuser's password: required over TCP, not over the socket.
 pub(crate) const PASSWORD: &str = "only-for-tests";
 
-/// A port on 127.0.0.1 that is free, another one each time: who was given one may not listen there yet.
+/// A free port on 127.0.0.1, another one each time: the program for an earlier one may not listen yet.
 pub(crate) fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
@@ -40,7 +40,7 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// Whoever runs the tests may have a database of their own in the environment.
+/// The environment may have the settings of another database.
 fn without_pg_environment(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {

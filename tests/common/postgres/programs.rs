@@ -1,17 +1,17 @@
-//! Where the server's programs are.
+//! The server's programs.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The directory with initdb and pg_ctl: the one that the environment variable `PG_BINDIR` names, as
-/// tests/postgres-majors.sh does to run tests on another major; else pg_config's; else the newest of Debian's.
+/// The directory with initdb and pg_ctl: the one in the environment variable `PG_BINDIR`, which tests/postgres-majors.sh sets to
+/// test another major version; else pg_config's; else the newest of Debian's.
 pub(super) fn server_programs() -> PathBuf {
     let has_programs = |directory: &PathBuf| {
         directory.join("initdb").exists() && directory.join("pg_ctl").exists()
     };
     if let Some(named) = std::env::var_os("PG_BINDIR").map(PathBuf::from) {
-        // Another server than the one asked for would pass for it.
+        // Otherwise another server would be taken for the requested one.
         assert!(
             named.is_absolute() && has_programs(&named),
             "PG_BINDIR is {}: it must be the absolute path of a directory with initdb and pg_ctl",
@@ -29,8 +29,8 @@ pub(super) fn server_programs() -> PathBuf {
         )
 }
 
-/// The psql beside the server's programs; else Debian's newest; else what is in PATH. There, Debian has a Perl script that
-/// looks for the newest, which takes longer than what most tests have it do.
+/// The psql beside the server's programs; else Debian's newest; else the one in PATH. There Debian has a Perl script that
+/// searches the newest, which takes longer than most tests' statements.
 pub(super) fn psql(beside: &Path) -> PathBuf {
     let newest = newest_debian_bindir().unwrap_or_default();
     [beside.join("psql"), newest.join("psql")]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::{Command, ExitStatus};
 
-/// A run of psql being prepared.
+/// A run of psql to be started.
 pub(crate) struct Psql {
     pub(super) command: Command,
 }
@@ -60,7 +60,7 @@ impl Psql {
     }
 }
 
-/// What a run of psql gave.
+/// The result of a run of psql.
 #[derive(Debug)]
 pub(crate) struct PsqlOutput {
     pub(crate) status: ExitStatus,
@@ -69,7 +69,7 @@ pub(crate) struct PsqlOutput {
 }
 
 impl PsqlOutput {
-    /// Panics with what psql wrote unless it succeeded.
+    /// Panics with psql's output unless it succeeded.
     pub(crate) fn success(self) -> Self {
         assert!(self.status.success(), "psql failed: {}", self.stderr);
         self

@@ -1,4 +1,4 @@
-//! A connection to a database, with what the server sent unasked.
+//! A connection to a database, with the server's asynchronous messages.
 
 use std::ops::Deref;
 
@@ -7,10 +7,10 @@ use tokio_postgres::Client;
 
 use crate::common::wait::TIMEOUT;
 
-/// The channel by which a session finds out that it has heard everything.
+/// The channel by which a session detects that it has received everything.
 pub(super) const SENTINEL: &str = "test_sentinel";
 
-/// A connection to a database, with what the server sent unasked.
+/// A connection to a database, with the server's asynchronous messages.
 pub(crate) struct Session {
     pub(super) client: Client,
     pub(super) notifications: mpsc::UnboundedReceiver<(String, String)>,
@@ -53,7 +53,7 @@ impl Session {
         }
     }
 
-    /// The next notification, (channel, payload), within a patient time.
+    /// The next notification, (channel, payload), within the timeout.
     pub(crate) async fn notification(&mut self) -> (String, String) {
         tokio::time::timeout(TIMEOUT, self.notifications.recv())
             .await
@@ -61,9 +61,9 @@ impl Session {
             .expect("the session lives")
     }
 
-    /// Every (channel, payload) of what was committed so far and not yet read. Only after [`Database::listen`].
+    /// Every (channel, payload) that was committed so far and not read yet. Only after [`Database::listen`].
     pub(crate) async fn heard(&mut self) -> Vec<(String, String)> {
-        // The queue is in order of commit, so what was committed before this comes before it.
+        // The queue is in the order of commits, so earlier commits come before this one.
         self.run(&format!("NOTIFY {SENTINEL}")).await;
         let mut heard = Vec::new();
         loop {
@@ -77,7 +77,7 @@ impl Session {
 
     /// The WARNINGs that the statements so far have raised.
     pub(crate) fn warnings(&mut self) -> Vec<String> {
-        // They precede the statement's completion, so they are here once that was awaited.
+        // They precede the statement's completion, so they have arrived once that was awaited.
         let mut warnings = Vec::new();
         while let Ok((severity, message)) = self.notices.try_recv() {
             if severity == "WARNING" {
