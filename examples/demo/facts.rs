@@ -1,4 +1,4 @@
-//! What the page's strip shows: which programs run, and what each user's browser has acknowledged.
+//! The facts for the page's strip: which programs run, and what each user's browser has acknowledged.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use tokio_postgres::Error;
 use crate::health::Health;
 use crate::icinga::Database;
 
-/// Time between two looks.
+/// Time between two queries.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How long a look may take: PostgreSQL may be stopped under it.
+/// How long a query may take: PostgreSQL may be stopped meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where the facts are.
+/// The sources of the facts.
 pub(crate) struct Facts {
     pub(crate) database: Database,
     pub(crate) daemon: watch::Receiver<Health>,
@@ -25,14 +25,14 @@ pub(crate) struct Facts {
     pub(crate) network: watch::Receiver<Health>,
 }
 
-/// What was seen.
+/// The facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Seen {
     daemon: Health,
     postgres: Health,
-    /// Alice's.
+    /// Alice's network.
     network: Health,
-    /// Of the database, when it was last there.
+    /// The database's, when it was last reachable.
     #[serde(flatten)]
     read: Read,
 }
@@ -41,11 +41,11 @@ pub(crate) struct Seen {
 struct Read {
     /// Whether db1 is muted.
     muted: bool,
-    /// Each contact by its name.
+    /// Each contact by name.
     users: BTreeMap<String, User>,
 }
 
-/// A contact, and what the browser that it has signed in last has acknowledged: each row up to `floor`, and those `above`.
+/// A contact, and what its latest signed-in browser has acknowledged: rows up to `floor`, and those in `above`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct User {
     username: String,
@@ -54,7 +54,7 @@ struct User {
 }
 
 impl Facts {
-    /// Looks again and again.
+    /// Queries again and again.
     pub(crate) fn watch(self) -> watch::Receiver<Seen> {
         let (sender, receiver) = watch::channel(Seen::default());
         tokio::spawn(async move {

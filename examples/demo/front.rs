@@ -1,4 +1,4 @@
-//! Where browsers connect: passes their connections on to nginx, and loses what is alice's while her network is cut.
+//! The listener for browsers: forwards their connections to nginx, and drops alice's data while her network is cut.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -12,13 +12,13 @@ use tokio::time::sleep;
 
 use crate::health::Health;
 
-/// The first port that is tried.
+/// The first port to try.
 const PORT: u16 = 8080;
 
 /// How long alice's network stays cut.
 const CUT: Duration = Duration::from_secs(10);
 
-/// What a request's header may take.
+/// The maximum size of a request's header.
 const HEADER: usize = 16 * 1024;
 
 /// The listeners for browsers.
@@ -27,11 +27,11 @@ pub(crate) struct Front {
     network: Arc<Network>,
 }
 
-/// Whether bytes from and to alice's browser get through.
+/// Whether bytes from and to alice's browser pass.
 pub(crate) struct Network(watch::Sender<Health>);
 
 impl Network {
-    /// Whether they do.
+    /// Whether they pass.
     pub(crate) fn health(&self) -> watch::Receiver<Health> {
         self.0.subscribe()
     }
@@ -45,7 +45,7 @@ impl Network {
 }
 
 impl Front {
-    /// Listens on a free port of the loopback interface, by IPv4 and, where there is one, by IPv6, which browsers try first.
+    /// Listens on a free port of the loopback interface, over IPv4 and, if available, IPv6, which browsers try first.
     pub(crate) async fn bind() -> io::Result<(Self, u16)> {
         let mut port = PORT;
         let listeners = loop {
@@ -65,7 +65,7 @@ impl Front {
         Arc::clone(&self.network)
     }
 
-    /// Passes connections on to nginx.
+    /// Forwards connections to nginx.
     pub(crate) async fn run(self, nginx: u16) {
         let accepting = self.listeners.into_iter().map(|listener| {
             let network = Arc::clone(&self.network);
@@ -75,7 +75,7 @@ impl Front {
                         Ok((browser, _)) => {
                             tokio::spawn(pass(browser, nginx, network.health()));
                         }
-                        // Out of descriptors, for example: they come back.
+                        // For example without file descriptors: browsers retry.
                         Err(_) => sleep(Duration::from_millis(100)).await,
                     }
                 }
@@ -95,8 +95,8 @@ async fn listen(port: u16) -> io::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// Passes a browser's connection on. One of alice's that is open during a cut is silent until the cut ends, without a FIN,
-/// and then breaks: as when a laptop leaves a network and is back in another one. What was on its way is lost.
+/// Forwards a browser's connection. One of alice's that is open during a cut is silent until the cut ends, without a FIN, and
+/// then breaks, as for a laptop that leaves a network and returns in another one. Data on its way is lost.
 async fn pass(mut browser: TcpStream, nginx: u16, mut network: watch::Receiver<Health>) {
     let Ok(header) = first_header(&mut browser).await else {
         return;
@@ -136,7 +136,8 @@ async fn first_header(browser: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(header)
 }
 
-/// Whether a request is for alice's desktop, and so all others of its connection: browsers have connections for each host.
+/// Whether a request is for alice's desktop, and so all others of its connection: browsers have separate connections for each
+/// host.
 fn is_alices(header: &[u8]) -> bool {
     let header = String::from_utf8_lossy(header).to_ascii_lowercase();
     header.contains("\r\nhost: alice.")

@@ -1,4 +1,4 @@
-//! Whether something works that trouble is made for.
+//! Whether something works that can be put into trouble.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// A state that is watched.
+/// A watched state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Health {
     /// Whether it works.
     pub(crate) up: bool,
-    /// How often it did not.
+    /// How often it failed.
     pub(crate) troubles: u32,
 }
 
@@ -25,7 +25,7 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Notes that it does not work, if it does: whether it did.
+    /// Records a failure, if there is one; returns whether there is.
     pub(crate) fn fails(health: &watch::Sender<Self>) -> bool {
         health.send_if_modified(|health| {
             let news = health.up;
@@ -37,7 +37,7 @@ impl Health {
         })
     }
 
-    /// Notes that it works, some time later.
+    /// Records that it works, some time later.
     pub(crate) async fn recovers(health: &watch::Sender<Self>, later: Duration) {
         sleep(later).await;
         health.send_modify(|health| health.up = true);

@@ -9,16 +9,16 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::sleep;
 use tokio_postgres::{Client, Config, Error, NoTls, Transaction};
 
-/// How many incidents a storm brings.
+/// How many incidents a storm has.
 const STORM: u32 = 200;
 
 /// Milliseconds since the epoch, as Icinga stores them.
 const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
-/// Time between two attempts while the database is down.
+/// Time between two attempts while the database is unreachable.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// What a button has Icinga do.
+/// What Icinga does for a button.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString)]
 #[strum(serialize_all = "kebab-case")]
 pub(crate) enum Click {
@@ -28,9 +28,9 @@ pub(crate) enum Click {
     Web1,
     /// mail1 does not send.
     Mail1,
-    /// All three recover that are not well.
+    /// All of the three that are in trouble recover.
     Recover,
-    /// db1 is in a downtime, or not any more.
+    /// A downtime of db1 starts or ends.
     Mute,
     /// Many incidents at once.
     Storm,
@@ -45,9 +45,9 @@ struct Event<'a> {
     object: &'a str,
     severity: &'a str,
     message: &'a str,
-    /// Whom it notifies.
+    /// The contacts to notify.
     users: &'a [&'a str],
-    /// Whether the object is muted from now on; `None` leaves it as it is.
+    /// Whether the object is muted from now on; `None` changes nothing.
     mutes: Option<bool>,
 }
 
@@ -73,17 +73,17 @@ const MAIL1: Event<'_> = Event {
     mutes: None,
 };
 
-/// A row that notifies a user who is signed in.
+/// A row that notifies a signed-in user.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Written {
-    /// The row's id, by which the daemon names the event as well.
+    /// The row's id, which is also the id of the event.
     id: i64,
     user: String,
     /// When the transaction began to commit, in milliseconds since the epoch.
     at: f64,
 }
 
-/// Where the demo's database is.
+/// The location of the demo's database.
 #[derive(Debug, Clone)]
 pub(crate) struct Database(PathBuf);
 
@@ -96,12 +96,12 @@ impl Database {
             .dbname("notifications")
             .connect(NoTls)
             .await?;
-        // It ends with the client. What goes wrong, the client's next statement says.
+        // It ends with the client. The client's next statement reports errors.
         tokio::spawn(connection);
         Ok(client)
     }
 
-    /// Signs a browser in as Icinga Web does, unless it is: its session id.
+    /// Signs a browser in as Icinga Web does, unless it is signed in: its session id.
     pub(crate) async fn sign_in(
         &self,
         user: &str,
@@ -156,7 +156,7 @@ pub(crate) struct Icinga {
 }
 
 impl Icinga {
-    /// Writes to the database of the demo in this directory, and says which rows.
+    /// Writes to the database of the demo in this directory, and returns the rows.
     pub(crate) fn new(directory: &Path, written: broadcast::Sender<Written>) -> Self {
         Self {
             database: Database(directory.to_owned()),
@@ -164,12 +164,12 @@ impl Icinga {
         }
     }
 
-    /// The database that this writes to.
+    /// The database to write to.
     pub(crate) fn database(&self) -> Database {
         self.database.clone()
     }
 
-    /// Handles what is clicked. What the database does not take while it is down is tried again, as Icinga does.
+    /// Handles clicks. A write that fails while the database is unreachable is retried, as Icinga does.
     pub(crate) async fn run(self, mut queue: mpsc::UnboundedReceiver<Click>) {
         while let Some(click) = queue.recv().await {
             while let Err(error) = self.handle(click).await {
@@ -177,7 +177,7 @@ impl Icinga {
                     .as_db_error()
                     .is_some_and(|error| !error.code().code().starts_with("57"))
                 {
-                    // Not of a server that is being stopped: a defect of the demo.
+                    // Not from a server that is being stopped: a bug of the demo.
                     eprintln!("{click:?}: {error:?}");
                     break;
                 }
@@ -255,7 +255,7 @@ impl Icinga {
         Ok(())
     }
 
-    /// Handles an event in one transaction, and then notes that its mails are out, which must not show it again.
+    /// Handles an event in one transaction, and then records that its mails were sent, which must not show it again.
     async fn event(&self, client: &mut Client, event: &Event<'_>) -> Result<(), Error> {
         let transaction = client.transaction().await?;
         let written = write(&transaction, event).await?;
@@ -264,7 +264,7 @@ impl Icinga {
         let mut ids = Vec::new();
         for (id, user) in written {
             ids.push(id);
-            // Without a page there is nobody to be told.
+            // Without a page nobody needs the row.
             let _ = self.written.send(Written { id, user, at });
         }
         let sent = format!(
@@ -296,7 +296,7 @@ async fn open_incident(
     }))
 }
 
-/// Writes an event: its history first and the incident last. Returns the rows that notify somebody who is signed in.
+/// Writes an event: its history first and the incident last. Returns the rows that notify signed-in users.
 async fn write(
     transaction: &Transaction<'_>,
     event: &Event<'_>,
@@ -387,7 +387,7 @@ async fn notify(
             &[&incident.id, &event.users],
         )
         .await?;
-    // The event that mutes is notified of; what follows is not.
+    // The event that mutes is notified; later ones are not.
     let state = if incident.muted && event.mutes.is_none() {
         "suppressed"
     } else {

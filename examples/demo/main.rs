@@ -30,7 +30,7 @@ use icinga::Icinga;
 use processes::{Postgres, Supervised};
 use web::Web;
 
-/// What pages may be behind by: a storm notifies three users of 200 incidents.
+/// How many messages pages may lag behind: a storm notifies three users of 200 incidents.
 const WRITTEN: usize = 4096;
 
 #[tokio::main(flavor = "current_thread")]
@@ -95,7 +95,7 @@ fn show(port: u16) -> io::Result<()> {
     writeln!(stdout, "\nThe demo is at {address}")?;
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if set("DISPLAY") || set("WAYLAND_DISPLAY") {
-        // Whoever has no such program has the address.
+        // Without such a program, the address is printed.
         let _ = Command::new("xdg-open")
             .arg(&address)
             .stdin(Stdio::null())
@@ -112,7 +112,7 @@ fn show(port: u16) -> io::Result<()> {
     writeln!(stdout, "Ctrl-C ends it.")
 }
 
-/// Hears from now on that somebody ends the demo.
+/// From now on, waits for a signal to end the demo.
 fn ended() -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

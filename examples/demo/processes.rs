@@ -1,4 +1,4 @@
-//! The programs that the page makes trouble for: the daemon, nginx and PostgreSQL, each a real process.
+//! The programs that the page puts into trouble: the daemon, nginx and PostgreSQL, each a real process.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -16,10 +16,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::health::Health;
 
-/// Time from a daemon's end to the next one, as a service manager leaves it.
+/// Time from a daemon's end to the next start, as with a service manager.
 const RESTART: Duration = Duration::from_secs(3);
 
-/// How long PostgreSQL stays down.
+/// How long PostgreSQL stays stopped.
 pub(crate) const OUTAGE: Duration = Duration::from_secs(10);
 
 /// How long a program may take to start on a busy machine.
@@ -31,7 +31,7 @@ const SHIPPED: &str = include_str!("../../packaging/nginx/icinga-desktop-bridge.
 /// The port of the daemon in [`SHIPPED`].
 const DAEMON_PORT: u16 = 9001;
 
-/// A program that is started again when it has ended, and ended with this.
+/// A program that is restarted when it ends, and ends with this.
 pub(crate) struct Supervised {
     kill: Arc<Notify>,
     health: watch::Receiver<Health>,
@@ -51,7 +51,7 @@ impl Supervised {
                         ended = child.wait() => ended.map(drop),
                         () = killed.notified() => child.kill().await,
                     };
-                    // Without this there is nothing to start again either.
+                    // Without this there is nothing to restart either.
                     if ended.is_err() {
                         break;
                     }
@@ -64,7 +64,7 @@ impl Supervised {
         Self { kill, health, task }
     }
 
-    /// Kills the program, with no chance to say goodbye.
+    /// Kills the program, without any chance to clean up.
     pub(crate) fn kill(&self) {
         self.kill.notify_one();
     }
@@ -118,7 +118,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Waits until it is neither being stopped nor started, and leaves it so.
+    /// Waits until it is neither being stopped nor started, and keeps it that way.
     pub(crate) async fn leave(&self) {
         std::mem::forget(self.changing.lock().await);
     }
@@ -150,8 +150,8 @@ impl Postgres {
     }
 }
 
-/// Writes the daemon's part of the configuration, and returns the port that it will listen on: the one that the shipped file
-/// for nginx names, or the next free one.
+/// Writes the daemon's part of the configuration, and returns the port that it will use: the one in the shipped file for nginx,
+/// or the next free one. for nginx names, or the next free one.
 pub(crate) fn configure_daemon(directory: &Path) -> Result<u16> {
     let port = free_port(DAEMON_PORT)?;
     let ini = format!(
@@ -172,13 +172,13 @@ pub(crate) fn daemon(directory: &Path, program: &Path) -> Result<Command> {
     logged(command, &directory.join("daemon.log"))
 }
 
-/// Writes nginx's configuration, in which the shipped file is included, and returns the port that it will listen on.
+/// Writes nginx's configuration, which includes the shipped file, and returns the port that it will use.
 pub(crate) fn configure_nginx(directory: &Path, daemon_port: u16, pages: &Listener) -> Result<u16> {
     let port = free_port(daemon_port + 1)?;
     let pages = pages.local_addr()?;
     let root = directory.join("nginx");
     fs::create_dir(&root)?;
-    // The address is changed as its header says, which is none if the port is free that it names.
+    // The address is changed as its header says; no change is needed if that port is free.
     let shipped = SHIPPED.replace(
         &format!("127.0.0.1:{DAEMON_PORT}"),
         &format!("127.0.0.1:{daemon_port}"),
@@ -235,7 +235,7 @@ pub(crate) async fn accepts(port: u16) -> Result<()> {
     .with_context(|| format!("nobody accepts at 127.0.0.1:{port}"))
 }
 
-/// With a log, ended with its handle, and without the terminal's signals: Ctrl-C is for this program alone.
+/// With a log, ended with its handle, and without the terminal's signals: Ctrl-C is only for this program.
 fn logged(mut command: Command, log: &Path) -> Result<Command> {
     let log = File::options().create(true).append(true).open(log)?;
     command
@@ -247,8 +247,8 @@ fn logged(mut command: Command, log: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// The first free port from this one on. Below those that the system draws for connections, so that nobody else has it while
-/// its program is being started again.
+/// The first free port from this one on. Below those that the system assigns to connections, so that no other program takes it
+/// while its program restarts. its program is being started again.
 fn free_port(from: u16) -> Result<u16> {
     (from..from + 100)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())

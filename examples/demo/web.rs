@@ -1,4 +1,4 @@
-//! The pages, what their buttons do, and what they are told.
+//! The pages, the actions of their buttons, and their data.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::front::Network;
 use crate::icinga::{Click, Database, Written};
 use crate::processes::{Postgres, Supervised};
 
-/// The page with the three desktops, and what belongs to it: by its path, with its type.
+/// The page with the three desktops, and its files: by path, with type.
 const FILES: [(&str, &str, &str); 4] = [
     ("demo.js", "text/javascript", include_str!("page/demo.js")),
     ("demo.css", "text/css", include_str!("page/demo.css")),
@@ -28,12 +28,12 @@ const FILES: [(&str, &str, &str); 4] = [
 const DEMO: &str = include_str!("page/demo.html");
 const DESKTOP: &str = include_str!("page/desktop.html");
 
-/// Who has a desktop.
+/// The users with a desktop.
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 
-/// What the pages need.
+/// The state of the pages.
 pub(crate) struct Web {
-    /// The page's host and port. The desktops are at subdomains, so that each has a cookie of its own of the same site.
+    /// The page's host and port. The desktops are on subdomains, so that each has its own cookie within the same site.
     pub(crate) host: String,
     pub(crate) facts: watch::Receiver<Seen>,
     pub(crate) database: Database,
@@ -87,7 +87,7 @@ impl Web {
         warp::serve(routes).incoming(listener).run().await;
     }
 
-    /// The page, at the one address where its desktops are of the same site.
+    /// The page, at the one address whose desktops belong to the same site.
     fn page(web: Arc<Self>, host: String) -> Response<String> {
         if host == web.host {
             return answer(StatusCode::OK, "text/html", DEMO.to_owned());
@@ -99,7 +99,7 @@ impl Web {
         elsewhere
     }
 
-    /// A user's desktop, which signs the browser in unless it is.
+    /// A user's desktop. It signs the browser in, unless it is signed in.
     async fn desktop(
         web: Arc<Self>,
         host: String,
@@ -132,7 +132,7 @@ impl Web {
         desktop
     }
 
-    /// What the page is told: the facts, now and when they change, and each row that was written.
+    /// The data for the page: the facts, now and when they change, and each row that was written.
     fn news(&self) -> impl Stream<Item = Result<sse::Event, Infallible>> + use<> {
         let mut facts = self.facts.clone();
         facts.mark_changed();
@@ -145,7 +145,7 @@ impl Web {
             loop {
                 match written.recv().await {
                     Ok(row) => return Some((event("written", &row), written)),
-                    // The page counts what it was told.
+                    // The page counts the messages.
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
@@ -156,7 +156,7 @@ impl Web {
             .map(Ok)
     }
 
-    /// Does what a button is for.
+    /// The action of a button.
     fn click(self: Arc<Self>, name: &str) -> StatusCode {
         match name {
             "kill-daemon" => self.daemon.kill(),
@@ -193,7 +193,7 @@ fn file(name: &str) -> Result<Response<String>, Rejection> {
     Ok(answer(StatusCode::OK, kind, (*text).to_owned()))
 }
 
-/// A text of that type, which browsers do not keep.
+/// A text of that type, which browsers do not cache.
 fn answer(status: StatusCode, kind: &'static str, text: String) -> Response<String> {
     let mut response = Response::new(text);
     *response.status_mut() = status;

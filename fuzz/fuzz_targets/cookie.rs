@@ -1,4 +1,4 @@
-//! Headers of any bytes never panic; an accepted id is one that PHP can have made; nothing shows it.
+//! Headers of any bytes never cause a panic; an accepted id is one that PHP can have made; nothing shows it.
 #![no_main]
 
 use icinga_desktop_bridge::auth::Credentials;
@@ -9,7 +9,7 @@ use warp::http::{HeaderMap, HeaderValue};
 
 fuzz_target!(|data: &[u8]| {
     let mut headers = HeaderMap::new();
-    // The first byte of each line says which header the rest of it is.
+    // The first byte of each line selects the header of the rest.
     for line in data.split(|byte| *byte == b'\n') {
         let Some((which, value)) = line.split_first() else {
             continue;
@@ -29,7 +29,7 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(credentials) = Credentials::read(&headers) {
         assert_eq!(format!("{credentials:?}"), "Credentials(***)");
-        // No valid id without that many bytes behind the name in one of the cookies.
+        // No valid id without that many bytes after the name in one of the cookies.
         assert!(
             headers
                 .get_all(COOKIE)

@@ -1,4 +1,4 @@
-//! Whatever the texts and numbers, an event is four lines and an empty one, and its data the same texts.
+//! Whatever the texts and numbers, an event has four lines and an empty one, and its data has the same texts.
 #![no_main]
 
 use icinga_desktop_bridge::model::event::{Content, Rendered, TEXT_LIMIT};

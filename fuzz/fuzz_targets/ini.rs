@@ -1,4 +1,4 @@
-//! The INI reader never panics, its errors point into the text, and what it read can be looked up.
+//! The INI parser never panics, its errors have a line of the text, and parsed keys can be looked up.
 #![no_main]
 
 use icinga_desktop_bridge::config::ini;
@@ -14,14 +14,14 @@ fuzz_target!(|text: &str| {
                     assert!((1..=lines).contains(&entry.line()));
                     let found = file.entry(section, entry.key());
                     assert!(found.is_none_or(|f| f.value().is_some()));
-                    // The last one of that name that has a value counts.
+                    // The last one of that name with a value counts.
                     assert!(
                         entry.value().is_none() || found.is_some_and(|f| f.line() >= entry.line())
                     );
                 }
             }
         }
-        // Line 0 would be the `ini` crate failing on text that was prepared for it.
+        // Line 0 means that the `ini` crate failed on prepared text.
         Err(error) => assert!((1..=lines).contains(&error.line), "{error}"),
     }
 });

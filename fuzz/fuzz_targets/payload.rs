@@ -1,4 +1,4 @@
-//! Payloads of all channels never panic, and nothing of them gets into an error's text.
+//! Payloads of all channels never cause a panic, and no part of them appears in an error.
 #![no_main]
 
 use icinga_desktop_bridge::model::notification::{Marked, SessionChange, SeverityChange, parse};
@@ -12,7 +12,7 @@ fuzz_target!(|payload: &str| {
     ];
     for error in refused.into_iter().flatten() {
         let text = error.to_string();
-        // All that varies is two numbers; so no word of the text can be the payload's.
+        // Only two numbers vary, so no word of the text can be from the payload.
         let words = [
             "a missing field or one of a wrong type",
             "an unexpected end",

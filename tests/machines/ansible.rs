@@ -1,4 +1,4 @@
-//! The Ansible role: it does what the manual's steps do, and the second time nothing.
+//! The Ansible role: it does the same as the manual's steps, and nothing when run again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::common::systemd::Machine;
 
 /// Where the playbook is in the machine.
 const PLAYBOOK: &str = "/srv/sources/packaging/ansible";
-/// Where ansible-core is, which tests/run.sh fetches.
+/// The directory of ansible-core, which tests/run.sh fetches.
 pub(super) const ANSIBLE: &str = "target/ansible";
 
 const NGINX_SITE: &str = "/etc/nginx/sites-enabled/icingaweb2";
@@ -52,7 +52,7 @@ fn the_role_installs_upgrades_and_repairs_and_the_second_time_changes_nothing() 
     assert_eq!(changes_of(&machine, &next), 0);
 }
 
-/// Runs the playbook and returns how much it says that it has changed.
+/// Runs the playbook and returns how many changes it reports.
 fn changes_of(machine: &Machine, package: &str) -> usize {
     machine.write(
         "/srv/inventory",
@@ -72,7 +72,7 @@ fn changes_of(machine: &Machine, package: &str) -> usize {
     changed.parse().expect("a number")
 }
 
-/// nginx at port 80 and Apache at 8080, in front of nothing yet.
+/// nginx on port 80 and Apache on 8080, without a daemon behind them.
 fn start_proxies(machine: &Machine) {
     machine.write(
         NGINX_SITE,

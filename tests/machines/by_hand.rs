@@ -1,4 +1,4 @@
-//! Installing by hand: the commands of the README, as somebody who reads it types them.
+//! Installing by hand: the commands of the README, as a reader types them.
 
 use super::displaced::released_deb;
 use super::steps::*;
@@ -14,7 +14,7 @@ fn readme_commands(heading: &str) -> String {
 #[test]
 fn the_readme_leads_from_nothing_to_an_event() {
     let machine = Machine::boot();
-    // Its first command is what this runs first, too.
+    // Its first command is also run first here.
     Packages::built();
     start_database(&machine);
     // Of Icinga Web.
@@ -41,7 +41,7 @@ fn the_readme_leads_from_nothing_to_an_event() {
     an_event_arrives_through_nginx(&machine);
 }
 
-/// With the shipped file where the README puts it.
+/// With the shipped file at the path in the README.
 fn an_event_arrives_through_nginx(machine: &Machine) {
     machine.write(
         "/srv/nginx.conf",
@@ -92,7 +92,7 @@ fn the_unit_of_a_release_is_covered_while_ours_is_enabled() {
     ));
     assert_eq!(machine.show(ALIAS, "Id"), SERVICE);
     assert_eq!(description(ALIAS), description(SERVICE));
-    // What was said about the PHP daemon's unit holds for ours.
+    // What the manual says about the PHP daemon's unit is also true for ours.
     let drop_in = format!("/etc/systemd/system/{ALIAS}.d/left.conf");
     machine.write(&drop_in, "[Service]\nUMask=0022\n");
     machine.run("systemctl daemon-reload");
@@ -103,7 +103,7 @@ fn the_unit_of_a_release_is_covered_while_ours_is_enabled() {
     machine.run(&format!("systemctl enable --quiet --now {ALIAS}"));
     wait_for_php_daemon(&machine, 5664);
 
-    // Enabled while it runs: it counts as the service's process, and is stopped as such.
+    // Enabled while it runs: it counts as the service's process, and is stopped like it.
     machine.run(&format!(
         "systemctl enable --quiet {SOCKET} {SERVICE}; systemctl stop {SERVICE}"
     ));

@@ -1,4 +1,4 @@
-//! What is in the packages. What they do is in `deb.rs` and `rpm.rs`.
+//! The contents of the packages. `deb.rs` and `rpm.rs` test what they do.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use crate::common::packages::Packages;
 
-/// Standard output of a command that must succeed and say nothing else.
+/// Standard output of a command that must succeed without any other output.
 pub(super) fn output(command: &mut Command) -> String {
     let Output {
         status,
@@ -24,7 +24,7 @@ pub(super) fn output(command: &mut Command) -> String {
     stdout.into_owned()
 }
 
-/// Files below a directory of the sources, as they are to be found below `installed`.
+/// The files of a source directory, as they must be below `installed`.
 fn shipped(directory: &str, installed: &str, files: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).expect(directory) {
         let name = entry.expect("an entry").file_name();
@@ -97,7 +97,7 @@ fn the_rpm_holds_everything() {
     let query = |arguments: &[&str]| {
         output(
             Command::new("rpm")
-                // Without a database of its own, which it would complain about.
+                // Without its own database, which it would complain about.
                 .args(["--dbpath", "/nonexistent", "--query", "--package"])
                 .args(arguments)
                 .arg(rpm),

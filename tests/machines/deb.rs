@@ -1,4 +1,4 @@
-//! The life of the .deb: it comes beside the web module's package, is upgraded, removed and purged.
+//! The life of the .deb: it is installed beside the web module's package, upgraded, removed and purged.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use super::steps::*;
 use crate::common::packages::Packages;
 use crate::common::systemd::Machine;
 
-/// A package like the web module's: it has a unit of our name, for a daemon that holds our port.
+/// A package like the web module's: it has a unit with our name, for a daemon that uses our port.
 pub(super) fn web_module(directory: &Path, version: &str) -> PathBuf {
     let tree = directory.join(version);
     // Where Debian 12's own packages have them.
@@ -67,7 +67,7 @@ fn the_package_comes_is_upgraded_and_goes() {
     comes_is_upgraded_and_goes(Machine::boot());
 }
 
-/// What is built on one release of Debian also lives on the next.
+/// The package built on one release of Debian also works on the next.
 #[test]
 fn the_package_comes_is_upgraded_and_goes_on_debian_13() {
     let machine = Machine::boot_system(&debian_13());
@@ -80,7 +80,7 @@ fn debian_13() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debian-13");
     if !root.is_dir() {
         let fetched = root.with_extension("new");
-        // Of a fetch that was interrupted.
+        // From a fetch that was interrupted.
         let _ = fs::remove_dir_all(&fetched);
         let include = "--include=systemd-sysv,dbus,iproute2,curl,libssl3t64,postgresql-17";
         let output = Command::new("mmdebstrap")
@@ -125,12 +125,12 @@ pub(super) fn start_web_modules_daemon(machine: &Machine, web: &str) {
     machine.run(&format!(
         "systemctl daemon-reload; systemctl enable --quiet --now {SERVICE}"
     ));
-    // Created by the package otherwise, and left, as Debian's packages leave groups.
+    // Created by the package, and left behind, as Debian's packages leave groups.
     machine.run("groupadd --system icingaweb2");
     configure(machine, "", "/run/postgresql");
 }
 
-/// It is enabled, but the other daemon goes on running, because ours could not serve anybody yet.
+/// It is enabled, but the other daemon continues to run, because ours could not serve yet.
 fn an_installation_disturbs_nothing_that_runs(machine: &Machine, deb: &str) {
     let php = main_pid(machine);
     let said = install(machine, deb);
@@ -153,7 +153,7 @@ fn an_upgrade_of_the_web_module_leaves_our_unit(machine: &Machine, newer_web: &s
     ));
 }
 
-/// The administrator does what the installation said.
+/// The administrator follows the message of the installation.
 fn the_service_takes_over(machine: &Machine) {
     install_triggers(machine);
     machine.run(&format!(
@@ -162,7 +162,7 @@ fn the_service_takes_over(machine: &Machine) {
     drop(stream(machine));
 }
 
-/// Another process, the same socket, and open streams end with a time to come back.
+/// Another process, the same socket, and open streams end with a time to reconnect.
 fn an_upgrade_refuses_nobody(machine: &Arc<Machine>, next: &str) {
     let running = Running::now(machine);
     let visitors = Visitors::of(machine);
@@ -196,7 +196,7 @@ fn a_removal_gives_the_other_unit_back(machine: &Machine) {
     ));
 }
 
-/// As if it had never been there, but for the group.
+/// As if it had never been installed, except for the group.
 fn a_purge_leaves_nothing(machine: &Machine, before: &BTreeSet<PathBuf>) {
     machine.run("dpkg --purge icinga-desktop-bridge 2>&1");
     let after = written(machine);

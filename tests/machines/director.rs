@@ -1,4 +1,4 @@
-//! Icinga Director itself, unpacked from Debian's packages by `tests/run.sh`, on a database of its own.
+//! The real Icinga Director, unpacked from Debian's packages by `tests/run.sh`, with its own database.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,10 +13,10 @@ use crate::common::icinga2::icinga2;
 use crate::common::postgres::{Cluster, Database, SUPERUSER};
 use crate::common::world::resource;
 
-/// Where its packages were unpacked.
+/// The directory of the unpacked packages.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/director");
 
-/// A Director with nothing in it.
+/// An empty Director.
 struct Director {
     config: TempDir,
     database: Database,
@@ -52,7 +52,7 @@ impl Director {
                 "[director]\ntype = \"db\"\ndb = \"pgsql\"\ncharset = \"utf8\"\npassword = \"\"\n{reached}\n"
             ),
         );
-        // As icingacli, but for where it is.
+        // Like icingacli, but with other paths.
         write(
             "icingacli.php",
             format!(
@@ -71,7 +71,7 @@ impl Director {
         director
     }
 
-    /// Runs a command of it, which must succeed: what it says.
+    /// Runs one of its commands, which must succeed; its output.
     fn run(&self, arguments: &[&str], input: Option<&Path>) -> String {
         let php = format!("{ROOT}/usr/share/php");
         let input = input.map_or(Stdio::null(), |file| {
@@ -90,7 +90,7 @@ impl Director {
     }
 }
 
-/// It imports the basket, again without a change, and Icinga 2 takes what it makes of it.
+/// It imports the basket, without changes the second time, and Icinga 2 accepts the configuration that it makes.
 pub(super) fn director_imports(basket: &Path) {
     let cluster = Cluster::private();
     let director = Director::new(&cluster);

@@ -1,7 +1,7 @@
-//! The .rpm in a system whose books are rpm's: dnf finds what the package needs, and puts it in its predecessor's place.
+//! The .rpm in a system with rpm's database: dnf finds the dependencies of the package, and replaces its predecessor.
 //!
-//! No registry that the tests reach has a system made of rpm packages. So this host's libraries are entered into rpm's books
-//! under the names that they have on Fedora and RHEL: rpmbuild makes packages of them, and finds by itself what they provide.
+//! No registry that the tests can reach has a system made of rpm packages. So this host's libraries are registered in rpm's
+//! database under their names on Fedora and RHEL: rpmbuild makes packages of them, and finds by itself what they provide.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -72,7 +72,7 @@ fn dnf_installs_it_in_its_predecessors_place_and_removes_it() {
     }
     put(&released_rpm(directory.path()), "/srv/old");
     put(&Packages::built().rpm, "/srv/new");
-    // In the books only: the files are there.
+    // Only in the database: the files exist.
     machine.run("rpm --force-debian --install --justdb /srv/system/*.rpm");
     machine.run("createrepo_c --quiet /srv/old; createrepo_c --quiet /srv/new");
     let before = links(&machine);

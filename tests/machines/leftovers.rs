@@ -1,4 +1,4 @@
-//! A machine is the same on every host: what an administrator, Icinga Web or an earlier installation left there is not in it.
+//! A machine is the same on every host: it has nothing that an administrator, Icinga Web or an earlier installation left there.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,14 +8,14 @@ use super::steps::*;
 use crate::common::packages::Packages;
 use crate::common::systemd::Machine;
 
-/// Files of a host that is used: `PATH` and `TEXT`. What has to be written into a file of the host is in [`ADDED`].
+/// Files of a used host: `PATH` and `TEXT`. Lines to add to files of the host are in [`ADDED`].
 const LEFT: [(&str, &str); 25] = [
     ("etc/icingaweb2/resources.ini", "[other]\n"),
     (
         "etc/icingaweb2/modules/notifications/config.ini",
         "[daemon]\n",
     ),
-    // Units of all places, and what changes units.
+    // Units in all directories, and files that change units.
     (
         "etc/systemd/system/icinga-notifications-web.service",
         "[Service]\nExecStart=/bin/false\n",
@@ -56,7 +56,7 @@ const LEFT: [(&str, &str); 25] = [
         "var/lib/systemd/deb-systemd-helper-enabled/icinga-notifications-web.service.dsh-also",
         "left\n",
     ),
-    // Both would make the group again at the next boot.
+    // Both would create the group again at the next boot.
     ("usr/lib/sysusers.d/icingaweb2.conf", "g icingaweb2 -\n"),
     ("etc/sysusers.d/left.conf", "g icingaweb2 -\n"),
     (
@@ -78,7 +78,7 @@ const LEFT: [(&str, &str); 25] = [
     ("usr/lib/left-of-icinga", "left\n"),
     ("var/lib/rpm/rpmdb.sqlite", "left\n"),
     ("var/lib/rpm-state/icinga-desktop-bridge", "disabled\n"),
-    // Of people.
+    // Of users.
     ("root/.curlrc", "--fail\n"),
     ("srv/database/PG_VERSION", "left\n"),
 ];
@@ -120,7 +120,7 @@ const ADDED: [(&str, &str); 7] = [
 /// Writes all of that below a directory.
 fn leave(directory: &Path) {
     let added = ADDED.map(|(path, lines)| {
-        // Not every host has each of them.
+        // Not every host has all of them.
         let here = fs::read_to_string(Path::new("/").join(path)).unwrap_or_default();
         (path, here + lines)
     });
@@ -132,8 +132,8 @@ fn leave(directory: &Path) {
     }
 }
 
-/// What could be there of it: accounts, dpkg's books, units, and all files of such names but the project's own, which other tests
-/// may be building meanwhile.
+/// What could remain: accounts, dpkg's database, units, and all files with such names except the project's own, which other tests
+/// may be building meanwhile. may be building meanwhile.
 fn inventory(machine: &Machine) -> String {
     let built = std::env::current_exe().expect("the path of the tests");
     let target = built.ancestors().nth(3).expect("the target directory");

@@ -1,4 +1,4 @@
-//! The man page: it renders without complaints and names every option and command.
+//! The man page: it renders without warnings and names every option and command.
 
 #[path = "../../examples/man.rs"]
 mod man;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use clap::CommandFactory as _;
 use icinga_desktop_bridge::cli::Cli;
 
-/// Runs a command on this input and returns all it says.
+/// Runs a command with this input and returns all its output.
 fn filtered(program: &str, arguments: &[&str], input: &str) -> String {
     let mut child = Command::new(program)
         .args(arguments)
@@ -22,7 +22,7 @@ fn filtered(program: &str, arguments: &[&str], input: &str) -> String {
         .unwrap_or_else(|error| panic!("{program}: {error}"));
     let mut pipe = child.stdin.take().expect("piped");
     let text = input.to_owned();
-    // Beside reading, because the pipe is smaller than the page.
+    // While reading, because the pipe is smaller than the page.
     let writer = std::thread::spawn(move || pipe.write_all(text.as_bytes()));
     let output = child.wait_with_output().expect("it ends");
     writer.join().expect("a thread").expect("it reads");
@@ -32,7 +32,7 @@ fn filtered(program: &str, arguments: &[&str], input: &str) -> String {
 #[test]
 fn the_man_page_renders_and_names_everything() {
     let page = man::page("2026-11-23").expect("a page");
-    // Lines are as long as they are in the definition, and a command is not a title.
+    // Lines are as long as in the definition, and a command is not a title.
     let complaints: Vec<_> = filtered("mandoc", &["-T", "lint"], &page)
         .lines()
         .filter(|line| {
@@ -45,7 +45,7 @@ fn the_man_page_renders_and_names_everything() {
     let groff = filtered("groff", &["-man", "-Tutf8", "-ww", "-z", "-k"], &page);
     assert_eq!(groff, "");
 
-    // As it is read; a line must not end within what is looked for.
+    // As rendered; a line must not end within a searched text.
     let text = filtered("mandoc", &["-T", "utf8", "-O", "width=400"], &page);
     let text = filtered("col", &["-b"], &text);
     let words: BTreeSet<&str> = text

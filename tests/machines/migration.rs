@@ -1,5 +1,4 @@
-//! Migrating from the PHP daemon, of either generation, and back: the commands of the manual, as somebody who reads it types
-//! them.
+//! Migrating from the PHP daemon, of either generation, and back: the commands of the manual, as a reader types them.
 
 use std::path::PathBuf;
 
@@ -11,7 +10,7 @@ use crate::common::systemd::Machine;
 
 const PAGE: &str = "doc/php-daemon.md";
 
-/// A machine with the packages `old`, beside a configured Icinga Web; ours waits in `/root`, and `old` in a repository of apt's.
+/// A machine with the packages `old`, beside a configured Icinga Web; ours is in `/root`, and `old` in an apt repository.
 fn machine_with(old: &[PathBuf]) -> Machine {
     let machine = Machine::boot();
     start_database(&machine);
@@ -39,7 +38,7 @@ fn machine_with(old: &[PathBuf]) -> Machine {
     machine
 }
 
-/// Types a section's commands, of which each must succeed.
+/// Types the commands of a section, each of which must succeed.
 fn type_commands(machine: &Machine, heading: &str, edit: impl Fn(&str) -> String) -> String {
     let commands = edit(&commands(PAGE, heading)).replace("alice", "anna");
     assert!(!commands.is_empty(), "no commands in {heading}");
@@ -79,7 +78,7 @@ fn there_and_back(
     assert_eq!(is_enabled(machine, unit), "enabled");
     machine.run("! command -v icinga-desktop-bridge");
     machine.run("rm -r /root/new");
-    // Nothing of ours is left in the database, and what was there is.
+    // Nothing of ours is left in the database, and everything else is still there.
     sql(
         machine,
         "notifications",
@@ -100,7 +99,7 @@ fn from_the_releases_and_back() {
     there_and_back(&machine, generation, ALIAS, 5664, str::to_owned);
     assert_eq!(links(&machine), before);
 
-    // With a place to listen in the configuration, the socket unit is to be left out.
+    // With addresses in the configuration, the socket unit has to be omitted.
     configure(&machine, "host = 127.0.0.1\nport = 5664", "/run/postgresql");
     there_and_back(&machine, generation, ALIAS, 5664, |commands| {
         commands.replace("icinga-notifications-web.socket ", "")

@@ -1,4 +1,4 @@
-//! Every file below `packaging/` is read by the program that it is for.
+//! Every file below `packaging/` is parsed by its program.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use crate::common::icinga2::icinga2;
 use crate::common::nginx::Nginx;
 use crate::common::prometheus::promtool;
 
-/// Has the program read it that a file is for, and fails if that finds anything. `false` if no program is known.
+/// Lets a file's program parse it, and fails if that reports anything. `false` if no program is known.
 fn is_parsed(file: &Path) -> bool {
     let name = file.file_name().and_then(OsStr::to_str).expect("a name");
     let directory = file.strip_prefix("packaging").expect("below it").parent();
@@ -89,7 +89,7 @@ fn shells_read(script: &Path) {
     }
 }
 
-/// A file of tasks by itself. The playbook reads the role's other files.
+/// A separate file of tasks. The playbook reads the role's other files.
 fn ansible_reads(file: &Path) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut playbook = PathBuf::from("packaging/ansible/site.yml");
@@ -116,12 +116,12 @@ fn ansible_reads(file: &Path) {
     assert_eq!(said.code, Some(0), "{}: {said}", file.display());
 }
 
-/// Its checker finds nothing in the unit beside its others.
+/// Its checker reports nothing about the unit and those it belongs to.
 fn systemd_takes(unit: &Path) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     for entry in fs::read_dir("packaging/systemd").expect("units") {
         let path = entry.expect("an entry").path();
-        // It looks whether the program is there.
+        // It checks that the program exists.
         let text = fs::read_to_string(&path).expect("a unit");
         let text = text.replace(
             "/usr/bin/icinga-desktop-bridge",
@@ -142,7 +142,7 @@ fn systemd_takes(unit: &Path) {
     assert_eq!(said, "");
 }
 
-/// dpkg's own reader of such files finds the paragraphs that the format asks for.
+/// dpkg's own parser finds the paragraphs that the format requires.
 fn dpkg_reads(copyright: &Path) {
     let reader = r#"
         open(my $file, '<', $ARGV[0]) or die $!;
@@ -193,7 +193,7 @@ fn icinga_takes(configuration: &Path) {
     );
 }
 
-/// Apache sends it, in place of a daemon that is not there, with the status that the file says and none of its lines as text.
+/// Apache sends it instead of a daemon that does not run, with the status in the file, and without its header lines as text.
 fn apache_sends(asis: &Path) {
     let apache = Apache::start(&format!(
         "127.0.0.1:{}",
@@ -217,17 +217,17 @@ fn json(file: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(file).expect("a file")).expect("JSON")
 }
 
-/// Where Grafana's types are, and what `npm` made of them.
+/// The directory of Grafana's types, and of their dependencies from `npm`.
 const TYPES: &str = "tests/grafana";
 
-/// Grafana itself cannot be had from the registries that tests may use. Its types can, and its own panels are compiled against
-/// them: the compiler finds unknown keys, missing ones and wrong values.
+/// Grafana itself is not in the registries that tests may use. Its types are, and its own panels are compiled against them: the
+/// compiler finds unknown keys, missing ones and wrong values.
 fn is_of_grafanas_types(dashboard: &Path) {
     let compiler = Path::new(TYPES).join("node_modules/.bin/tsc");
     let missing = format!("no {}: npm ci --prefix {TYPES}", compiler.display());
     assert!(compiler.exists(), "{missing}");
     let dashboard = json(dashboard);
-    // A literal of each type: of another expression the compiler would take unknown keys.
+    // A literal of each type: in other expressions the compiler accepts unknown keys.
     let mut code = format!(
         "import type {{ Panels, Query, Whole }} from \"{}/{TYPES}/plain\";\nconst whole: Whole = {dashboard};\n",
         env!("CARGO_MANIFEST_DIR")

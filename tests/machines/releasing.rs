@@ -1,4 +1,4 @@
-//! A release is signed by the commands of RELEASING.md, and verified by those of the manual.
+//! A release is signed with the commands of RELEASING.md, and verified with those of the manual.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use super::steps::commands;
 use crate::common::packages::Packages;
 
-/// Somebody with a keyring, whose agent ends with it.
+/// A user with a keyring, whose agent ends with it.
 struct Person(tempfile::TempDir);
 
 impl Person {
@@ -58,7 +58,7 @@ fn what_was_signed_is_verified_and_what_was_changed_is_not() {
     user.run(&packages, "gpg --import key");
     let verify = commands("doc/install.md", "### Verifying packages");
     user.run(&packages, &verify);
-    // Somebody has changed a package, or the checksums as well.
+    // A changed package, or changed checksums as well.
     user.run(&packages, "echo >>\"$(ls *.deb)\"");
     assert!(!user.attempt(&packages, &verify).status.success());
     user.run(&packages, "sha256sum *.deb *.rpm >SHA256SUMS");

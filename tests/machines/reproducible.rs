@@ -1,4 +1,4 @@
-//! The same sources give the same packages, whoever builds them and where.
+//! The same sources give the same packages, regardless of user and directory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -39,7 +39,7 @@ fn another_builder_elsewhere_makes_the_same_packages() {
         .env("CARGO_HOME", &home)
         .env("TZ", "Pacific/Auckland")
         .env("LC_ALL", "C")
-        // The man page is made by a program of tests' profile: nobody looks into that one.
+        // The man page is made by a program in the test profile, which is not compared.
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .output()
         .expect("sh runs");
@@ -51,7 +51,7 @@ fn another_builder_elsewhere_makes_the_same_packages() {
     assert_eq!(described(&sources.join("target/packages")), here);
 }
 
-/// Checksums of the packages, and the crates that are in them.
+/// Checksums of the packages, and the crates in them.
 fn described(packages: &Path) -> [String; 2] {
     ["SHA256SUMS", "icinga-desktop-bridge.cdx.json"]
         .map(|name| fs::read_to_string(packages.join(name)).expect(name))

@@ -1,4 +1,4 @@
-//! The life of the .rpm: it comes, is upgraded and goes.
+//! The life of the .rpm: it is installed, upgraded and removed.
 
 use std::path::PathBuf;
 
@@ -11,12 +11,12 @@ fn the_rpm_comes_is_upgraded_and_goes() {
     let machine = Machine::boot();
     start_database(&machine);
     let rpm = machine.put(&Packages::built().rpm);
-    // What it needs is there, but in Debian's packages, whose rpm says what it is not for.
+    // Its dependencies are Debian's packages, hence --nodeps; Debian's rpm only installs with --force-debian.
     let run = |how: &str| machine.run(&format!("rpm --force-debian --nodeps {how} 2>&1"));
     machine.run("rpm --initdb; mkdir -p /usr/share/licenses");
     let before = written(&machine);
 
-    // The scripts are silent where nothing is wrong; nothing is started.
+    // The scripts are silent if nothing is wrong; nothing is started.
     assert_eq!(run(&format!("--install {rpm}")), "");
     machine.run("getent group icingaweb2");
     assert_eq!(machine.show(SERVICE, "ActiveState"), "inactive");
@@ -33,11 +33,11 @@ fn the_rpm_comes_is_upgraded_and_goes() {
     drop(stream(&machine));
     let running = Running::now(&machine);
 
-    // An upgrade, to the same: another process, the same socket.
+    // An upgrade to the same version: another process, the same socket.
     assert_eq!(run(&format!("--upgrade --force {rpm}")), "");
     running.was_upgraded(&machine);
 
-    // Nothing is left but the configuration, which is Icinga Web's, and the group.
+    // Only the configuration, which is Icinga Web's, and the group remain.
     assert_eq!(run("--erase icinga-desktop-bridge"), "");
     assert!(
         request(&machine).contains("curl: 7"),
@@ -47,7 +47,7 @@ fn the_rpm_comes_is_upgraded_and_goes() {
     let mut after = written(&machine);
     let kept = [
         "etc/icingaweb2",
-        // Taken by groupadd; the machine's systemd makes no accounts that would have taken it before.
+        // Created by groupadd; the machine's systemd creates no accounts that would have taken it before.
         "etc/.pwd.lock",
         "etc/group",
         "etc/group-",

@@ -1,4 +1,4 @@
-//! The sandbox of the service: what it forbids, and that it forbids nothing that is needed.
+//! The sandbox of the service: what it forbids, and that it allows everything needed.
 
 use super::steps::*;
 use crate::common::systemd::Machine;
@@ -33,14 +33,14 @@ fn the_sandbox_holds_and_leaves_what_is_needed() {
     );
     the_burglar_gets_in_without_it(&machine);
     the_burglar_gets_nothing_within_it(&machine);
-    // And what it needs, it may: it serves, with all of its files.
+    // What it needs is allowed: it serves, with all of its files.
     machine.run(&format!("systemctl restart {SERVICE}"));
     drop(stream(&machine));
     journal_is_clean(&machine);
 }
 
 fn systemd_finds_no_fault_with_the_units(machine: &Machine) {
-    // Other units that are installed here may have faults of their own.
+    // Other units installed here may have errors of their own.
     let said = machine.run(&format!(
         "systemd-analyze verify {SERVICE} {SOCKET} 2>&1 | grep icinga-notifications-web || :"
     ));
@@ -51,7 +51,7 @@ fn systemd_finds_no_fault_with_the_units(machine: &Machine) {
 }
 
 fn the_burglar_gets_in_without_it(machine: &Machine) {
-    // The same user and group without the sandbox: what is asked can be answered otherwise.
+    // The same user and group without the sandbox: the attempts can succeed there.
     let outside = machine.run(
         "systemd-run --quiet --pipe --wait --property=User=nobody --property=SupplementaryGroups=icingaweb2 /srv/burglar
          rm -f /srv/anyone/burglar /etc/icingaweb2/modules/notifications/burglar /run/lock/burglar /dev/shm/burglar",

@@ -1,4 +1,4 @@
-//! What the manual says about SELinux is what a real policy says: Debian's, compiled, as a host that enforces it would load it.
+//! The manual's statements about SELinux are true for a real policy: Debian's, compiled, as an enforcing host loads it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ fn rules(arguments: &str) -> Vec<String> {
     found.lines().map(str::to_owned).collect()
 }
 
-/// Whether the policy allows this, as it is shipped: a rule that depends on a setting counts if that is on.
+/// Whether the policy allows this in its default state: a rule that depends on a setting counts if that is on.
 fn allows(source: &str, target: &str, class: &str, permission: &str) -> bool {
     let rules = rules(&format!(
         "-A -s {source} -t {target} -c {class} -p {permission}"

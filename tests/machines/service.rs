@@ -1,6 +1,6 @@
-//! The service in a booted systemd, with a real PostgreSQL beside it: what the units promise.
+//! The service in a booted systemd, with a real PostgreSQL: what the units promise.
 //!
-//! Most tests lead one machine through several steps, because a step needs what the one before left behind.
+//! Most tests use one machine for several steps, because each step continues from the one before.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ fn without_the_triggers_it_says_what_to_do(machine: &Machine) {
         &format!("-c 'GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}'"),
     );
     machine.attempt(&format!("systemctl start {SERVICE}"));
-    // The start is over before the database was looked at, if that takes long.
+    // The start is complete before the first look at the database, if that takes long.
     wait_for_state(machine, SERVICE, "ActiveState", "failed");
     assert_eq!(machine.show(SERVICE, "ExecMainStatus"), "78");
     assert_eq!(machine.show(SERVICE, "NRestarts"), "0");
@@ -47,7 +47,7 @@ fn a_broken_configuration_stops_it(machine: &Machine) {
             .status
             .success()
     );
-    // Not "auto-restart": no restart is to come.
+    // Not "auto-restart": no restart is pending.
     assert_eq!(machine.show(SERVICE, "SubState"), "failed");
     assert_eq!(machine.show(SERVICE, "ExecMainStatus"), "78");
     let journal = journal(machine);
@@ -58,7 +58,7 @@ fn a_broken_configuration_stops_it(machine: &Machine) {
             .any(|l| l.starts_with("3 ") && l.contains(line)),
         "{journal}"
     );
-    // The socket is still open, but who connects does not start it again and again.
+    // The socket is still open, but connections do not start the service again and again.
     assert_eq!(machine.show(SOCKET, "ActiveState"), "active");
     request(machine);
     wait_for_state(machine, SOCKET, "ActiveState", "failed");
@@ -88,7 +88,7 @@ fn it_becomes_ready_and_says_how_it_is(machine: &Machine) {
     let tab = tab(machine);
     wait_for_state(machine, SERVICE, "StatusText", "1 stream of 1 user");
     drop(tab);
-    // Its user and group are what the unit says: not root's, and none that a file could belong to.
+    // Its user and group are those of the unit: not root's, and none that a file could belong to.
     let user = machine.run(&format!(
         "ps -o user:40= -o supgrp:40= -p {}",
         main_pid(machine)
@@ -99,7 +99,7 @@ fn it_becomes_ready_and_says_how_it_is(machine: &Machine) {
     );
 }
 
-/// Where the proxies of both generations ask.
+/// The addresses of the proxies of both generations.
 const PLACES: [&str; 3] = ["127.0.0.1:9001", "[::1]:9001", "127.0.0.1:5664"];
 
 fn both_generations_of_proxies_are_served(machine: &Machine) {
@@ -112,14 +112,14 @@ fn both_generations_of_proxies_are_served(machine: &Machine) {
 }
 
 fn who_connects_during_a_restart_is_served_after_it(machine: &Arc<Machine>) {
-    // A restart that does not go on until it may.
+    // A restart that is held until it may continue.
     drop_in(
         machine,
         "[Service]\nExecStartPre=/bin/sh -c 'until [ -e /srv/go ]; do sleep 0.1; done'\n",
     );
     let old = stream(machine);
     machine.run(&format!("systemctl restart --no-block {SERVICE}"));
-    // The old daemon ends its streams with a time to come back.
+    // The old daemon ends its streams with a time to reconnect.
     let final_block = old.rest();
     assert!(
         final_block.iter().any(|line| line.starts_with("retry:")),
@@ -163,9 +163,9 @@ fn a_reload_applies_a_changed_keep_alive(machine: &Machine) {
 fn a_killed_daemon_comes_back(machine: &Machine) {
     let (open, before) = (stream(machine), main_pid(machine));
     machine.run(&format!("systemctl kill --signal=KILL {SERVICE}"));
-    // A clean end, after which a browser comes back.
+    // A clean end, after which a browser reconnects.
     open.rest();
-    // Nobody is refused meanwhile.
+    // No request is refused meanwhile.
     drop(stream(machine));
     wait_for_another(machine, &before);
 }
@@ -190,7 +190,7 @@ fn while_one_port_is_taken_the_other_is_served(machine: &Machine) {
 }
 
 fn it_listens_by_itself_without_the_socket(machine: &Machine) {
-    // By TCP and a name this time.
+    // Over TCP and with a name this time.
     configure(machine, "", "localhost");
     machine.run(&format!(
         "systemctl disable --quiet {SOCKET}; systemctl stop {SOCKET} {SERVICE}; systemctl start {SERVICE}"
@@ -208,7 +208,7 @@ fn it_listens_by_itself_without_the_socket(machine: &Machine) {
         "runuser -u nobody -- curl -s -o /dev/null -w '%{{http_code}}' --unix-socket {path} {URL}"
     ));
     assert_eq!(answer, "204");
-    // Icinga's user, too, may not read the configuration.
+    // Icinga's user must not be able to read the configuration either.
     let plugin = "runuser -u nobody -- icinga-desktop-bridge check-health";
     let health = machine.run(&format!("{plugin} --admin {admin}"));
     assert!(health.starts_with("DESKTOP-BRIDGE OK: "), "{health}");
@@ -242,7 +242,7 @@ fn the_journal_says_what_happened(machine: &Machine) {
 #[test]
 fn a_frozen_daemon_trips_the_watchdog() {
     let machine = running();
-    // Two beats and no more, so that the test need not wait so long.
+    // Only two beats, so that the test does not take so long.
     drop_in(&machine, "[Service]\nWatchdogSec=20\n");
     machine.run(&format!("systemctl restart {SERVICE}"));
     let before = main_pid(&machine);

@@ -1,4 +1,4 @@
-//! Files that are shipped as they are in the sources: what they promise. That programs can read them is in `parsed.rs`.
+//! Files that are shipped unchanged from the sources: what they promise. `parsed.rs` tests that programs can read them.
 
 use std::fs;
 use std::process::Command;
@@ -34,7 +34,7 @@ fn the_example_configuration_says_the_defaults() {
     assert_eq!(warnings, [""; 0]);
     let defaults = load("[database]\nresource = notifications\n").config;
     assert_eq!(config, defaults);
-    // As it stands it changes nothing either, but for the resource, which has no default.
+    // Unchanged, it has no effect except for the resource, which has no default.
     let commented = load(&format!("{example}resource = notifications\n"));
     assert_eq!(commented.config, defaults);
     for (name, _) in defaults.settings() {
@@ -49,7 +49,7 @@ fn the_example_configuration_says_the_defaults() {
 
 #[test]
 fn the_service_is_hardened() {
-    // Offline: as it is written, whatever is installed here. In tenths.
+    // Offline: as written, whatever is installed here. In tenths.
     output(Command::new("systemd-analyze").args([
         "security",
         "--offline=true",

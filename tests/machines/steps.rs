@@ -1,4 +1,4 @@
-//! Steps that the tests of a booted machine share: the database, the configuration, a browser's stream, the service's state.
+//! Steps shared by the tests of a booted machine: the database, the configuration, a browser's stream, the service's state.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -39,7 +39,7 @@ pub(super) fn running() -> Arc<Machine> {
     machine
 }
 
-/// Installs a package file and returns what that printed.
+/// Installs a package file and returns the output.
 pub(super) fn install(machine: &Machine, deb: &str) -> String {
     machine.run(&format!(
         "DEBIAN_FRONTEND=noninteractive dpkg -i {deb} 2>&1"
@@ -66,7 +66,7 @@ pub(super) fn configure(machine: &Machine, daemon: &str, database: &str) {
     );
 }
 
-/// What stands in for the PHP daemon: a command that holds its port, and answers nothing. Without a `$`, which systemd expands.
+/// A substitute for the PHP daemon: a command that uses its port, and answers nothing. Without a `$`, which systemd expands.
 pub(super) fn php_daemon(address: &str) -> String {
     format!(
         "/usr/bin/perl -MIO::Socket::IP -e \
@@ -79,13 +79,13 @@ pub(super) fn php_daemon_listens(machine: &Machine) -> bool {
     !machine.run("ss -Hltnp | grep '\"perl\"' || :").is_empty()
 }
 
-/// Waits until it does, at this port.
+/// Waits until it does, on this port.
 pub(super) fn wait_for_php_daemon(machine: &Machine, port: u16) {
     let listening = format!("ss -Hltnp '( sport = :{port} )'");
     machine.wait_until(&listening, |by| by.contains("\"perl\""));
 }
 
-/// What systemd says of a unit: enabled, disabled, alias, …
+/// systemd's state of a unit: enabled, disabled, alias, …
 pub(super) fn is_enabled(machine: &Machine, unit: &str) -> String {
     machine.run(&format!("systemctl is-enabled {unit} 2>&1 || :"))
 }
@@ -133,7 +133,7 @@ pub(super) fn start_database(machine: &Machine) {
     );
 }
 
-/// What the administrator does once, with what the package holds.
+/// What the administrator does once, with the contents of the package.
 pub(super) fn install_triggers(machine: &Machine) {
     let scripts = "/usr/share/icinga-desktop-bridge/sql";
     sql(
@@ -168,17 +168,17 @@ pub(super) fn subscribe(machine: &Machine) -> Lines {
     machine.spawn(curl)
 }
 
-/// A browser that comes back whenever its stream ends, as browsers do, until it is dropped.
+/// A browser that reconnects whenever its stream ends, as browsers do, until it is dropped.
 pub(super) fn tab(machine: &Machine) -> Lines {
     tab_at(machine, URL)
 }
 
-/// The same behind a proxy that asks there.
+/// The same behind a proxy that uses this address.
 pub(super) fn tab_at(machine: &Machine, url: &str) -> Lines {
     let mut sh = machine.command("sh");
     sh.args([
         "-c",
-        // Without a reader for what it prints, the echo ends it.
+        // Without a reader of its output, the echo ends it.
         "while echo; do curl --silent --no-buffer --user-agent \"$0\" --cookie \"$1\" \"$2\"; sleep 0.3; done",
         AGENT,
         &format!("Icingaweb2={SESSION_ID}"),
@@ -189,7 +189,7 @@ pub(super) fn tab_at(machine: &Machine, url: &str) -> Lines {
     tab
 }
 
-/// Opens a stream, which must be let in, and reads its first block. It ends within seconds.
+/// Opens a stream, which must be accepted, and reads its first block. It ends within seconds.
 pub(super) fn stream(machine: &Machine) -> Lines {
     let stream = subscribe(machine);
     stream.wait_for("HTTP/1.1 200");
@@ -197,21 +197,21 @@ pub(super) fn stream(machine: &Machine) -> Lines {
     stream
 }
 
-/// What curl says of one request, as exit code and status.
+/// curl's result for one request, as exit code and status.
 pub(super) fn request(machine: &Machine) -> String {
     machine.run(&format!(
         "curl -s -o /dev/null -w '%{{http_code}}' --max-time 30 {URL} || echo \" curl: $?\""
     ))
 }
 
-/// Symbolic links of systemd's and its helpers' that lead nowhere, and all that is called like our units.
+/// Broken symbolic links of systemd and its helpers, and everything named like our units.
 pub(super) fn links(machine: &Machine) -> Vec<String> {
     let found =
         machine.run("find /etc/systemd /var/lib/systemd -xtype l -o -path '*icinga*' | sort");
     found.lines().map(str::to_owned).collect()
 }
 
-/// Keeps asking without a cookie, which is answered 204, and notes every other answer.
+/// Sends requests without a cookie again and again, which are answered 204, and records every other answer.
 pub(super) struct Visitors {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<(usize, Vec<String>)>>,
@@ -273,7 +273,7 @@ impl Running {
         }
     }
 
-    /// Asserts that it goes on as another process behind the same socket.
+    /// Asserts that it continues as another process behind the same socket.
     pub(super) fn was_upgraded(self, machine: &Machine) {
         assert_ne!(main_pid(machine), self.process);
         assert_eq!(machine.show(SERVICE, "ActiveState"), "active");
@@ -289,7 +289,7 @@ pub(super) fn main_pid(machine: &Machine) -> String {
     machine.show(SERVICE, "MainPID")
 }
 
-/// What the service has logged since it was last asked to forget: `PRIORITY MESSAGE` of each line.
+/// What the service has logged since the last reset: `PRIORITY MESSAGE` of each line.
 pub(super) fn journal(machine: &Machine) -> String {
     machine.run(&format!(
         "journalctl --sync; journalctl --no-pager --unit {SERVICE} --output json |
@@ -316,7 +316,7 @@ pub(super) fn wait_for_state(machine: &Machine, unit: &str, property: &str, valu
     );
 }
 
-/// Waits until there is another main process than `before`, and its start is over.
+/// Waits until there is another main process than `before`, and its start is complete.
 pub(super) fn wait_for_another(machine: &Machine, before: &str) {
     machine.wait_until(
         &format!("systemctl show --value -p MainPID -p ActiveState {SERVICE} | tr '\\n' ' '"),
@@ -329,7 +329,7 @@ pub(super) fn wait_for_another(machine: &Machine, before: &str) {
     );
 }
 
-/// Asserts that lines have a priority and no time, and nothing in them is secret. Returns them.
+/// Asserts that lines have a priority and no time, and contain nothing secret. Returns them.
 pub(super) fn journal_is_clean(machine: &Machine) -> String {
     let journal = journal(machine);
     for line in journal.lines() {
@@ -346,7 +346,7 @@ pub(super) fn journal_is_clean(machine: &Machine) -> String {
     journal
 }
 
-/// All that a package could leave behind, but for dpkg's own books and caches.
+/// Everything that a package could leave behind, except dpkg's own database and caches.
 pub(super) fn written(machine: &Machine) -> BTreeSet<PathBuf> {
     let of_others = [
         "var/lib/dpkg",

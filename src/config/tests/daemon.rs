@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Where to listen with these keys.
+/// The addresses to listen on with these keys.
 fn listen(keys: &str) -> Vec<Listen> {
     Setup::daemon(keys).config().daemon.listen
 }

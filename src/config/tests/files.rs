@@ -61,7 +61,7 @@ fn a_file_without_permission_advises_the_group() {
     let path = setup.dir.path().join("resources.ini");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     let error = if fs::File::open(&path).is_ok() {
-        // Root may read everything, so the file cannot show it; the sentence still can.
+        // Root can read everything, so this cannot be tested with a file; only the message is.
         Error::PermissionDenied {
             file: "DIR/resources.ini".into(),
         }

@@ -1,4 +1,4 @@
-//! The settings, read from real files in directories of their own; the environment is a list.
+//! Reads the settings from real files in temporary directories; the environment is a list.
 
 mod daemon;
 mod directory;
@@ -41,13 +41,13 @@ impl Setup {
         }
     }
 
-    /// `keys` are those of `[daemon]`, beside a complete database.
+    /// `keys` are those of `[daemon]`, with a complete database.
     fn daemon(keys: &str) -> Self {
         let config = format!("[daemon]\n{keys}\n{RESOURCE}");
         Self::new(&config, "[notifications]\ndb = \"pgsql\"\n")
     }
 
-    /// `keys` are those of the PostgreSQL resource, below its first two lines.
+    /// `keys` are those of the PostgreSQL resource, after its first two lines.
     fn resource(keys: &str) -> Self {
         Self::new(RESOURCE, &format!("[notifications]\ndb = pgsql\n{keys}\n"))
     }
@@ -57,7 +57,7 @@ impl Setup {
         self
     }
 
-    /// A file beside the two, with its path.
+    /// Another file in the directory, with its path.
     fn file(&self, name: &str, content: &[u8], mode: u32) -> PathBuf {
         let path = self.dir.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

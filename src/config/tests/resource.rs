@@ -1,4 +1,4 @@
-//! The resource: hosts, ports, names, and what absence means.
+//! The resource: hosts, ports, names, and defaults.
 
 use super::*;
 
