@@ -275,7 +275,7 @@ async fn an_address_of_something_else_is_unknown() {
         &said,
         3,
         &[
-            "not the daemon's: status 404",
+            "not from the daemon: status 404",
             "\ngive the address in [daemon] admin",
         ],
     );

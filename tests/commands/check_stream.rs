@@ -158,7 +158,7 @@ async fn it_sees_whether_a_stream_is_whole_buffered_or_cut() {
     world.daemon.wait_for_log(&opened);
     world.incident(browsers[1].contact, "taken").await;
 
-    buffered.fails("the proxy hold");
+    buffered.fails("nginx needs proxy_buffering off");
     cut.fails("the stream was cut after 5.");
     let said = good_nginx.content();
     assert!(
@@ -194,7 +194,7 @@ async fn a_url_where_no_stream_is_fails_with_what_is_there() {
             at(&nginx, "/icinga"),
             "a page (text/html) instead of an event stream",
         ),
-        (at(&nginx, "/nothing"), "status 404: nothing there"),
+        (at(&nginx, "/nothing"), "status 404: not found"),
         (
             at(&nginx, "/moved"),
             "redirected to https://elsewhere.example/",

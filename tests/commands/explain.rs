@@ -361,7 +361,7 @@ async fn a_browser_on_two_bridges_is_a_failure() {
     let explained = explain(&world, "alice").await;
     let browser = digest(&alice.session_id);
     explained.says(
-        &format!("FAIL  streams: {browser}: at 2 bridges, so everything is shown twice"),
+        &format!("FAIL  streams: {browser}: on 2 bridges, so everything is shown twice"),
         &["hash $cookie_Icingaweb2 consistent"],
     );
     assert_eq!(

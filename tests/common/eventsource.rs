@@ -21,7 +21,7 @@ use tokio_openssl::SslStream;
 
 use super::apache::Apache;
 use super::nginx::Nginx;
-use super::sse::{AGENT, Block, EVENT_PATIENCE};
+use super::sse::{AGENT, Block, EVENT_TIMEOUT};
 use super::wait::TIMEOUT;
 
 /// What Icinga Web's clients subscribe to.
@@ -359,7 +359,7 @@ impl EventSource {
                 }
             }
         };
-        timeout(EVENT_PATIENCE, waiting)
+        timeout(EVENT_TIMEOUT, waiting)
             .await
             .expect("what is waited for in time, not only comments")
     }

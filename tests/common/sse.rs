@@ -10,7 +10,7 @@ use super::wait::TIMEOUT;
 
 /// How long an event may take if a browser has to reconnect for it, perhaps more than once. Comments that arrive meanwhile do not
 /// extend it.
-pub(crate) const EVENT_PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const EVENT_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The default user agent of tests.
 pub(crate) const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) Test/1.0";
@@ -212,7 +212,7 @@ impl Answer {
                 }
             }
         };
-        timeout(EVENT_PATIENCE, event)
+        timeout(EVENT_TIMEOUT, event)
             .await
             .expect("an event in time, not only comments")
     }

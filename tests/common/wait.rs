@@ -24,7 +24,7 @@ pub(crate) async fn eventually<T, S: Display>(look: impl AsyncFnMut() -> Result<
 ///
 /// Like [`eventually`].
 pub(crate) async fn eventually_within<T, S: Display>(
-    patience: Duration,
+    limit: Duration,
     mut look: impl AsyncFnMut() -> Result<T, S>,
 ) -> T {
     let mut seen = None;
@@ -37,11 +37,11 @@ pub(crate) async fn eventually_within<T, S: Display>(
             tokio::time::sleep(PAUSE).await;
         }
     };
-    match tokio::time::timeout(patience, looking).await {
+    match tokio::time::timeout(limit, looking).await {
         Ok(found) => found,
         Err(_) => match seen {
-            Some(seen) => panic!("not within {patience:?}: {seen}"),
-            None => panic!("not within {patience:?}: the first look did not end"),
+            Some(seen) => panic!("not within {limit:?}: {seen}"),
+            None => panic!("not within {limit:?}: the first look did not end"),
         },
     }
 }
@@ -53,14 +53,14 @@ pub(crate) async fn eventually_within<T, S: Display>(
 /// Like [`eventually`].
 #[track_caller]
 pub(crate) fn eventually_blocking<T, S: Display>(
-    patience: Duration,
+    limit: Duration,
     mut look: impl FnMut() -> Result<T, S>,
 ) -> T {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + limit;
     loop {
         match look() {
             Ok(found) => return found,
-            Err(seen) => assert!(Instant::now() < deadline, "not within {patience:?}: {seen}"),
+            Err(seen) => assert!(Instant::now() < deadline, "not within {limit:?}: {seen}"),
         }
         std::thread::sleep(PAUSE);
     }

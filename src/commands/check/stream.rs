@@ -182,16 +182,16 @@ impl Tab<'_> {
 
     /// Waits for the comment after an idle time. Reconnects as often as the daemon ends the stream.
     async fn silence(&mut self, keep_alive: Duration) -> Result<String, Failed> {
-        let patience = keep_alive + LATE;
+        let limit = keep_alive + LATE;
         let begin = Instant::now();
         let mut last = begin;
         // A busy stream also proves that it is not cut.
-        while begin.elapsed() < 2 * patience {
-            let block = timeout_at(last + patience, self.stream.block())
+        while begin.elapsed() < 2 * limit {
+            let block = timeout_at(last + limit, self.stream.block())
                 .await
                 .map_err(|_| {
                     let problem = format!(
-                        "nothing arrived for {patience:?}, although the daemon writes after {keep_alive:?}: the proxy holds it back, \
+                        "nothing arrived for {limit:?}, although the daemon writes after {keep_alive:?}: the proxy holds it back, \
                          or the daemon hangs; {UNBUFFER}"
                     );
                     Failed::Silence(problem.into())
