@@ -54,7 +54,7 @@ async fn what_a_bridge_stores_late_does_not_undo_what_another_has_stored() {
     let mut stream = Answer::subscribe(&other.address, &session_id).await;
     stream.block().await.expect("a first block");
     drop(stream);
-    other.wait_for_log("positions could not be stored");
+    other.wait_for_log("cannot store positions");
     // On this one it receives events, and this one stores its position.
     let mut alice = world.come_back(contact, session_id).await;
     let first = world.nothing_else(&mut [&mut alice]).await.history[0];
