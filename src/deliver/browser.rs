@@ -594,30 +594,33 @@ impl Browser {
 
     /// The browser says how far it has read. What else its stream carried it will never read.
     fn named(&mut self, named: LastEventId) -> Proof {
-        // It is back because its stream is over, whether or not the proxy has noticed that.
-        let over = self.ended.len();
         let ended = self.ended.iter().map(|ended| &ended.carried);
-        let carried = ended.chain(self.streams.iter().map(Stream::carried));
-        let Some(Named { read, left }) = carried::read_by(carried, named) else {
+        // It is back because its stream is over; only if none of those is meant, the proxy has not noticed that yet.
+        let over = carried::read_by(ended, named);
+        let is_over = over.is_some();
+        let open = || carried::read_by(self.streams.iter().map(Stream::carried), named);
+        let Some(Named {
+            read,
+            index,
+            certain,
+        }) = over.or_else(open)
+        else {
             return Proof::None;
         };
         self.read(read, true);
         let mut unread = Vec::new();
-        match left {
-            Some(index) if index < over => {
-                let ended = &mut self.ended[index];
-                // Otherwise that was written again already.
-                if ended.is_awaited() {
-                    unread.extend(ended.carried.events.drain(..));
-                }
-                ended.is_answered();
+        if !is_over {
+            let stream = &mut self.streams[index];
+            unread.extend(stream.carried_mut().events.drain(..));
+            stream.end(event::RETRY);
+        } else if let ended = &mut self.ended[index]
+            && (certain || ended.carried.events.is_empty())
+        {
+            // Otherwise that was written again already.
+            if ended.is_awaited() {
+                unread.extend(ended.carried.events.drain(..));
             }
-            Some(index) => {
-                let stream = &mut self.streams[index - over];
-                unread.extend(stream.carried_mut().events.drain(..));
-                stream.end(event::RETRY);
-            }
-            None => {}
+            ended.is_answered();
         }
         self.unread(unread);
         Proof::Id

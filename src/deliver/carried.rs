@@ -26,8 +26,10 @@ pub(super) struct Carried {
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) read: Vec<Unread>,
-    /// Which stream it has left, if that is certain: it will never read what else that carried.
-    pub(super) left: Option<usize>,
+    /// Which stream it has left.
+    pub(super) index: usize,
+    /// Whether no other stream carried what it names: it will never read what else this one carried.
+    pub(super) certain: bool,
 }
 
 impl Carried {
@@ -47,40 +49,42 @@ impl Carried {
             .sum()
     }
 
-    /// What was read by who has read up to `named`; `None` if that is not of this stream.
-    fn read_by(&self, named: LastEventId) -> Option<impl Iterator<Item = &Unread>> {
-        let read = match named {
-            LastEventId::Mark(mark) if mark == self.begin => 0,
-            LastEventId::Mark(mark) if Some(mark) == self.end => self.events.len(),
-            LastEventId::Mark(_) => return None,
+    /// How many events were read by who has read up to `named`; `None` if that is not of this stream.
+    fn read_by(&self, named: LastEventId) -> Option<usize> {
+        match named {
+            LastEventId::Mark(mark) if mark == self.begin => Some(0),
+            LastEventId::Mark(mark) if Some(mark) == self.end => Some(self.events.len()),
+            LastEventId::Mark(_) => None,
             LastEventId::Row(id) => {
                 let is_it = |unread: &Unread| unread.event.named() == Some(id);
-                self.events.iter().rposition(is_it)? + 1
+                Some(self.events.iter().rposition(is_it)? + 1)
             }
-        };
-        Some(self.events.iter().take(read))
+        }
     }
 }
 
-/// What a browser has read that names how far it has; `None` if none of the streams has carried that.
+/// What a browser has read that names how far it has, of `streams`, oldest first; `None` if none of them has carried that.
 ///
-/// What came back late was written to another tab's stream as well, and either tab may be the one that is back. What only one
-/// of their streams carried may be read by a tab that is still to come, or by nobody: time will tell.
+/// Several have if an event was not read in time and written again: then either of two tabs may be the one that is back, or the
+/// browser has left two streams without having read one of them. It is taken to have read all of the stream that it comes
+/// from, and to come from the newest of which that is true. What else the others carried is for time to tell.
 pub(super) fn read_by<'a>(
     streams: impl Iterator<Item = &'a Carried>,
     named: LastEventId,
 ) -> Option<Named> {
-    let mut candidates =
-        (streams.enumerate()).filter_map(|(index, carried)| Some((index, carried.read_by(named)?)));
-    let (index, read) = candidates.next()?;
-    let mut read: Vec<_> = read.cloned().collect();
-    let mut left = Some(index);
-    for (_, also) in candidates {
-        left = None;
-        let also: Vec<_> = also.map(|unread| &unread.event).collect();
-        read.retain(|unread| also.iter().any(|event| Arc::ptr_eq(event, &unread.event)));
-    }
-    Some(Named { read, left })
+    let candidates = (streams.enumerate()).filter_map(|(index, carried)| {
+        let read = carried.read_by(named)?;
+        Some((read == carried.events.len(), index, carried, read))
+    });
+    let candidates: Vec<_> = candidates.collect();
+    let newest = candidates
+        .iter()
+        .max_by_key(|(all, index, ..)| (*all, *index));
+    newest.map(|(_, index, carried, read)| Named {
+        read: carried.events.iter().take(*read).cloned().collect(),
+        index: *index,
+        certain: candidates.len() == 1,
+    })
 }
 
 #[cfg(test)]
@@ -127,10 +131,11 @@ mod tests {
         ] {
             let named = read_by(streams.iter(), name).expect("it was carried");
             assert_eq!(
-                (rows(&named).as_slice(), named.left),
-                (read, Some(left)),
+                (rows(&named).as_slice(), named.index),
+                (read, left),
                 "{name:?}"
             );
+            assert!(named.certain, "{name:?}");
         }
         for name in [LastEventId::Row(HistoryId(4)), LastEventId::Mark(Mark(7))] {
             assert!(read_by(streams.iter(), name).is_none(), "{name:?}");
@@ -138,16 +143,25 @@ mod tests {
     }
 
     #[test]
-    fn of_two_streams_that_carried_it_only_what_both_did_is_certain() {
+    fn of_two_streams_that_carried_it_the_newest_that_it_is_the_last_of_is_meant() {
         let [one, two, three] = events([1, 2, 3]);
-        // Two was not read in time from the first, so it was written to the second, between what is new.
-        for streams in [
-            [carried(8, &[&one, &two]), carried(9, &[&two, &three])],
-            [carried(8, &[&two]), carried(9, &[&one, &two, &three])],
+        // Two was not read in time from the first, so it was written to the second as well.
+        for (streams, read, left) in [
+            ([vec![&one, &two], vec![&two, &three]], &[1, 2][..], 0),
+            ([vec![&two], vec![&two, &three]], &[2], 0),
+            ([vec![&two, &three], vec![&one, &two]], &[1, 2], 1),
+            ([vec![&one, &two], vec![&three, &two]], &[3, 2], 1),
+            ([vec![&two, &one], vec![&two, &three]], &[2], 1),
         ] {
+            let streams = streams.map(|events| carried(8, &events));
             let named = read_by(streams.iter(), LastEventId::Row(HistoryId(2)));
             let named = named.expect("it was carried");
-            assert_eq!((rows(&named), named.left), (vec![2], None));
+            assert_eq!(
+                (rows(&named).as_slice(), named.index),
+                (read, left),
+                "{streams:?}"
+            );
+            assert!(!named.certain);
         }
     }
 }
