@@ -592,38 +592,35 @@ impl Browser {
         }
     }
 
-    /// The browser says how far it has read. What else its stream carried it will never read.
+    /// Takes the receipt of a browser that sends `Last-Event-ID`.
     fn named(&mut self, named: LastEventId) -> Proof {
+        // A browser comes back because its stream is over. An open stream is meant only if the proxy has not noticed that yet.
         let ended = self.ended.iter().map(|ended| &ended.carried);
-        // It is back because its stream is over; only if none of those is meant, the proxy has not noticed that yet.
-        let over = carried::read_by(ended, named);
-        let is_over = over.is_some();
-        let open = || carried::read_by(self.streams.iter().map(Stream::carried), named);
-        let Some(Named {
-            read,
-            index,
-            certain,
-        }) = over.or_else(open)
-        else {
-            return Proof::None;
-        };
-        self.read(read, true);
-        let mut unread = Vec::new();
-        if !is_over {
-            let stream = &mut self.streams[index];
-            unread.extend(stream.carried_mut().events.drain(..));
-            stream.end(event::RETRY);
-        } else if let ended = &mut self.ended[index]
-            && (certain || ended.carried.events.is_empty())
-        {
-            // Otherwise that was written again already.
-            if ended.is_awaited() {
-                unread.extend(ended.carried.events.drain(..));
+        if let Some(Named { read, index, left }) = carried::read_by(ended, named) {
+            self.read(read, true);
+            let ended = &mut self.ended[index];
+            if left || ended.carried.events.is_empty() {
+                // Once nothing is awaited, the rest was written again already.
+                let awaited = ended.is_awaited();
+                let rest = ended.take_unread();
+                if awaited {
+                    self.unread(rest);
+                }
             }
-            ended.is_answered();
+            return Proof::Id;
         }
-        self.unread(unread);
-        Proof::Id
+        let open = self.streams.iter().map(Stream::carried);
+        if let Some(Named { read, index, left }) = carried::read_by(open, named) {
+            self.read(read, true);
+            if left {
+                let stream = &mut self.streams[index];
+                let rest = stream.carried_mut().events.drain(..).collect();
+                stream.end(event::RETRY);
+                self.unread(rest);
+            }
+            return Proof::Id;
+        }
+        Proof::None
     }
 
     /// These events were read, wherever they were written as well; or count as read, if they were not `acknowledged`.

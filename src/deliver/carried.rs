@@ -22,14 +22,14 @@ pub(super) struct Carried {
     pub(super) end: Option<Mark>,
 }
 
-/// What a browser has read that names something of a stream.
+/// What a browser that names something of a stream has read.
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) read: Vec<Unread>,
-    /// Which stream it has left.
+    /// Which stream.
     pub(super) index: usize,
-    /// Whether no other stream carried what it names: it will never read what else this one carried.
-    pub(super) certain: bool,
+    /// Whether the browser will never read the rest of that stream.
+    pub(super) left: bool,
 }
 
 impl Carried {
@@ -49,7 +49,7 @@ impl Carried {
             .sum()
     }
 
-    /// How many events were read by who has read up to `named`; `None` if that is not of this stream.
+    /// How many events a browser has read that names `named`; `None` if that is not of this stream.
     fn read_by(&self, named: LastEventId) -> Option<usize> {
         match named {
             LastEventId::Mark(mark) if mark == self.begin => Some(0),
@@ -63,27 +63,24 @@ impl Carried {
     }
 }
 
-/// What a browser has read that names how far it has, of `streams`, oldest first; `None` if none of them has carried that.
+/// What a browser that sends `named` as its `Last-Event-ID` has read of `streams`, oldest first; `None` if that is of none of them.
 ///
-/// Several have if an event was not read in time and written again: then either of two tabs may be the one that is back, or the
-/// browser has left two streams without having read one of them. It is taken to have read all of the stream that it comes
-/// from, and to come from the newest of which that is true. What else the others carried is for time to tell.
+/// A mark belongs to one stream. A row may belong to several: an event that was not read in time is written again. Another tab may
+/// also name a row that it read before the daemon was killed. So a row counts for the newest stream that it is the last of, and
+/// proves nothing about the rest of that stream.
 pub(super) fn read_by<'a>(
     streams: impl Iterator<Item = &'a Carried>,
     named: LastEventId,
 ) -> Option<Named> {
     let candidates = (streams.enumerate()).filter_map(|(index, carried)| {
-        let read = carried.read_by(named)?;
-        Some((read == carried.events.len(), index, carried, read))
+        let count = carried.read_by(named)?;
+        Some((count == carried.events.len(), index, carried, count))
     });
-    let candidates: Vec<_> = candidates.collect();
-    let newest = candidates
-        .iter()
-        .max_by_key(|(all, index, ..)| (*all, *index));
-    newest.map(|(_, index, carried, read)| Named {
-        read: carried.events.iter().take(*read).cloned().collect(),
-        index: *index,
-        certain: candidates.len() == 1,
+    let (_, index, carried, count) = candidates.max_by_key(|(all, index, ..)| (*all, *index))?;
+    Some(Named {
+        read: carried.events.iter().take(count).cloned().collect(),
+        index,
+        left: matches!(named, LastEventId::Mark(_)),
     })
 }
 
@@ -120,34 +117,24 @@ mod tests {
     }
 
     #[test]
-    fn an_id_proves_that_everything_before_it_on_the_stream_was_read() {
-        let [one, two, three] = events([1, 2, 3]);
-        let streams = [carried(8, &[&one, &two, &three]), carried(9, &[])];
-        for (name, read, left) in [
-            (LastEventId::Row(HistoryId(1)), &[1][..], 0),
-            (LastEventId::Row(HistoryId(2)), &[1, 2], 0),
-            (LastEventId::Mark(Mark(8)), &[], 0),
-            (LastEventId::Mark(Mark(9)), &[], 1),
-        ] {
-            let named = read_by(streams.iter(), name).expect("it was carried");
-            assert_eq!(
-                (rows(&named).as_slice(), named.index),
-                (read, left),
-                "{name:?}"
-            );
-            assert!(named.certain, "{name:?}");
+    fn a_mark_belongs_to_one_stream() {
+        let [one, two] = events([1, 2]);
+        let streams = [carried(8, &[&one, &two]), carried(9, &[&two])];
+        for (mark, index) in [(8, 0), (9, 1)] {
+            let named = read_by(streams.iter(), LastEventId::Mark(Mark(mark)));
+            let named = named.expect("a stream begins with it");
+            assert_eq!((rows(&named), named.index), (vec![], index));
+            assert!(named.left);
         }
-        for name in [LastEventId::Row(HistoryId(4)), LastEventId::Mark(Mark(7))] {
-            assert!(read_by(streams.iter(), name).is_none(), "{name:?}");
-        }
+        assert!(read_by(streams.iter(), LastEventId::Mark(Mark(7))).is_none());
     }
 
     #[test]
-    fn of_two_streams_that_carried_it_the_newest_that_it_is_the_last_of_is_meant() {
+    fn a_row_counts_for_the_newest_stream_that_it_is_the_last_of() {
         let [one, two, three] = events([1, 2, 3]);
-        // Two was not read in time from the first, so it was written to the second as well.
-        for (streams, read, left) in [
-            ([vec![&one, &two], vec![&two, &three]], &[1, 2][..], 0),
+        for (streams, read, index) in [
+            ([vec![&one, &two, &three], vec![]], &[1, 2][..], 0),
+            ([vec![&one, &two], vec![&two, &three]], &[1, 2], 0),
             ([vec![&two], vec![&two, &three]], &[2], 0),
             ([vec![&two, &three], vec![&one, &two]], &[1, 2], 1),
             ([vec![&one, &two], vec![&three, &two]], &[3, 2], 1),
@@ -156,12 +143,10 @@ mod tests {
             let streams = streams.map(|events| carried(8, &events));
             let named = read_by(streams.iter(), LastEventId::Row(HistoryId(2)));
             let named = named.expect("it was carried");
-            assert_eq!(
-                (rows(&named).as_slice(), named.index),
-                (read, left),
-                "{streams:?}"
-            );
-            assert!(!named.certain);
+            assert_eq!((rows(&named), named.index), (read.to_vec(), index));
+            assert!(!named.left);
         }
+        let streams = [carried(8, &[&one])];
+        assert!(read_by(streams.iter(), LastEventId::Row(HistoryId(2))).is_none());
     }
 }
