@@ -589,35 +589,35 @@ impl Browser {
         }
     }
 
-    /// Handles a request that names what was read. The browser will not read the rest of that stream.
+    /// Takes the receipt of a browser that sends `Last-Event-ID`.
     fn named(&mut self, named: LastEventId) -> Proof {
-        // It returned because its stream is over, even if the proxy has not noticed that.
-        let over = self.ended.len();
+        // A browser comes back because its stream is over. An open stream is meant only if the proxy has not noticed that yet.
         let ended = self.ended.iter().map(|ended| &ended.carried);
-        let carried = ended.chain(self.streams.iter().map(Stream::carried));
-        let Some(Named { read, left }) = carried::read_by(carried, named) else {
-            return Proof::None;
-        };
-        self.read(read, true);
-        let mut unread = Vec::new();
-        match left {
-            Some(index) if index < over => {
-                let ended = &mut self.ended[index];
-                // Otherwise these events were already written again.
-                if ended.is_awaited() {
-                    unread.extend(ended.carried.events.drain(..));
+        if let Some(Named { read, index, left }) = carried::read_by(ended, named) {
+            self.read(read, true);
+            let ended = &mut self.ended[index];
+            if left || ended.carried.events.is_empty() {
+                // Once nothing is awaited, the rest was written again already.
+                let awaited = ended.is_awaited();
+                let rest = ended.take_unread();
+                if awaited {
+                    self.unread(rest);
                 }
-                ended.is_answered();
             }
-            Some(index) => {
-                let stream = &mut self.streams[index - over];
-                unread.extend(stream.carried_mut().events.drain(..));
-                stream.end(event::RETRY);
-            }
-            None => {}
+            return Proof::Id;
         }
-        self.unread(unread);
-        Proof::Id
+        let open = self.streams.iter().map(Stream::carried);
+        if let Some(Named { read, index, left }) = carried::read_by(open, named) {
+            self.read(read, true);
+            if left {
+                let stream = &mut self.streams[index];
+                let rest = stream.carried_mut().events.drain(..).collect();
+                stream.end(event::RETRY);
+                self.unread(rest);
+            }
+            return Proof::Id;
+        }
+        Proof::None
     }
 
     /// Marks events as read, on all streams that carried them; or as given up, if they were not `acknowledged`.

@@ -22,12 +22,14 @@ pub(super) struct Carried {
     pub(super) end: Option<Mark>,
 }
 
-/// The events that a browser has read according to an id.
+/// What a browser that names something of a stream has read.
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) read: Vec<Unread>,
-    /// The stream that it has left, if that is certain: it will not read the rest of it.
-    pub(super) left: Option<usize>,
+    /// Which stream.
+    pub(super) index: usize,
+    /// Whether the browser will never read the rest of that stream.
+    pub(super) left: bool,
 }
 
 impl Carried {
@@ -47,40 +49,39 @@ impl Carried {
             .sum()
     }
 
-    /// The events read by a browser that has read up to `named`; `None` if this stream did not carry that.
-    fn read_by(&self, named: LastEventId) -> Option<impl Iterator<Item = &Unread>> {
-        let read = match named {
-            LastEventId::Mark(mark) if mark == self.begin => 0,
-            LastEventId::Mark(mark) if Some(mark) == self.end => self.events.len(),
-            LastEventId::Mark(_) => return None,
+    /// How many events a browser has read that names `named`; `None` if that is not of this stream.
+    fn read_by(&self, named: LastEventId) -> Option<usize> {
+        match named {
+            LastEventId::Mark(mark) if mark == self.begin => Some(0),
+            LastEventId::Mark(mark) if Some(mark) == self.end => Some(self.events.len()),
+            LastEventId::Mark(_) => None,
             LastEventId::Row(id) => {
                 let is_it = |unread: &Unread| unread.event.named() == Some(id);
-                self.events.iter().rposition(is_it)? + 1
+                Some(self.events.iter().rposition(is_it)? + 1)
             }
-        };
-        Some(self.events.iter().take(read))
+        }
     }
 }
 
-/// The events that a browser has read according to the id that it sends; `None` if no stream carried that.
+/// What a browser that sends `named` as its `Last-Event-ID` has read of `streams`, oldest first; `None` if that is of none of them.
 ///
-/// An event that was not acknowledged in time is also written to another tab's stream, and the request may be from either tab.
-/// Events that only one of their streams carried may be read by a tab that returns later, or never: they are decided later.
+/// A mark belongs to one stream. A row may belong to several: an event that was not read in time is written again. Another tab may
+/// also name a row that it read before the daemon was killed. So a row counts for the newest stream that it is the last of, and
+/// proves nothing about the rest of that stream.
 pub(super) fn read_by<'a>(
     streams: impl Iterator<Item = &'a Carried>,
     named: LastEventId,
 ) -> Option<Named> {
-    let mut candidates =
-        (streams.enumerate()).filter_map(|(index, carried)| Some((index, carried.read_by(named)?)));
-    let (index, read) = candidates.next()?;
-    let mut read: Vec<_> = read.cloned().collect();
-    let mut left = Some(index);
-    for (_, also) in candidates {
-        left = None;
-        let also: Vec<_> = also.map(|unread| &unread.event).collect();
-        read.retain(|unread| also.iter().any(|event| Arc::ptr_eq(event, &unread.event)));
-    }
-    Some(Named { read, left })
+    let candidates = (streams.enumerate()).filter_map(|(index, carried)| {
+        let count = carried.read_by(named)?;
+        Some((count == carried.events.len(), index, carried, count))
+    });
+    let (_, index, carried, count) = candidates.max_by_key(|(all, index, ..)| (*all, *index))?;
+    Some(Named {
+        read: carried.events.iter().take(count).cloned().collect(),
+        index,
+        left: matches!(named, LastEventId::Mark(_)),
+    })
 }
 
 #[cfg(test)]
@@ -116,38 +117,36 @@ mod tests {
     }
 
     #[test]
-    fn an_id_proves_that_everything_before_it_on_the_stream_was_read() {
-        let [one, two, three] = events([1, 2, 3]);
-        let streams = [carried(8, &[&one, &two, &three]), carried(9, &[])];
-        for (name, read, left) in [
-            (LastEventId::Row(HistoryId(1)), &[1][..], 0),
-            (LastEventId::Row(HistoryId(2)), &[1, 2], 0),
-            (LastEventId::Mark(Mark(8)), &[], 0),
-            (LastEventId::Mark(Mark(9)), &[], 1),
-        ] {
-            let named = read_by(streams.iter(), name).expect("it was carried");
-            assert_eq!(
-                (rows(&named).as_slice(), named.left),
-                (read, Some(left)),
-                "{name:?}"
-            );
+    fn a_mark_belongs_to_one_stream() {
+        let [one, two] = events([1, 2]);
+        let streams = [carried(8, &[&one, &two]), carried(9, &[&two])];
+        for (mark, index) in [(8, 0), (9, 1)] {
+            let named = read_by(streams.iter(), LastEventId::Mark(Mark(mark)));
+            let named = named.expect("a stream begins with it");
+            assert_eq!((rows(&named), named.index), (vec![], index));
+            assert!(named.left);
         }
-        for name in [LastEventId::Row(HistoryId(4)), LastEventId::Mark(Mark(7))] {
-            assert!(read_by(streams.iter(), name).is_none(), "{name:?}");
-        }
+        assert!(read_by(streams.iter(), LastEventId::Mark(Mark(7))).is_none());
     }
 
     #[test]
-    fn of_two_streams_that_carried_it_only_what_both_did_is_certain() {
+    fn a_row_counts_for_the_newest_stream_that_it_is_the_last_of() {
         let [one, two, three] = events([1, 2, 3]);
-        // Event 2 was not acknowledged in time on the first stream, so it was written to the second, between new ones.
-        for streams in [
-            [carried(8, &[&one, &two]), carried(9, &[&two, &three])],
-            [carried(8, &[&two]), carried(9, &[&one, &two, &three])],
+        for (streams, read, index) in [
+            ([vec![&one, &two, &three], vec![]], &[1, 2][..], 0),
+            ([vec![&one, &two], vec![&two, &three]], &[1, 2], 0),
+            ([vec![&two], vec![&two, &three]], &[2], 0),
+            ([vec![&two, &three], vec![&one, &two]], &[1, 2], 1),
+            ([vec![&one, &two], vec![&three, &two]], &[3, 2], 1),
+            ([vec![&two, &one], vec![&two, &three]], &[2], 1),
         ] {
+            let streams = streams.map(|events| carried(8, &events));
             let named = read_by(streams.iter(), LastEventId::Row(HistoryId(2)));
             let named = named.expect("it was carried");
-            assert_eq!((rows(&named), named.left), (vec![2], None));
+            assert_eq!((rows(&named), named.index), (read.to_vec(), index));
+            assert!(!named.left);
         }
+        let streams = [carried(8, &[&one])];
+        assert!(read_by(streams.iter(), LastEventId::Row(HistoryId(2))).is_none());
     }
 }
