@@ -12,3 +12,4 @@ mod repository;
 mod rust_version;
 mod snapshot;
 mod values;
+mod words;
