@@ -27,8 +27,14 @@ pub(super) fn output(command: &mut Command) -> String {
 /// The files of a source directory, as they must be below `installed`.
 fn shipped(directory: &str, installed: &str, files: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).expect(directory) {
-        let name = entry.expect("an entry").file_name();
-        files.insert(format!("{installed}/{}", name.display()));
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").display();
+        let installed = format!("{installed}/{name}");
+        if path.is_dir() {
+            shipped(&format!("{directory}/{name}"), &installed, files);
+        } else {
+            files.insert(installed);
+        }
     }
 }
 
