@@ -1,4 +1,4 @@
-//! Installing by hand: the commands of the README, as a reader types them.
+//! Installing by hand: the commands of the manual, as a reader types them.
 
 use super::displaced::released_deb;
 use super::steps::*;
@@ -6,13 +6,8 @@ use crate::common::packages::Packages;
 use crate::common::sse::AGENT;
 use crate::common::systemd::Machine;
 
-/// The commands of a section of the README.
-fn readme_commands(heading: &str) -> String {
-    commands("README.md", heading)
-}
-
 #[test]
-fn the_readme_leads_from_nothing_to_an_event() {
+fn the_manual_leads_from_nothing_to_an_event() {
     let machine = Machine::boot();
     // Its first command is also run first here.
     Packages::built();
@@ -25,7 +20,7 @@ fn the_readme_leads_from_nothing_to_an_event() {
         "/srv/sources",
     );
 
-    let commands = readme_commands("## Installing by hand");
+    let commands = commands("doc/install.md", "## Installing by hand");
     let (build, commands) = commands.split_once('\n').expect("several commands");
     assert_eq!(build, "cargo build --release --locked");
     let said = machine.run(&format!(
@@ -41,7 +36,7 @@ fn the_readme_leads_from_nothing_to_an_event() {
     an_event_arrives_through_nginx(&machine);
 }
 
-/// With the shipped file at the path in the README.
+/// With the shipped file where the manual puts it.
 fn an_event_arrives_through_nginx(machine: &Machine) {
     machine.write(
         "/srv/nginx.conf",
@@ -52,7 +47,7 @@ fn an_event_arrives_through_nginx(machine: &Machine) {
         "systemd-run --quiet --unit=nginx-of-test --property=Type=forking --property=PIDFile=/srv/nginx.pid \
          /usr/sbin/nginx -c /srv/nginx.conf",
     );
-    let watch = readme_commands("## Seeing that it works");
+    let watch = commands("doc/troubleshoot.md", "## Following a stream by hand");
     let (start, end) = (watch.find("url="), watch.find("done"));
     let (start, end) = (start.expect("its loop"), end.expect("its end"));
     let watch = watch[start..end]
@@ -82,7 +77,7 @@ fn the_unit_of_a_release_is_covered_while_ours_is_enabled() {
     install(&machine, &released);
     wait_for_php_daemon(&machine, 5664);
 
-    // As the README's step 6 says.
+    // As the manual says.
     machine.run(&format!("systemctl disable --quiet --now {ALIAS}"));
     machine.put_tree(&["packaging/systemd"], "/srv/sources");
     let description = |unit| machine.show(unit, "Description");
