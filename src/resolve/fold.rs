@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use crate::database::{HistoryRow, Kind, Notified};
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
@@ -62,7 +63,7 @@ struct Made {
 }
 
 /// Of messages, so that they are not kept.
-fn hash(message: &Option<String>) -> u64 {
+fn hash(message: &Option<Arc<str>>) -> u64 {
     let mut hasher = DefaultHasher::new();
     message.hash(&mut hasher);
     hasher.finish()
@@ -141,7 +142,7 @@ impl Fold {
         let others = self.others.get(&row.incident_id).into_iter();
         let mut changes = others.flat_map(|others| others.range(history_id..));
         if let Some(severity) = changes.find_map(|(_, severity)| severity.as_ref()) {
-            notified.severity.clone_from(severity);
+            notified.severity = severity.as_str().into();
         }
         folded.push(Folded::Event {
             history_ids: vec![history_id],
@@ -247,8 +248,8 @@ mod tests {
             channel_id,
             answered,
             time_ms: 0,
-            severity: "now".to_owned(),
-            title: String::new(),
+            severity: "now".into(),
+            title: "".into(),
             message: None,
         })
     }
@@ -268,7 +269,7 @@ mod tests {
                 ..
             } => (
                 history_ids.iter().map(|id| id.0).collect(),
-                notified.severity,
+                notified.severity.to_string(),
             ),
             Folded::Covered { history_id, .. } => (vec![history_id.0], String::new()),
         });
@@ -501,7 +502,7 @@ mod tests {
                     all.take(&folded, &keys(&read))?;
                     if let Folded::Event { history_ids, incident_id, notified } = folded {
                         let severity = severity_at(&read, history_ids[0], incident_id);
-                        prop_assert_eq!(&notified.severity, severity, "{:?}", history_ids);
+                        prop_assert_eq!(&*notified.severity, severity, "{:?}", history_ids);
                     }
                 }
                 // What is below the first row that is to come is of no further use.

@@ -1,5 +1,7 @@
 //! What was committed beyond what was seen: rows of `incident_history`, and new incidents.
 
+use std::sync::Arc;
+
 use tokio_postgres::Row;
 
 use super::{ANNOUNCES, OF_SEVERITY, TEXT_CHARACTERS, message};
@@ -112,11 +114,11 @@ pub(crate) struct Notified {
     /// Milliseconds since the epoch of Unix.
     pub(crate) time_ms: i64,
     /// The incident's present severity.
-    pub(crate) severity: String,
+    pub(crate) severity: Arc<str>,
     /// The object's name, cut to what an event can hold.
-    pub(crate) title: String,
+    pub(crate) title: Arc<str>,
     /// The row's message, or that of its event, cut likewise.
-    pub(crate) message: Option<String>,
+    pub(crate) message: Option<Arc<str>>,
 }
 
 impl Notified {
@@ -180,18 +182,26 @@ pub(in crate::database) fn history_sql(installation: &Installation) -> String {
     let contact = row_of("contact", "c", "id, username, deleted", "f.contact_id");
     let incident = row_of("incident", "i", "severity, object_id", "f.incident_id");
     let object = row_of("object", "o", "name", "i.object_id");
+    // The rows of an incident are next to each other, as a rule.
     format!(
-        "SELECT f.id, f.transaction, f.incident_id, f.type, f.old_severity, told.contact_id, f.time, told.severity,
-                told.title, f.message, f.channel_id, f.answered, (SELECT {files})
-         FROM {fresh} AS f
+        "SELECT f.id, f.transaction, f.incident_id, f.type, f.old_severity, recipient.id, f.time, texts.severity, texts.title,
+                f.same_message, CASE WHEN NOT f.same_message THEN f.message END, f.channel_id, f.answered, (SELECT {files})
+         FROM (
+           SELECT f.*, lag(f.incident_id) OVER in_order IS NOT DISTINCT FROM f.incident_id
+                         AND lag(f.contact_id) OVER in_order IS NOT NULL AS same_incident,
+                  lag(f.message) OVER in_order IS NOT DISTINCT FROM f.message AS same_message
+           FROM {fresh} AS f
+           WINDOW in_order AS (ORDER BY f.id)
+         ) AS f
          LEFT JOIN LATERAL (
-           SELECT c.id AS contact_id, i.severity::text AS severity, left(o.name, {TEXT_CHARACTERS}) AS title
-           FROM {contact}
-           CROSS JOIN LATERAL {incident}
-           CROSS JOIN LATERAL {object}
-           WHERE c.deleted = 'n' AND c.username IS NOT NULL
+           SELECT c.id FROM {contact} WHERE c.deleted = 'n' AND c.username IS NOT NULL OFFSET 0
+         ) AS recipient ON true
+         LEFT JOIN LATERAL (
+           SELECT i.severity::text AS severity, left(o.name, {TEXT_CHARACTERS}) AS title
+           FROM {incident} CROSS JOIN LATERAL {object}
+           WHERE f.contact_id IS NOT NULL AND NOT f.same_incident
            OFFSET 0
-         ) AS told ON true
+         ) AS texts ON true
          ORDER BY f.id"
     )
 }
@@ -215,6 +225,51 @@ pub(super) fn is_of(epoch: &Epoch, rows: &[Row], index: usize) -> Result<(), Que
         Some(row) if !epoch.has_files(row.try_get(index)?) => Err(QueryError::OtherIds),
         _ => Ok(()),
     }
+}
+
+/// What rows have in common with the one before them, which travels once.
+#[derive(Default)]
+struct Texts {
+    /// The incident, with its severity and the name of its object.
+    incident: Option<(IncidentId, Arc<str>, Arc<str>)>,
+    message: Option<Arc<str>>,
+}
+
+/// A row of [`Session::history`], behind those that `texts` are of.
+fn history_row(row: &Row, texts: &mut Texts) -> Result<HistoryRow, QueryError> {
+    let incident_id = row.try_get(2)?;
+    if let Some(severity) = row.try_get::<_, Option<&str>>(7)? {
+        let title = row.try_get::<_, Text>(8)?;
+        texts.incident = Some((incident_id, severity.into(), title.0.into()));
+    }
+    if !row.try_get::<_, bool>(9)? {
+        let message = row.try_get::<_, Option<Text>>(10)?;
+        texts.message = message.map(|text| text.0.into());
+    }
+    let incident = texts.incident.as_ref();
+    let incident = incident.filter(|(of, ..)| *of == incident_id);
+    let kind = match (row.try_get::<_, &str>(3)?, row.try_get(5)?, incident) {
+        ("incident_severity_changed", ..) => Kind::Changed {
+            old_severity: row.try_get(4)?,
+        },
+        (_, Some(contact_id), Some((_, severity, title))) => Kind::Notified(Notified {
+            contact_id,
+            channel_id: row.try_get(11)?,
+            answered: row.try_get(12)?,
+            time_ms: row.try_get(6)?,
+            severity: Arc::clone(severity),
+            title: Arc::clone(title),
+            message: texts.message.clone(),
+        }),
+        ("notified", ..) => Kind::NotSent,
+        _ => Kind::Other,
+    };
+    Ok(HistoryRow {
+        history_id: row.try_get(0)?,
+        transaction: row.try_get(1)?,
+        incident_id,
+        kind,
+    })
 }
 
 /// Ranges of ids, their ends included, as two arrays.
@@ -269,34 +324,10 @@ impl Session {
                 &[&beyond, &first, &last, &of_severity],
             )
             .await?;
-        is_of(epoch, &rows, 12)?;
+        is_of(epoch, &rows, 13)?;
+        let mut texts = Texts::default();
         rows.iter()
-            .map(|row| {
-                let kind = match row.try_get::<_, &str>(3)? {
-                    "incident_severity_changed" => Kind::Changed {
-                        old_severity: row.try_get(4)?,
-                    },
-                    kind => match row.try_get(5)? {
-                        None if kind == "notified" => Kind::NotSent,
-                        None => Kind::Other,
-                        Some(contact_id) => Kind::Notified(Notified {
-                            contact_id,
-                            channel_id: row.try_get(10)?,
-                            answered: row.try_get(11)?,
-                            time_ms: row.try_get(6)?,
-                            severity: row.try_get(7)?,
-                            title: row.try_get::<_, Text>(8)?.0,
-                            message: row.try_get::<_, Option<Text>>(9)?.map(|text| text.0),
-                        }),
-                    },
-                };
-                Ok(HistoryRow {
-                    history_id: row.try_get(0)?,
-                    transaction: row.try_get(1)?,
-                    incident_id: row.try_get(2)?,
-                    kind,
-                })
-            })
+            .map(|row| history_row(row, &mut texts))
             .collect()
     }
 
