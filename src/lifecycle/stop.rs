@@ -33,7 +33,8 @@ impl Daemon {
             let _ = self.server.await;
         }
         self.store.cancel();
-        if timeout(STORE_TIMEOUT, self.positions).await.is_err() {
+        // It may have ended already, which is why the daemon stops: then it must not be awaited again.
+        if !self.positions.is_finished() && timeout(STORE_TIMEOUT, self.positions).await.is_err() {
             warn!(
                 "positions could not be stored in time: browsers may receive their last events again"
             );

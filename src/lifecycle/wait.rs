@@ -3,7 +3,7 @@
 use super::Exit;
 use super::open::StartError;
 use super::start::Daemon;
-use super::tasks::{first_ended, task_ended};
+use super::tasks::{ended, first_ended, task_ended};
 
 impl Daemon {
     /// Waits for a stop signal, or for a task to end: none does by itself, except the keepers if the installation cannot be used.
@@ -17,10 +17,8 @@ impl Daemon {
                 Err(error) => task_ended(&error.to_string()),
             },
             exit = first_ended(&mut self.tasks) => exit,
-            result = &mut self.server => match result {
-                Ok(()) => task_ended("HTTP server"),
-                Err(error) => task_ended(&error.to_string()),
-            },
+            exit = ended("HTTP server", &mut self.server) => exit,
+            exit = ended("positions", &mut self.positions) => exit,
         }
     }
 }
