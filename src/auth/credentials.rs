@@ -1,8 +1,7 @@
-//! Whose browser a request comes from: cookie → session → contact.
+//! Which contact a request belongs to: cookie → session → contact.
 //!
-//! A request is authentic when its cookie names a session, its user agent is the one that signed in,
-//! and no newer session of the same user and user agent exists. Everything that can be judged from
-//! the request alone is, before the database is asked.
+//! A request is authentic if its cookie names a session, its user agent is the one that signed in, and no newer session of the
+//! same user and user agent exists. What the request alone shows is checked before the database is queried.
 
 use std::fmt;
 use std::time::Instant;
@@ -19,24 +18,24 @@ use crate::model::sign_in::Refusal;
 /// The cookie that holds Icinga Web's session id.
 const COOKIE_NAME: &str = "Icingaweb2";
 
-/// How long session ids are: PHP makes 22 characters or more, and the column holds 256.
+/// The lengths of session ids: PHP makes at least 22 characters, and the column holds 256.
 const SESSION_ID_LENGTH: std::ops::RangeInclusive<usize> = 22..=256;
 
-/// What Icinga Web stores for a browser that names itself nothing.
+/// What Icinga Web stores for a browser that sends no user agent.
 const NO_USER_AGENT: &str = "default";
 
 /// Why a browser is not signed in.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SignInError {
-    /// It may not be let in.
+    /// It is refused.
     #[error("{why}")]
     Refused {
-        /// Why.
+        /// The reason.
         why: Refusal,
-        /// The user's contact, as far as the session says.
+        /// The user's contact, if the session has one.
         contact_id: Option<ContactId>,
     },
-    /// Whether it may cannot be known for now.
+    /// The sign-in cannot be checked at the moment.
     #[error(transparent)]
     Query(#[from] QueryError),
 }
@@ -48,15 +47,15 @@ pub(crate) struct Authentic {
     pub(crate) browser: BrowserKey,
     /// Its user agent.
     pub(crate) agent: AgentKey,
-    /// What it need not be told of, if that was ever stored.
+    /// What it has acknowledged, if that was ever stored.
     pub(crate) position: Option<StoredPosition>,
-    /// When Icinga Web authenticated it, in milliseconds since the epoch of Unix.
+    /// When Icinga Web authenticated it, in milliseconds since the Unix epoch.
     pub(crate) signed_in_at_ms: i64,
-    /// When the database was asked.
+    /// When the database was queried.
     pub(crate) asked_at: Instant,
 }
 
-/// What a request says of itself.
+/// The session id and the user agent in a request.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     session_id: String,
@@ -91,17 +90,17 @@ impl Credentials {
         })
     }
 
-    /// The browser that the request says to be.
+    /// The browser that the request claims to come from.
     pub fn browser(&self) -> BrowserKey {
         BrowserKey::new(&self.session_id)
     }
 
-    /// The user agent that the request names.
+    /// The request's user agent.
     pub(crate) fn agent(&self) -> AgentKey {
         AgentKey::new(&self.user_agent)
     }
 
-    /// The user agent that the browser signed in with, whatever it calls itself now; `None` if there is no such session.
+    /// The user agent that the session signed in with; `None` if there is no such session.
     pub(crate) async fn signed_in_as(
         &self,
         session: &Session,
@@ -109,7 +108,7 @@ impl Credentials {
         session.user_agent(&self.session_id).await
     }
 
-    /// Asks the database.
+    /// Checks the sign-in in the database.
     ///
     /// # Errors
     ///
@@ -144,7 +143,7 @@ impl Credentials {
     }
 }
 
-/// The session id of the first cookie of that name, as PHP takes it.
+/// The session id in the first cookie of that name, which is the one that PHP uses.
 fn session_id(headers: &HeaderMap) -> Result<String, Refusal> {
     let value = headers
         .get_all(COOKIE)
@@ -157,7 +156,7 @@ fn session_id(headers: &HeaderMap) -> Result<String, Refusal> {
         })
         .ok_or(Refusal::NoCookie)?;
     let value = std::str::from_utf8(value).map_err(|_| Refusal::Malformed)?;
-    // PHP sends its comma as %2C.
+    // PHP percent-encodes commas.
     let id = percent_decode_str(value)
         .decode_utf8()
         .map_err(|_| Refusal::Malformed)?;
@@ -172,12 +171,12 @@ fn session_id(headers: &HeaderMap) -> Result<String, Refusal> {
     }
 }
 
-/// The user agent as Icinga Web stores it: trimmed as PHP trims, and named if there is none.
+/// The user agent as Icinga Web stores it: trimmed like PHP's `trim`, with a default if there is none.
 fn user_agent(headers: &HeaderMap) -> Result<String, Refusal> {
     let Some(value) = headers.get(USER_AGENT) else {
         return Ok(NO_USER_AGENT.to_owned());
     };
-    // Not text, so it cannot be in a text column.
+    // If it is not UTF-8, no text column can hold it.
     let value = std::str::from_utf8(value.as_bytes()).map_err(|_| Refusal::Malformed)?;
     let value = value.trim_matches([' ', '\t', '\n', '\r', '\0', '\x0b']);
     Ok(if value.is_empty() {

@@ -1,4 +1,4 @@
-//! Who a browser is, and whether that still holds.
+//! Which contact a browser is signed in as, and whether its sign-in is still valid.
 
 mod credentials;
 mod rechecks;

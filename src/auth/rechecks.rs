@@ -1,4 +1,4 @@
-//! Where the stages say whose sign-ins to check again.
+//! The queue of sign-ins to check again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::hub::{Hub, Recheck};
 
-/// How many changed sign-ins may wait to be checked.
+/// The maximum number of changed sign-ins that wait for a check.
 pub(super) const QUEUE: usize = 4096;
 
-/// Where to say whose sign-ins to check again. Cheap to clone.
+/// The queue's sending side. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Rechecks {
     queue: mpsc::Sender<Recheck>,
@@ -21,7 +21,7 @@ pub(crate) struct Rechecks {
 }
 
 impl Rechecks {
-    /// The way to a [`SignIns`](super::SignIns) task, and its end there.
+    /// A queue to a [`SignIns`](super::SignIns) task: its sending and its receiving side.
     pub(crate) fn new(
         hub: Hub,
         listening: watch::Receiver<bool>,
@@ -37,7 +37,7 @@ impl Rechecks {
         (rechecks, receiver)
     }
 
-    /// Says that sign-ins may have changed. Until they are checked, nobody of them is let in without a question to the
+    /// Reports that sign-ins may have changed. Until they are checked, their browsers get a stream only after a query to the
     /// database.
     pub(crate) fn changed(&self, recheck: Recheck) {
         self.changes.fetch_add(1, Ordering::AcqRel);
@@ -45,18 +45,18 @@ impl Rechecks {
         self.check(recheck);
     }
 
-    /// Whether it would be heard now if a sign-in changed.
+    /// Whether changes of sign-ins are being received.
     pub(crate) fn is_listening(&self) -> bool {
         *self.listening.borrow()
     }
 
-    /// How often sign-ins may have changed so far. Whoever asks the database about one, and finds this
-    /// moved when the answer is put to use, has to have it [checked](Self::check).
+    /// How often sign-ins may have changed so far. A caller that queries a sign-in, and sees another number when it uses the
+    /// result, has to have the sign-in [checked](Self::check).
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Has sign-ins checked.
+    /// Queues sign-ins for a check.
     pub(crate) fn check(&self, recheck: Recheck) {
         if self.queue.try_send(recheck).is_err() {
             // The next periodic check finds it.

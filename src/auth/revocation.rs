@@ -1,9 +1,8 @@
-//! Keeps streams and sign-ins together: ends streams whose sign-in is not valid any more, and keeps the
-//! sessions of live browsers young.
+//! Ends streams whose sign-in is no longer valid, and refreshes the sessions of connected browsers.
 //!
-//! Triggers tell at once whose sign-ins may have changed; a periodic check of everybody finds what they
-//! did not tell. A check that cannot be made is not a pass: after a minute of failures streams end, unless the database is
-//! away, when there is nothing to tell either.
+//! Triggers report at once which sign-ins may have changed; a periodic check of all finds what they missed. A check that fails
+//! does not count as passed: after a minute of failures all streams end, unless the database is unreachable, because then there
+//! are no events to send either.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -22,35 +21,34 @@ use crate::model::ids::ContactId;
 use crate::observe::Throttle;
 use crate::observe::metrics::Metrics;
 
-/// Time between two checks of everybody: how long a stream may outlive its sign-in if a trigger is
-/// missing.
+/// Time between two checks of all sign-ins: how long a stream can outlive its sign-in if a trigger is missing.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Time until a check of everybody that failed is made again.
+/// Time until a failed check of all sign-ins is repeated.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// How long checks of everybody may fail until streams end.
+/// How long checks of all sign-ins can fail before streams end.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// When a browser is to come back whose stream was ended because its sign-in cannot be checked: not all at
-/// once, and it will be turned away until checks work again.
+/// When a browser reconnects whose stream ended because its sign-in could not be checked: not all at once, because each is
+/// refused until checks work again.
 const UNCHECKED_RETRY: std::ops::Range<Duration> = Duration::from_secs(5)..Duration::from_secs(15);
 
 /// Time between two rounds of housekeeping.
 const CLEAN_UP_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// When the first round is: browsers of a restarted daemon have come back by then, so that their
-/// sessions are made young before old ones are removed.
+/// Time until the first round: browsers of a restarted daemon have reconnected by then, so their sessions are refreshed before
+/// old ones are removed.
 const FIRST_CLEAN_UP: Duration = Duration::from_secs(300);
 
-/// Contacts that one query checks.
+/// Contacts per query.
 const CHUNK: usize = 1000;
 
 /// Why sign-ins could not be checked.
 #[derive(Debug, thiserror::Error)]
 enum Unchecked {
-    /// The session for it cannot be set up; whoever keeps it logs why.
-    #[error("there is no session with the database for them")]
+    /// The session cannot be set up; its keeper logs why.
+    #[error("there is no database session for sign-ins")]
     NoSession,
     /// The query failed.
     #[error(transparent)]
@@ -62,20 +60,21 @@ enum Unchecked {
 pub(crate) struct SignIns {
     rechecks: mpsc::Receiver<Recheck>,
     queries: Queries,
-    /// Whether there is anything to tell.
+    /// The session for events: without it, there are no events to send.
     events: Queries,
     hub: Hub,
     metrics: Metrics,
     tuning: watch::Receiver<Tuning>,
     /// Whether streams were ended because checks fail.
     failing: watch::Sender<bool>,
-    /// When everybody was last checked, or the database was away.
+    /// When all sign-ins were last checked, or the database was unreachable.
     checked: Instant,
     failed: Throttle,
 }
 
 impl SignIns {
-    /// Checks what `rechecks` names through `queries`, while `events` could be told, and tells whether checks are `failing`.
+    /// Checks the sign-ins in `rechecks` through `queries`, and reports whether checks are `failing`. Failures count only while
+    /// `events` has a session.
     pub(crate) fn new(
         rechecks: mpsc::Receiver<Recheck>,
         queries: Queries,
@@ -98,7 +97,7 @@ impl SignIns {
         }
     }
 
-    /// Runs until the listener or the query session's keeper is gone for good.
+    /// Runs until the listener or the query session's keeper ends.
     pub(crate) async fn run(mut self) {
         let now = Instant::now();
         let mut check = interval_at(now + CHECK_INTERVAL, CHECK_INTERVAL);
@@ -121,14 +120,14 @@ impl SignIns {
                     continue;
                 }
             }
-            let everybody = changed.contains(&Recheck::All);
+            let all = changed.contains(&Recheck::All);
             let contacts = self.contacts(&changed);
             changed.clear();
             match self.check_all(&contacts).await {
-                Some(Ok(())) if everybody => self.passed(),
+                Some(Ok(())) if all => self.passed(),
                 Some(Ok(())) => {}
                 Some(Err(error)) => {
-                    // Also of a few: what they were about is found by a check of everybody.
+                    // Also after a check of a few: the check of all finds their changes.
                     check.reset_after(RETRY_AFTER);
                     self.failed(&error);
                 }
@@ -160,13 +159,13 @@ impl SignIns {
 
     fn failed(&mut self, error: &Unchecked) {
         if self.events.current().is_none() {
-            // There is nothing to tell either.
+            // There are no events to send either.
             self.checked = Instant::now();
-            return debug!("sign-ins could not be checked, the database is away: {error}");
+            return debug!("sign-ins could not be checked, the database is unreachable: {error}");
         }
         if self.checked.elapsed() < TIMEOUT {
             if let Some(more) = self.failed.take() {
-                warn!("sign-ins cannot be checked, this is tried again: {error}{more}");
+                warn!("sign-ins cannot be checked, retrying: {error}{more}");
             }
             return;
         }
@@ -198,8 +197,7 @@ impl SignIns {
     }
 
     async fn check(&self, session: &Session, contacts: &[ContactId]) -> Result<(), QueryError> {
-        // Looked up before the database is asked: who signs in after that is not among them, and not
-        // taken for signed out.
+        // Listed before the query: otherwise a browser that signs in meanwhile would be taken for signed out.
         let browsers: Vec<_> = contacts
             .iter()
             .flat_map(|contact_id| {

@@ -1,4 +1,4 @@
-//! The bell: tells the resolver that there is something to look for. Bells are coalesced, none is queued.
+//! The bell: wakes the resolver when there is something to look for. Bells are coalesced, not queued.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::model::ids::IncidentId;
 
-/// How many announced incidents may wait for a look: more than an import changes at a time, at 8 bytes each.
+/// The maximum number of announced incidents that wait for a look: more than an import changes at a time, at 8 bytes each.
 const MAX_INCIDENTS: usize = 1 << 17;
 
 /// Cheap to clone.
@@ -22,14 +22,14 @@ struct Inner {
     rung: Mutex<Rung>,
 }
 
-/// What was heard since the last look.
+/// What was received since the last look.
 #[derive(Debug, Default)]
 pub(crate) struct Rung {
-    /// When the first of it was, if it was the bell.
+    /// When the first bell or announcement was received.
     pub(super) since: Option<Instant>,
-    /// Incidents whose severity is said to have been changed without Icinga Notifications.
+    /// Announced incidents: according to a notification, their severity was changed without Icinga Notifications.
     pub(super) incidents: BTreeSet<IncidentId>,
-    /// Something may have been missed: there was no session that listens.
+    /// Notifications may have been missed, because no session was listening.
     pub(super) gap: bool,
 }
 
@@ -40,7 +40,7 @@ impl Bell {
         self.0.wake.notify_one();
     }
 
-    /// An incident's severity is said to have been changed. Returns whether there was room for it.
+    /// An incident's severity was changed, according to a notification. Returns false if too many are waiting.
     pub(crate) fn announce(&self, incident_id: IncidentId) -> bool {
         let mut rung = self.0.rung.lock();
         let fits = rung.incidents.len() < MAX_INCIDENTS;
@@ -53,23 +53,23 @@ impl Bell {
         fits
     }
 
-    /// Bells may have been missed up to here.
+    /// Bells may have been missed until now.
     pub(crate) fn gap(&self) {
         self.0.rung.lock().gap = true;
         self.0.wake.notify_one();
     }
 
-    /// Waits until something was heard that was not taken yet.
+    /// Waits until something is received.
     pub(super) async fn wait(&self) {
         self.0.wake.notified().await;
     }
 
-    /// Whether something was heard that was not taken yet.
+    /// Whether a bell or an announcement was received that was not taken yet.
     pub(super) fn is_rung(&self) -> bool {
         self.0.rung.lock().since.is_some()
     }
 
-    /// Takes what was heard.
+    /// Takes what was received.
     pub(super) fn take(&self) -> Rung {
         std::mem::take(&mut self.0.rung.lock())
     }

@@ -1,10 +1,10 @@
-//! Folds rows of `incident_history` into events: rows of one transaction, incident and contact are one, and an event's
-//! severity is that of its own time.
+//! Folds rows of `incident_history` into events: the rows of one transaction, incident and contact become one event, with the
+//! severity at the time of the event.
 //!
-//! PostgreSQL tells which transaction wrote a row last. That is Icinga's, until the answer of the row's channel is written
-//! to it. From then on it is known by its place: of one event each channel has a row at most, their messages are the same,
-//! and no row of another kind is between them, because those come first in a transaction, and Icinga handles one event of an
-//! incident at a time.
+//! `xmin` shows which transaction wrote a row last. That is the transaction of Icinga's event until the channel's result is
+//! written to the row. After that, a row is recognized by its position: the rows of one event have one channel each, the same
+//! message, and no row of another kind between them, because Icinga writes those first in a transaction and handles one event of
+//! an incident at a time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -13,56 +13,56 @@ use std::sync::Arc;
 use crate::database::{HistoryRow, Kind, Notified};
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
 
-/// What becomes of rows.
+/// The result for one or more rows.
 #[derive(Debug)]
 pub(super) enum Folded {
     /// An event for a contact.
     Event {
-        /// The rows that it stands for, the one that it is made of first.
+        /// The rows that it covers. It is made from the first.
         history_ids: Vec<HistoryId>,
         incident_id: IncidentId,
         notified: Notified,
     },
-    /// A row whose event was made of an earlier look: nothing to show, but a replay must not show it either.
+    /// A row of an event that an earlier look made. Nothing is shown, and a replay must not show it either.
     Covered {
         history_id: HistoryId,
         contact_id: ContactId,
     },
 }
 
-/// Whose events: those of an incident for a contact.
+/// The incident and the contact of an event.
 type Subject = (IncidentId, ContactId);
 
-/// What is remembered of earlier looks.
+/// The state kept between looks.
 #[derive(Debug, Default)]
 pub(super) struct Fold {
-    /// What events were made of, by the row that each was made of first.
+    /// The events, by their first row.
     made: BTreeMap<(Subject, HistoryId), Made>,
-    /// The same, by transaction.
+    /// The first row of each event, by transaction.
     transactions: HashMap<(i64, Subject), HistoryId>,
-    /// By incident, its rows above the floor that notify nobody, and the last one below it; with the old severity of those
-    /// that changed it.
+    /// By incident: its rows above the floor that notify nobody, and the last such row up to the floor. Rows that changed the
+    /// severity have the old one.
     others: HashMap<IncidentId, BTreeMap<HistoryId, Option<String>>>,
     floor: HistoryId,
-    /// Counts looks.
+    /// The number of the look.
     look: u64,
 }
 
-/// What an event was made of.
+/// An event that was made, with what identifies further rows of it.
 #[derive(Debug)]
 struct Made {
-    /// Of its rows that no channel had answered for: all the same, or none.
+    /// The transaction of its rows without a channel's result; `None` if all have one.
     transaction: Option<i64>,
-    /// One or two, as a rule.
+    /// Usually one or two.
     channels: Vec<i64>,
-    /// A hash of it.
+    /// The message's hash.
     message: u64,
     look: u64,
-    /// Its place among what is being folded.
+    /// Its index in the current look's results.
     index: Option<usize>,
 }
 
-/// Of messages, so that they are not kept.
+/// The hash of a message, so that messages are not kept.
 fn hash(message: &Option<Arc<str>>) -> u64 {
     let mut hasher = DefaultHasher::new();
     message.hash(&mut hasher);
@@ -70,7 +70,7 @@ fn hash(message: &Option<Arc<str>>) -> u64 {
 }
 
 impl Made {
-    /// Whether a row beside it is of the same event, as far as they are known by their place.
+    /// Whether an adjacent row belongs to this event, if they have to be recognized by their position.
     fn takes(&self, notified: &Notified) -> bool {
         let again = notified
             .channel_id
@@ -82,7 +82,7 @@ impl Made {
 }
 
 impl Fold {
-    /// Folds what was read, in the order of ids.
+    /// Folds the rows of a look, in ascending order of ids.
     pub(super) fn fold(&mut self, rows: Vec<HistoryRow>) -> Vec<Folded> {
         for row in &rows {
             let old_severity = match &row.kind {
@@ -138,7 +138,7 @@ impl Fold {
         if let Some(transaction) = transaction {
             self.transactions.insert((transaction, subject), history_id);
         }
-        // The first change behind it tells from which severity it was.
+        // The first change after it has the severity of its time as the old one.
         let others = self.others.get(&row.incident_id).into_iter();
         let mut changes = others.flat_map(|others| others.range(history_id..));
         if let Some(severity) = changes.find_map(|(_, severity)| severity.as_ref()) {
@@ -151,7 +151,7 @@ impl Fold {
         });
     }
 
-    /// The first row of the event that a row belongs to, if there is one.
+    /// The first row of the event that a row belongs to; `None` if the event is new.
     fn known(
         &self,
         history_id: HistoryId,
@@ -180,8 +180,8 @@ impl Fold {
             .next()
     }
 
-    /// Ends a look. No row above `floor` is missing up to there; rows are `awaited` if transactions may bring some that have
-    /// ended after the look began: then what they brought beside those is read by the next look, and no later one.
+    /// Ends a look. No row up to `floor` is missing. Rows are `awaited` if running transactions may still add some: the next look,
+    /// but no later one, can then read further rows of events of this look.
     pub(super) fn end_look(&mut self, floor: HistoryId, awaited: bool) {
         let last = self.look;
         self.look += 1;
@@ -199,8 +199,8 @@ impl Fold {
         }
     }
 
-    /// Forgets what no row above `floor` needs. The last row up to there that notifies nobody may stand between an event and
-    /// the next one's rows.
+    /// Forgets what no row above `floor` needs. The last row up to the floor that notifies nobody is kept, because it can separate
+    /// an event from the rows of the next.
     fn settle(&mut self, floor: HistoryId) {
         self.floor = floor;
         let made: HashSet<_> = self
@@ -237,7 +237,7 @@ mod tests {
         }
     }
 
-    /// On a channel of its own, unless there is an answer.
+    /// A row without a channel and without a result.
     fn notified(contact_id: i64) -> Kind {
         notified_kind(contact_id, None, false)
     }
@@ -260,7 +260,7 @@ mod tests {
         }
     }
 
-    /// Ids and severity of each event; ids alone of what is covered.
+    /// The ids and the severity of each event; for covered rows only the id.
     fn fold(fold: &mut Fold, rows: Vec<HistoryRow>) -> Vec<(Vec<i64>, String)> {
         let folded = fold.fold(rows).into_iter().map(|folded| match folded {
             Folded::Event {
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(fold(&mut some, rows(1)), [(vec![1], String::new())]);
         some.end_look(HistoryId(0), true);
         assert_eq!(fold(&mut some, rows(3)), [(vec![3], String::new())]);
-        // The next look reads what is left of a transaction, and no later one.
+        // Only the next look can read further rows of a transaction.
         some.end_look(HistoryId(0), true);
         assert_eq!(fold(&mut some, rows(4)), [(vec![4], "now".to_owned())]);
         some.end_look(HistoryId(0), false);
@@ -418,7 +418,7 @@ mod tests {
             Ok(())
         }
 
-        /// That was to be all.
+        /// All events have been checked.
         fn finish(self, keys: BTreeMap<i64, Key>) -> Result<(), TestCaseError> {
             prop_assert!(self.rows.iter().eq(keys.keys()));
             prop_assert_eq!(self.events, keys.into_values().collect());
@@ -426,7 +426,7 @@ mod tests {
         }
     }
 
-    /// Rows with ids from 1 on, for which no channel has answered, and which of some looks reads each.
+    /// Rows with ids from 1, without results of channels, and the look that reads each.
     fn rows_and_looks() -> impl Strategy<Value = Vec<(HistoryRow, usize)>> {
         let kind = prop_oneof![
             4 => (1..4_i64, proptest::option::of(1..3_i64))
@@ -444,7 +444,7 @@ mod tests {
         })
     }
 
-    /// The severity at a row's time, as far as rows that were read say it.
+    /// The severity at a row's time, according to the rows that were read.
     fn severity_at(read: &[HistoryRow], history_id: HistoryId, incident_id: IncidentId) -> &str {
         let later = read
             .iter()
@@ -456,10 +456,10 @@ mod tests {
         changes.min().map_or("now", |(_, severity)| severity)
     }
 
-    /// What Icinga writes in transactions, each of an incident: a row that notifies nobody, and then one for each contact and
-    /// channel, for some of which the channel has answered. With the keys.
+    /// Transactions as Icinga writes them, each for one incident: a row that notifies nobody, and then one for each contact and
+    /// channel, some with the channel's result. With the keys.
     fn transactions() -> impl Strategy<Value = (Vec<HistoryRow>, BTreeMap<i64, Key>)> {
-        // By contact and channel, whether there is an answer.
+        // By contact and channel, whether there is a result.
         let notified = vec(vec(proptest::option::of(any::<bool>()), 0..4), 3);
         vec((1..3_i64, notified), 0..8).prop_map(|transactions| {
             let (mut rows, mut keys) = (Vec::new(), BTreeMap::new());
@@ -476,7 +476,7 @@ mod tests {
                         .filter_map(|(id, answered)| Some((id, answered?)));
                     for (channel_id, answered) in used {
                         let kind = notified_kind(contact_id, Some(channel_id), answered);
-                        // That of the answer.
+                        // The transaction that wrote the result.
                         let answer = 1000 * transaction + 10 * contact_id + channel_id;
                         let id = write(if answered { answer } else { transaction }, kind);
                         keys.insert(id, (transaction, incident_id, contact_id));
@@ -505,7 +505,7 @@ mod tests {
                         prop_assert_eq!(&*notified.severity, severity, "{:?}", history_ids);
                     }
                 }
-                // What is below the first row that is to come is of no further use.
+                // Up to the first row that is still missing.
                 let to_come = rows.iter().filter(|(_, of)| *of > look).map(|(row, _)| row.history_id.0).min();
                 fold.settle(HistoryId(to_come.map_or(i64::MAX, |id| id - 1)));
             }

@@ -1,17 +1,17 @@
-//! Which ids of a table were seen, and which may still come.
+//! Which ids of a table were seen, and which can still appear.
 //!
-//! An id is drawn before its transaction commits, so a lower one can become visible after a higher one. A look reads what
-//! is beyond the newest id that was seen; what is missing below it is a gap. A gap is read again whenever one of the
-//! transactions has ended that may bring its ids, and is given up once all of them have. So a transaction that stays open
-//! for an hour costs nothing until it ends, however many rows others write meanwhile.
+//! An id is drawn from the sequence before its transaction commits, so a lower id can become visible after a higher one. A look
+//! reads the ids above the newest one seen; ids missing below it are a gap. A gap is read again whenever a transaction that can
+//! fill it has ended, and is given up when all of them have. So a transaction that stays open for an hour costs nothing until it
+//! ends, no matter how many rows others write meanwhile.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::snapshot::Snapshot;
 
-/// How long after a gap was seen the transactions are noted that may fill it. An id may be drawn a moment before its
-/// transaction gets its number; until then the gap is read at each look.
+/// The age of a gap at which the running transactions are recorded as those that can fill it. An id can be drawn a moment before
+/// its transaction gets a number, so a younger gap is read at each look.
 const YOUNG: Duration = Duration::from_secs(1);
 
 /// The ids of one table.
@@ -27,14 +27,14 @@ pub struct Gaps {
 struct Gap {
     first: i64,
     last: i64,
-    /// When the look that found it had read: all its ids were drawn before.
+    /// When the look that found it had read its rows: all these ids had been drawn by then.
     since: Instant,
-    /// The transactions that may bring them; `None` while that is not known yet.
-    bringers: Option<Arc<[u64]>>,
+    /// The transactions that can fill it; `None` while the gap is young.
+    writers: Option<Arc<[u64]>>,
 }
 
 impl Gaps {
-    /// Nothing is known beyond `newest`, and nothing is missing up to there.
+    /// Nothing is missing up to `newest`, and nothing is known above it.
     pub fn new(newest: i64) -> Self {
         Self {
             newest,
@@ -47,7 +47,7 @@ impl Gaps {
         self.newest
     }
 
-    /// Up to this id nothing is missing that may still come.
+    /// Up to this id, no missing id can still appear.
     pub fn floor(&self) -> i64 {
         self.gaps.first().map_or(self.newest, |gap| gap.first - 1)
     }
@@ -57,21 +57,21 @@ impl Gaps {
         self.gaps.first().map(|gap| gap.since)
     }
 
-    /// Whether a transaction may bring ids that are not read at each look.
+    /// Whether there are gaps that wait for transactions, and so are not read at each look.
     pub fn awaits(&self) -> bool {
-        self.gaps.iter().any(|gap| gap.bringers.is_some())
+        self.gaps.iter().any(|gap| gap.writers.is_some())
     }
 
-    /// The ranges of ids, their ends included, that the next look has to read in any case.
+    /// The ranges of ids, ends included, of young gaps, which the next look has to read.
     pub fn young(&self) -> Vec<(i64, i64)> {
-        self.ranges(|gap| gap.bringers.is_none())
+        self.ranges(|gap| gap.writers.is_none())
     }
 
-    /// The ranges of ids, their ends included, that may have come by this snapshot, beside the [young](Self::young) ones.
+    /// The ranges of ids, ends included, that can have appeared by this snapshot, without the [young](Self::young) ones.
     pub fn filled(&self, snapshot: &Snapshot) -> Vec<(i64, i64)> {
         self.ranges(|gap| {
-            let mut bringers = gap.bringers.iter().flat_map(|bringers| bringers.iter());
-            bringers.any(|transaction| snapshot.has_ended(*transaction))
+            let mut writers = gap.writers.iter().flat_map(|writers| writers.iter());
+            writers.any(|transaction| snapshot.has_ended(*transaction))
         })
     }
 
@@ -80,9 +80,9 @@ impl Gaps {
         gaps.map(|gap| (gap.first, gap.last)).collect()
     }
 
-    /// Takes the `ids` that were read, ascending: beyond the newest one, in the young ranges, and in those that may have been
-    /// filled; all of it after the `snapshot` was taken. The snapshot was `asked` for at one time, and all was `read` at another:
-    /// the server may take its time.
+    /// Records the `ids` that were read, ascending: above the newest one, in the young ranges and in the filled ones, all read
+    /// after the `snapshot` was taken. The snapshot was requested at `asked`, and the last rows arrived at `read`: the server may
+    /// be slow.
     pub fn saw(
         &mut self,
         ids: impl IntoIterator<Item = i64>,
@@ -94,17 +94,17 @@ impl Gaps {
         let mut left = Vec::with_capacity(self.gaps.len());
         for mut gap in self.gaps.drain(..) {
             let ended = |transaction: &u64| snapshot.has_ended(*transaction);
-            gap.bringers = match gap.bringers.take() {
-                Some(bringers) if bringers.iter().any(ended) => {
-                    Some(bringers.iter().copied().filter(|t| !ended(t)).collect())
+            gap.writers = match gap.writers.take() {
+                Some(writers) if writers.iter().any(ended) => {
+                    Some(writers.iter().copied().filter(|t| !ended(t)).collect())
                 }
-                // Whoever drew one of the ids before has a number by now.
+                // Each transaction that drew one of the ids has a number by this time.
                 None if asked.duration_since(gap.since) >= YOUNG => {
                     Some(Arc::clone(snapshot.running()))
                 }
                 known => known,
             };
-            let over = gap.bringers.as_ref().is_some_and(|b| b.is_empty());
+            let over = gap.writers.as_ref().is_some_and(|b| b.is_empty());
             while seen.next_if(|id| *id < gap.first).is_some() {}
             while let Some(id) = seen.next_if(|id| *id <= gap.last) {
                 if gap.first < id && !over {
@@ -126,7 +126,7 @@ impl Gaps {
                         first: self.newest + 1,
                         last: id - 1,
                         since: read,
-                        bringers: None,
+                        writers: None,
                     });
                 }
                 self.newest = id;
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(gaps.filled(&snapshot), [(12, 12), (14, 14)]);
         saw(&mut gaps, [12], &snapshot, start + SECOND);
         assert_eq!(gaps.floor(), 13);
-        // Rolled back: given up once everything of its time has ended.
+        // Rolled back: given up once all transactions of its time have ended.
         let snapshot = Snapshot::new(9, [5]);
         assert_eq!(gaps.filled(&snapshot), [(14, 14)]);
         saw(&mut gaps, [], &snapshot, start + SECOND);
@@ -185,7 +185,7 @@ mod tests {
     fn what_was_drawn_before_its_transaction_had_a_number_is_awaited() {
         let start = Instant::now();
         let mut gaps = Gaps::new(10);
-        // Nobody runs, yet 11 was drawn.
+        // No transaction has a number yet, but 11 was drawn.
         saw(&mut gaps, [12], &Snapshot::new(5, []), start);
         saw(&mut gaps, [], &Snapshot::new(5, []), start + SECOND / 2);
         assert_eq!((gaps.floor(), gaps.young()), (10, vec![(11, 11)]));
@@ -205,7 +205,7 @@ mod tests {
         gaps.saw([12], &Snapshot::new(5, []), start, start + SECOND * 2);
         saw(&mut gaps, [], &Snapshot::new(5, []), start + SECOND * 2);
         assert_eq!((gaps.floor(), gaps.young()), (10, vec![(11, 11)]));
-        // Nor does it count what was asked for in time and read late.
+        // A snapshot that was requested early and read late does not count either.
         let (asked, read) = (start + SECOND * 5 / 2, start + SECOND * 4);
         gaps.saw([], &Snapshot::new(5, []), asked, read);
         assert_eq!(gaps.young(), [(11, 11)]);
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(gaps.young(), [(1, 2), (4, 8)]);
         saw(&mut gaps, [1, 2, 4, 11], &running, start);
         assert_eq!((gaps.floor(), gaps.newest()), (4, 11));
-        // At its end, what it brought and what it did not.
+        // At the transaction's end, the ids that it wrote and those that it did not.
         saw(&mut gaps, [], &running, start + SECOND);
         saw(&mut gaps, [5], &Snapshot::new(9, []), start + SECOND);
         assert_eq!(gaps.floor(), 11);

@@ -1,4 +1,4 @@
-//! From the bell to events: looks at the table, and makes events of the rows that are new.
+//! From the bell to events: looks at the tables, and makes events from new rows.
 
 mod bell;
 mod fold;

@@ -1,7 +1,7 @@
 //! Which changes of incidents are new, and which were shown already.
 //!
-//! Any role that may connect can announce any incident. So what counts is the row: the transaction that wrote it last must
-//! have been running within the last minute, and its change is shown once.
+//! A role that can only connect can announce any incident. So the row decides: the transaction that wrote it last must have been
+//! running within the last minute, and its change is shown once.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use crate::model::ids::IncidentId;
 use crate::model::snapshot::Snapshot;
 
-/// How long a change is new: far longer than a look takes that an announcement waits for.
+/// How long a change is new: much longer than an announcement waits for a look.
 const PERIOD: Duration = Duration::from_secs(60);
 
 /// The changes of about a minute.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// Since when, and the oldest transaction that ran then, in 32 bits as PostgreSQL's `xmin`.
+    /// The start of the current period, and the oldest transaction that was running then, in 32 bits like PostgreSQL's `xmin`.
     now: Option<(Instant, u32)>,
-    /// The same of the period before.
+    /// The oldest transaction of the previous period.
     before: Option<u32>,
     /// By incident and transaction.
     shown: HashSet<(IncidentId, u32)>,
@@ -25,9 +25,9 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Notes what runs.
+    /// Records the oldest running transaction, once per period.
     pub(super) fn saw(&mut self, snapshot: &Snapshot, now: Instant) {
-        // The lower half is what PostgreSQL shows of a transaction.
+        // `xmin` is the lower half of a transaction's number.
         #[allow(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
         let oldest = snapshot.oldest_running() as u32;
         match self.now {
@@ -40,9 +40,9 @@ impl Recent {
         }
     }
 
-    /// Whether what a transaction wrote of an incident is new and was not shown. From now on it was.
+    /// Whether a transaction's change of an incident is new and was not shown. Records it as shown.
     pub(super) fn is_new(&mut self, incident_id: IncidentId, transaction: u32) -> bool {
-        // Transactions are numbered in a circle: half of all numbers are older.
+        // Transaction numbers wrap around: half of all numbers are older.
         let recent = self
             .before
             .is_some_and(|oldest| transaction.wrapping_sub(oldest) < u32::MAX / 2);

@@ -1,7 +1,7 @@
-//! The resolver: looks at the table, and publishes what is new.
+//! The resolver: looks at the tables, and publishes what is new.
 //!
-//! It looks when the bell rings, and again until every transaction that ran then has ended: one of them may have committed
-//! rows and left the ringing to another. And it looks on an interval, so that nothing depends on being told.
+//! It looks when the bell rings, and again until every transaction that was running then has ended: one of them may have
+//! committed rows without ringing because another rang. It also looks at an interval, so a lost bell only delays events.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -26,42 +26,42 @@ use crate::model::timeline::{Epoch, Timeline};
 use crate::observe::metrics::{Cause, Metrics};
 use crate::observe::{Health, Throttle};
 
-/// Time between two looks that nobody asked for: how late an event is at most whose bell was not heard.
+/// Time between two looks without a bell: the maximum delay of an event whose bell was lost.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The shortest pause behind a look that saw transactions running. What follows without a bell waits for as long once more,
-/// and twice as long each time.
+/// The shortest pause after a look that saw running transactions. Without a bell, the next look also waits for this time, and
+/// then each time twice as long.
 const FIRST_FOLLOW_UP: Duration = Duration::from_millis(5);
 
-/// How many times as long as a look the pause behind it is: where others write all the time, looks take a ninth of a
-/// processor, and leave the rest to the writers.
+/// The pause after a look, as a multiple of the look's duration: if others write all the time, looks take a ninth of a processor
+/// and leave the rest to the writers.
 const PAUSE_FACTOR: u32 = 8;
 
-/// The longest pause, so that events are not late for more than it.
+/// The longest pause: it delays events by no more than this.
 const PAUSE_CAP: Duration = Duration::from_millis(12);
 
-/// Time between two looks for the triggers.
+/// Time between two checks of the triggers.
 const TRIGGERS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Pause after a look that the server refused.
+/// Pause after a look that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How far below the newest id the first look begins: no transaction stays open while others write this many rows.
+/// How far below the newest id the first look begins. Assumes that no transaction stays open while others write this many rows.
 const UNSETTLED_IDS: i64 = 1000;
 
-/// How many incidents are asked about at a time.
+/// The maximum number of incidents per query for recipients.
 const BATCH: usize = 500;
 
-/// What was seen of a course of ids.
+/// What was seen in one epoch and timeline.
 #[derive(Debug)]
 struct Seen {
     timeline: Option<Timeline>,
     epoch: Epoch,
     history: Gaps,
     incidents: Gaps,
-    /// Up to this row, changes of severities were read ahead.
+    /// Changes of severities were read ahead up to this row.
     changes_read: HistoryId,
-    /// The newest history row of the first look: only from there on the floor says what browsers were told.
+    /// The newest history row of the first look: a floor below it does not say what was published.
     first: i64,
     /// The server's clock at the last look, in milliseconds since the epoch of Unix.
     looked_at_ms: i64,
@@ -71,26 +71,26 @@ struct Seen {
 struct Looked {
     snapshot: Snapshot,
     rows: Vec<HistoryRow>,
-    /// New incidents of which there was no history among the rows.
+    /// New incidents without history among the rows.
     incidents: Vec<IncidentId>,
-    /// There was no room for more.
+    /// A page was full: there may be more to read.
     full: bool,
 }
 
-/// What a look came to.
+/// The result of a look.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
     Nothing,
     Rows,
-    /// And there may be more at once.
+    /// Rows, and there may be more to read at once.
     Page,
 }
 
-/// What may have committed without ringing.
+/// Transactions that may commit without ringing.
 #[derive(Debug)]
 struct Awaited {
     transactions: Vec<u64>,
-    /// How long after the last look the next one is.
+    /// Time from the last look to the next one.
     delay: Duration,
 }
 
@@ -105,16 +105,16 @@ pub(crate) struct Resolver {
     listening: watch::Receiver<bool>,
     health: watch::Sender<Health>,
     seen: Option<Seen>,
-    /// The server's clock at the last look before ids have started again, in milliseconds since the epoch of Unix. Rows of
-    /// that time and before were told under their earlier ids: a restore brings them back.
+    /// The server's clock at the last look before ids restarted, in milliseconds since the Unix epoch. Rows up to that time were
+    /// sent under their earlier ids: a restored backup contains them again.
     delivered_until_ms: i64,
     fold: Fold,
     recent: Recent,
-    /// Incidents to ask about.
+    /// Incidents whose recipients have to be queried.
     changed: BTreeSet<IncidentId>,
-    /// Those that ran when the bell was heard.
+    /// The transactions that were running when the bell was received.
     awaited: Option<Awaited>,
-    /// Rows that no bell has announced yet, of transactions of which it was not known that they ran.
+    /// Rows without a bell so far, written by transactions that were not known to be running.
     unannounced: usize,
     triggers_due: Instant,
     failed: Throttle,
@@ -122,7 +122,8 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver between the `bell` and the `hub`, whose listener `listening`; it tells its `health`.
+    /// A resolver that takes bells from `bell`, publishes to `hub` and reports its `health`. `listening` is whether the listener is
+    /// connected.
     pub(crate) fn new(
         bell: Bell,
         queries: Queries,
@@ -153,7 +154,7 @@ impl Resolver {
         }
     }
 
-    /// Runs until the query session's keeper is gone for good.
+    /// Runs until the query session's keeper ends.
     pub(crate) async fn run(mut self) {
         let mut cause = Cause::Gap;
         let mut rung = Rung::default();
@@ -169,12 +170,12 @@ impl Resolver {
                 Ok(found) => found,
                 Err(error) => {
                     if let QueryError::Lost(_) | QueryError::OtherIds = error {
-                        debug!("a look for new events is made anew: {error}");
+                        debug!("repeating a look for new events: {error}");
                         cause = Cause::Gap;
                         continue;
                     }
                     if let Some(more) = self.failed.take() {
-                        error!("a look for new events failed, it is tried again: {error}{more}");
+                        error!("a look for new events failed, retrying: {error}{more}");
                     }
                     sleep(RETRY_AFTER).await;
                     continue;
@@ -183,10 +184,10 @@ impl Resolver {
             let was_held = held.take().is_some();
             silenced |= was_held;
             if silenced && found != Found::Nothing {
-                // Other daemons were not told either. If that fails, they look by themselves.
+                // Other daemons received no bell either. If this fails, they find the rows at their interval.
                 let _ = session.ring_bell().await;
             }
-            // What ran while the bell was held has ended.
+            // Until all transactions that were running while the bell was held have ended.
             silenced &= self.awaited.is_some();
             if found == Found::Page {
                 continue;
@@ -205,9 +206,9 @@ impl Resolver {
         }
     }
 
-    /// Leaves the server alone after a look that took so long. Where several write, a bell would ring with each of their
-    /// commits, and each ring costs them and us more than its part of a look: while they are `busy` the bell is held. Returns
-    /// since when it was.
+    /// Pauses after a look, for a multiple of its duration. If several clients write, the bell would ring with each commit, and each
+    /// ring costs more than its part of a look. So while they are `busy`, the resolver holds the bell's lock during the pause.
+    /// Returns since when it held the lock.
     async fn leave_alone(
         &self,
         session: &Session,
@@ -219,7 +220,7 @@ impl Resolver {
             pause = pause.max(FIRST_FOLLOW_UP);
         }
         let since = std::time::Instant::now();
-        // If not, they ring.
+        // Without the lock, writers ring as usual.
         let holds = busy && session.hold_bell().await.unwrap_or(false);
         sleep(pause).await;
         if !holds {
@@ -260,7 +261,7 @@ impl Resolver {
         self.recent.saw(&looked.snapshot, now);
         self.count_unannounced(cause, &looked.rows);
         self.await_running(cause, &looked.snapshot);
-        // A look may find rows a moment before their bell is heard, or without one.
+        // A look can find rows a moment before their bell arrives, or without one.
         let received_at = rung.since.unwrap_or(now);
         self.publish_rows(looked.rows, looked.full, received_at);
         if cause == Cause::Interval {
@@ -268,7 +269,7 @@ impl Resolver {
         }
         self.changed.extend(looked.incidents);
         if session.recipients_problem().is_some() {
-            // Soon, to notice that it was mended.
+            // Soon, to notice when it is fixed.
             self.triggers_due = self.triggers_due.min(Instant::now() + INTERVAL);
         }
         if cause == Cause::Interval && self.unannounced > 0 && *self.listening.borrow() {
@@ -286,7 +287,7 @@ impl Resolver {
         })
     }
 
-    /// Reads what is new. `None` if ids began anew, so that all has to be looked at again.
+    /// Reads what is new. `None` if ids restarted: then the caller looks again from the start.
     async fn read(
         &mut self,
         session: &Session,
@@ -302,7 +303,7 @@ impl Resolver {
         Ok(looked)
     }
 
-    /// Reads what is new since the last look. `None` if there was none, or ids began anew.
+    /// Reads what is new since the last look. `None` if there was none, or ids restarted.
     async fn read_on(
         &mut self,
         session: &Session,
@@ -314,8 +315,8 @@ impl Resolver {
         };
         let (newest_row, newest_incident) = (seen.history.newest(), seen.incidents.newest());
         let (young_rows, young_incidents) = (seen.history.young(), seen.incidents.young());
-        // Pipelined, in this order: what has ended by the snapshot is seen by those behind it.
-        // Incidents before history: what was written of one is then among the rows.
+        // Pipelined, in this order: the later statements see all transactions that have ended by the snapshot.
+        // Incidents before history: an incident's history is then among the rows.
         let (watermark, mut incidents, mut rows) = futures::try_join!(
             session.watermark(),
             session.new_incidents(newest_incident, &young_incidents),
@@ -343,7 +344,7 @@ impl Resolver {
             incidents.sort_unstable();
         }
         let read = std::time::Instant::now();
-        // Incidents have the severity of now, also where its change is still to be read.
+        // Incidents have their current severity, even if the row of its change was not read yet.
         let mut later = Vec::new();
         if more_rows {
             let last = rows.last().map(|row| row.history_id).unwrap_or_default();
@@ -366,7 +367,7 @@ impl Resolver {
         }))
     }
 
-    /// Begins with ids of which nothing was seen yet. What is there is told by replays; what is missing below may still come.
+    /// Begins with a new epoch or timeline. Replays send the rows that exist; ids missing below the newest may still appear.
     async fn begin(
         &mut self,
         session: &Session,
@@ -398,12 +399,12 @@ impl Resolver {
             .map_or(watermark.now_ms, |seen| seen.looked_at_ms);
         if self.hub.change_epoch(&watermark.epoch, delivered_until) {
             info!(
-                "database: its ids have started again: browsers are told what is newer than the last look"
+                "database: its ids have restarted; browsers receive what is newer than the last look"
             );
-            // Of other rows and incidents that had the same ids.
+            // It holds rows and incidents of the previous epoch.
             self.fold = Fold::default();
             self.delivered_until_ms = delivered_until;
-            // Tables that were made anew may have none.
+            // Tables that were created again may have none.
             self.triggers_due = Instant::now();
         }
         self.hub.set_newest(HistoryId(history.newest()));
@@ -417,12 +418,12 @@ impl Resolver {
             looked_at_ms: watermark.now_ms,
         });
         self.health.send_modify(|health| health.looked = true);
-        // Whoever is connected already looks for what came before.
+        // Browsers that are connected already replay what came before.
         self.hub.gap();
         Ok(())
     }
 
-    /// Publishes rows, behind which there are more if a page is `full`.
+    /// Publishes rows. There are more to read if the page is `full`.
     fn publish_rows(
         &mut self,
         mut rows: Vec<HistoryRow>,
@@ -443,7 +444,7 @@ impl Resolver {
                 self.fold.end_look(floor, seen.history.awaits());
             }
             self.hub.set_newest(HistoryId(seen.history.newest()));
-            // Last: below this, browsers that have taken all messages need not look again.
+            // Last, because browsers that have taken all messages skip replays up to this floor.
             if floor.0 >= seen.first {
                 self.hub.settle(floor, seen.timeline.as_ref());
             }
@@ -451,7 +452,7 @@ impl Resolver {
         }
     }
 
-    /// Makes events of rows, and gives each contact theirs together.
+    /// Makes events from rows, and publishes each contact's events together.
     fn publish(&self, folded: Vec<Folded>, received_at: std::time::Instant) {
         let Some((_, epoch)) = self.hub.epoch() else {
             return;
@@ -471,7 +472,7 @@ impl Resolver {
                     notified,
                 } => {
                     let contact_id = notified.contact_id;
-                    // What a transaction tells several contacts of an incident is the same, and comes together.
+                    // Rows of one incident for several contacts are adjacent and usually have the same content.
                     let same = last.take().filter(|(incident, sent, _)| {
                         *incident == incident_id && sent.has_same_content(&notified)
                     });
@@ -510,15 +511,15 @@ impl Resolver {
         }
     }
 
-    /// Tells of incidents that were changed without Icinga Notifications, of a batch of them: a flood of made-up ones must not
-    /// delay the next look. By itself: what fails here costs no other event.
+    /// Publishes incidents that were changed without Icinga Notifications, at most one batch: many false announcements must not
+    /// delay the next look. A failure here affects no other event.
     async fn publish_severity_changes(
         &mut self,
         session: &Session,
         received_at: std::time::Instant,
     ) -> Result<(), QueryError> {
         if self.hub.is_empty() {
-            // Nobody to tell: nothing to ask.
+            // Without recipients, no query is needed.
             self.changed.clear();
         }
         let Some(first) = self.changed.first().copied() else {
@@ -530,8 +531,8 @@ impl Resolver {
             Err(error @ QueryError::Lost(_)) => return Err(error),
             Err(error) => {
                 error!(
-                    "incidents from {first} on were changed without Icinga Notifications and {} of them are \
-                     shown to nobody: {error}",
+                    "incidents from {first} on were changed without Icinga Notifications, and {} of them are \
+                     not shown: {error}",
                     some.len()
                 );
             }
@@ -578,18 +579,18 @@ impl Resolver {
         self.give(contacts);
     }
 
-    /// Counts rows for which a bell should have rung. What is found between bells may be of a transaction that was seen running
-    /// and left the ringing to another; for all else a bell is on its way at most.
+    /// Counts rows for which a bell should have rung. Rows found between bells are excluded if a transaction wrote them that was
+    /// known to be running, because another may have rung. The bell for others may still be on its way.
     fn count_unannounced(&mut self, cause: Cause, rows: &[HistoryRow]) {
         let known = |row: &HistoryRow| {
-            // As `xmin` shows it.
+            // `xmin` has the lower 32 bits.
             let is_writer = |awaited: &u64| awaited & 0xffff_ffff == row.transaction as u64;
             let awaited = self.awaited.as_ref();
             awaited.is_some_and(|awaited| awaited.transactions.iter().any(is_writer))
         };
         let unknown = |row: &&HistoryRow| match &row.kind {
             Kind::Notified(notified) if cause == Cause::Running => {
-                // Another transaction wrote the answer.
+                // If there is a result, another transaction wrote the row last.
                 !notified.answered && !known(row)
             }
             Kind::Notified(_) => true,
@@ -603,7 +604,7 @@ impl Resolver {
         };
     }
 
-    /// Notes what ran when the bell was heard: some of it may have left the ringing to the one that rang.
+    /// Records the transactions that were running when the bell was received: they may commit without ringing.
     fn await_running(&mut self, cause: Cause, snapshot: &Snapshot) {
         let awaited = match (cause, self.awaited.take()) {
             (Cause::Interval, _) | (Cause::Running, None) => return,
@@ -615,17 +616,17 @@ impl Resolver {
             },
             (Cause::Bell | Cause::Gap, _) => Awaited {
                 transactions: snapshot.running().to_vec(),
-                // Beside the pause that follows every look.
+                // The pause after each look comes on top.
                 delay: Duration::ZERO,
             },
         };
-        // From there on it is the interval's.
+        // Longer delays are left to the interval.
         if !awaited.transactions.is_empty() && awaited.delay < INTERVAL {
             self.awaited = Some(awaited);
         }
     }
 
-    /// Finds out why no bell rang for rows that were found.
+    /// Checks why no bell rang for rows that were found.
     async fn without_bell(&mut self, session: &Session) {
         let rows = std::mem::take(&mut self.unannounced);
         self.metrics.rows_without_bell.inc_by(rows as u64);
@@ -634,12 +635,12 @@ impl Resolver {
             .send_modify(|health| health.without_bell_at_ms = Some(now_ms));
         self.look_for_triggers(session).await;
         let complete = self.health.borrow().missing.is_empty();
-        // Otherwise the log says already what is amiss.
+        // Otherwise the log already names the missing triggers.
         if complete && let Some(more) = self.unrung.take() {
             warn!(
                 "{rows} rows were found for which no bell had rung, although all triggers are there: the transaction that \
-                 was to ring was rolled back or killed, or its notification was lost. Their events are at most {INTERVAL:?} \
-                 late{more}"
+                 should have rung was rolled back or killed, or its notification was lost. Their events are at most \
+                 {INTERVAL:?} late{more}"
             );
         }
     }
@@ -654,7 +655,7 @@ impl Resolver {
             Ok(missing) => missing,
             Err(error) => return debug!("{error}"),
         };
-        // Soon again while some are missing, to notice that it was mended.
+        // Sooner while some are missing, to notice when that is fixed.
         let pause = if missing.is_empty() {
             TRIGGERS_INTERVAL
         } else {
@@ -665,11 +666,11 @@ impl Resolver {
             return;
         }
         if missing.is_empty() {
-            info!("triggers: all are there again");
+            info!("triggers: all are in place again");
         } else {
             error!(
-                "triggers missing or disabled: {}; until that is mended, events come up to {INTERVAL:?} late, and sign-outs \
-                 are noticed within half a minute; run again: {INSTALL}",
+                "triggers missing or disabled: {}; until that is fixed, events are up to {INTERVAL:?} late, and sign-outs \
+                 take effect within half a minute; run again: {INSTALL}",
                 missing.join(", ")
             );
         }
@@ -677,7 +678,7 @@ impl Resolver {
     }
 }
 
-/// Whether there may be more to read than these: those that are `fresh` are as many as one statement reads.
+/// Whether there may be more to read: the `fresh` items are as many as one statement reads.
 fn is_page<T>(items: &[T], fresh: impl Fn(&T) -> bool) -> bool {
     items.iter().filter(|item| fresh(item)).count() >= PAGE
 }

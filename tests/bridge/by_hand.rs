@@ -154,7 +154,7 @@ async fn incidents_whose_ids_have_started_again_are_shown() {
     }
     let again = "DELETE FROM incident_contact; DELETE FROM incident; ALTER SEQUENCE incident_id_seq RESTART";
     world.icinga.by_hand(again).await;
-    world.daemon.wait_for_log("its ids have started again");
+    world.daemon.wait_for_log("its ids have restarted");
     for id in [1, 2] {
         world.icinga.by_hand(&insert).await;
         assert_eq!(alice.tab.event().await.incident(), id);

@@ -14,7 +14,7 @@ const AGAIN: [&str; 2] = [
 ];
 
 /// The daemon's log line when it has noticed.
-const NOTICED: &str = "its ids have started again";
+const NOTICED: &str = "its ids have restarted";
 
 /// `[daemon]` of a restarted daemon.
 const ANYWHERE: &str = "host = 127.0.0.1\nport = 0";

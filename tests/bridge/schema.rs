@@ -118,7 +118,7 @@ async fn rows_that_a_restore_brings_back_while_the_daemon_looks_are_not_sent_aga
         .by_hand("DROP SCHEMA public, icinga_desktop CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC")
         .await;
     dump.restore(&["--section=pre-data"]);
-    world.daemon.wait_for_log("its ids have started again");
+    world.daemon.wait_for_log("its ids have restarted");
     world.daemon.wait_for_log("triggers missing or disabled");
     dump.restore(&["--section=data"]);
     let looks = "icinga_desktop_looks_total{cause=\"interval\"}";
@@ -129,7 +129,7 @@ async fn rows_that_a_restore_brings_back_while_the_daemon_looks_are_not_sent_aga
     })
     .await;
     dump.restore(&["--section=post-data"]);
-    world.daemon.wait_for_log("all are there again");
+    world.daemon.wait_for_log("all are in place again");
     let written = world.incident(alice.contact, "after it").await;
     expect(&mut alice, &written).await;
     world.nothing_else(&mut [&mut alice]).await;

@@ -69,7 +69,7 @@ async fn without_a_bell_events_come_late_and_it_is_logged(take_away: &str) {
     let install = world.database.psql().file("sql/install.sql");
     install.success();
     assert_eq!(wait_for_readiness(&admin, 200).await, "ready\n");
-    world.daemon.wait_for_log("all are there again");
+    world.daemon.wait_for_log("all are in place again");
     let late = "icinga_desktop_rows_without_bell_total";
     let before = metrics(&admin).await[late];
     assert!(before > 0.0);

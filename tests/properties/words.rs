@@ -144,6 +144,8 @@ fn collect(tokens: TokenStream, help: bool, literals: &mut Vec<(usize, String)>)
                 } else if match name.as_str() {
                     "doc" => help,
                     "allow" | "expect" | "warn" | "deny" => false,
+                    // Values for tools.
+                    "serde" => false,
                     _ => true,
                 } {
                     collect(attribute.stream(), help, literals);

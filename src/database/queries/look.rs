@@ -1,4 +1,4 @@
-//! What was committed beyond what was seen: rows of `incident_history`, and new incidents.
+//! What was committed since the last look: rows of `incident_history`, and new incidents.
 
 use std::sync::Arc;
 
@@ -13,26 +13,26 @@ use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::snapshot::Snapshot;
 use crate::model::timeline::{Epoch, Timeline};
 
-/// Rows that one statement reads, gaps aside: what is longer is read in several, so that its first recipients do not wait
-/// for its last.
+/// Rows per statement, without gaps. More rows are read by several statements, so that the first recipients do not wait for the
+/// last.
 pub(crate) const PAGE: usize = 500;
 
-/// The expression whose value is the server's timeline.
+/// The SQL expression for the server's timeline.
 pub(super) fn timeline_expression(installation: &Installation) -> &'static str {
     if installation.knows_timeline {
-        // The server only knows while it writes.
+        // Not known on a standby.
         "CASE WHEN NOT pg_is_in_recovery() THEN
            concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
              left(pg_walfile_name(pg_current_wal_insert_lsn()), 8),
              (SELECT oid FROM pg_database WHERE datname = current_database()))
          END"
     } else {
-        // Taken to be the same for ever.
+        // Assumed to be constant.
         "''::text"
     }
 }
 
-/// The expression whose value is the epoch. Without the right to it, the cluster is left out.
+/// The SQL expression for the epoch. Without the right to read it, the cluster's identifier is omitted.
 pub(super) fn epoch_expression(installation: &Installation) -> String {
     let cluster = if installation.knows_timeline {
         "(SELECT system_identifier FROM pg_control_system())"
@@ -45,10 +45,10 @@ pub(super) fn epoch_expression(installation: &Installation) -> String {
     )
 }
 
-/// The expression whose value is the last part of the epoch: the files of the sequences. Beside rows, it tells whose ids
-/// theirs are: a statement may have waited until TRUNCATE was committed, since the epoch was asked for.
+/// The SQL expression for the last part of the epoch: the files of the sequences. Read together with rows, it shows the epoch of
+/// their ids: a statement can have waited for a TRUNCATE that was committed after the epoch was read.
 pub(super) fn files_expression() -> String {
-    // 0 for a sequence that is not the column's own.
+    // 0 if the column owns no sequence.
     let file = |table: &str| {
         format!(
             "coalesce(pg_relation_filenode(pg_get_serial_sequence('{table}', 'id')::regclass), 0)"
@@ -58,14 +58,14 @@ pub(super) fn files_expression() -> String {
     format!("concat_ws('/', {history}, {incidents})")
 }
 
-/// How far the database is.
+/// How far the database is at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Watermark {
     pub(crate) snapshot: Snapshot,
-    /// Whose ids these are; `None` on a standby.
+    /// `None` on a standby.
     pub(crate) timeline: Option<Timeline>,
     pub(crate) epoch: Epoch,
-    /// The server's clock, in milliseconds since the epoch of Unix.
+    /// The server's clock, in milliseconds since the Unix epoch.
     pub(crate) now_ms: i64,
 }
 
@@ -86,43 +86,43 @@ pub(crate) struct HistoryRow {
     pub(crate) kind: Kind,
 }
 
-/// What a row of `incident_history` says.
+/// The kind of a row of `incident_history`.
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
     /// Its severity was changed.
     Changed {
-        /// From this one.
+        /// The severity before.
         old_severity: Option<String>,
     },
-    /// A contact is notified, who can be told.
+    /// A contact is notified and receives an event.
     Notified(Notified),
-    /// A contact is notified, who cannot, or is not to be told.
+    /// A contact is notified but receives no event.
     NotSent,
     /// Anything else.
     Other,
 }
 
-/// What a `notified` row says.
+/// The contents of a `notified` row.
 #[derive(Debug, Clone)]
 pub(crate) struct Notified {
-    /// Whom.
+    /// The contact.
     pub(crate) contact_id: ContactId,
-    /// By which channel; `None` once it was deleted.
+    /// The channel; `None` if it was deleted.
     pub(crate) channel_id: Option<i64>,
-    /// Whether the channel's answer was written to it, by another transaction than Icinga's.
+    /// Whether the channel's result was written to the row, by another transaction than the one of Icinga's event.
     pub(crate) answered: bool,
-    /// Milliseconds since the epoch of Unix.
+    /// Milliseconds since the Unix epoch.
     pub(crate) time_ms: i64,
-    /// The incident's present severity.
+    /// The incident's current severity.
     pub(crate) severity: Arc<str>,
-    /// The object's name, cut to what an event can hold.
+    /// The object's name, truncated to what an event can hold.
     pub(crate) title: Arc<str>,
-    /// The row's message, or that of its event, cut likewise.
+    /// The message of the row or of its event, truncated likewise.
     pub(crate) message: Option<Arc<str>>,
 }
 
 impl Notified {
-    /// Whether both say the same, to whomever.
+    /// Whether both have the same content. The contact does not matter.
     pub(crate) fn has_same_content(&self, other: &Self) -> bool {
         (self.time_ms, &self.severity, &self.title, &self.message)
             == (other.time_ms, &other.severity, &other.title, &other.message)
@@ -139,7 +139,7 @@ pub(in crate::database) fn watermark_sql(installation: &Installation) -> String 
     )
 }
 
-/// An expression for the newest id of `table`, or 0. Not `max(id)`, which a plan may take from all of them.
+/// The SQL expression for the newest id of `table`, or 0. Not `max(id)`, for which a plan may read all rows.
 pub(super) fn newest(table: &str) -> String {
     format!("coalesce((SELECT id FROM {table} ORDER BY id DESC LIMIT 1), 0)")
 }
@@ -153,8 +153,8 @@ pub(in crate::database) fn newest_sql() -> String {
     )
 }
 
-/// The rows of `table` beyond $1, a page of them, and those of the ranges $2 to $3. Ids are looked up in there and joined
-/// outside of it: no plan shall weigh them against the tables.
+/// One page of the rows of `table` above $1, and the rows in the ranges $2 to $3. Other tables are joined outside, so that no plan
+/// starts from them instead of from the ids.
 fn fresh(table: &str, columns: &str) -> String {
     format!(
         "((SELECT {columns} FROM {table} h WHERE h.id > $1 ORDER BY h.id LIMIT {PAGE})
@@ -182,7 +182,7 @@ pub(in crate::database) fn history_sql(installation: &Installation) -> String {
     let contact = row_of("contact", "c", "id, username, deleted", "f.contact_id");
     let incident = row_of("incident", "i", "severity, object_id", "f.incident_id");
     let object = row_of("object", "o", "name", "i.object_id");
-    // The rows of an incident are next to each other, as a rule.
+    // The rows of an incident are usually adjacent.
     format!(
         "SELECT f.id, f.transaction, f.incident_id, f.type, f.old_severity, recipient.id, f.time, texts.severity, texts.title,
                 f.same_message, CASE WHEN NOT f.same_message THEN f.message END, f.channel_id, f.answered, (SELECT {files})
@@ -212,14 +212,14 @@ pub(in crate::database) fn new_incidents_sql() -> String {
     format!("SELECT f.id FROM {fresh} AS f ORDER BY f.id")
 }
 
-/// The row of `table` whose id is `id`, named `alias`, with these `columns`.
+/// The row of `table` with this `id`, as `alias`, with these `columns`.
 pub(super) fn row_of(table: &str, alias: &str, columns: &str, id: &str) -> String {
     format!(
         "(SELECT {columns} FROM {table} WHERE id BETWEEN {id} AND {id} ORDER BY id LIMIT 1) AS {alias}"
     )
 }
 
-/// Fails unless the ids of `rows` are of an epoch, by what column `index` has of [`files_expression`].
+/// Fails unless the ids of `rows` are of this epoch. Column `index` has the value of [`files_expression`].
 pub(super) fn is_of(epoch: &Epoch, rows: &[Row], index: usize) -> Result<(), QueryError> {
     match rows.first() {
         Some(row) if !epoch.has_files(row.try_get(index)?) => Err(QueryError::OtherIds),
@@ -227,7 +227,7 @@ pub(super) fn is_of(epoch: &Epoch, rows: &[Row], index: usize) -> Result<(), Que
     }
 }
 
-/// What rows have in common with the one before them, which travels once.
+/// The values that a row shares with the row before it, which are sent only once.
 #[derive(Default)]
 struct Texts {
     /// The incident, with its severity and the name of its object.
@@ -235,7 +235,7 @@ struct Texts {
     message: Option<Arc<str>>,
 }
 
-/// A row of [`Session::history`], behind those that `texts` are of.
+/// A row of [`Session::history`]. `texts` are the values of the rows before it.
 fn history_row(row: &Row, texts: &mut Texts) -> Result<HistoryRow, QueryError> {
     let incident_id = row.try_get(2)?;
     if let Some(severity) = row.try_get::<_, Option<&str>>(7)? {
@@ -272,13 +272,13 @@ fn history_row(row: &Row, texts: &mut Texts) -> Result<HistoryRow, QueryError> {
     })
 }
 
-/// Ranges of ids, their ends included, as two arrays.
+/// Ranges of ids, ends included, as two arrays.
 fn bounds(ranges: &[(i64, i64)]) -> (Vec<i64>, Vec<i64>) {
     ranges.iter().copied().unzip()
 }
 
 impl Session {
-    /// How far the database is. A statement that is sent behind it sees at least as much.
+    /// How far the database is. A statement that is sent after this one sees at least as much.
     pub(crate) async fn watermark(&self) -> Result<Watermark, QueryError> {
         let row = self.query_one(&self.statements.watermark, &[]).await?;
         let snapshot: String = row.try_get(0)?;
@@ -292,13 +292,13 @@ impl Session {
         })
     }
 
-    /// The epoch, as it is stored with positions. Asked once, by `check`, and so not prepared.
+    /// The epoch, as it is stored with positions. Queried once, by `check`, and so not prepared.
     pub(crate) async fn epoch(&self) -> Result<String, QueryError> {
         let statement = format!("SELECT {}", epoch_expression(&self.installation));
         Ok(self.query_one(&statement, &[]).await?.try_get(0)?)
     }
 
-    /// The newest ids, or 0 where there is none.
+    /// The newest ids, or 0 for an empty table.
     pub(crate) async fn newest(&self) -> Result<Newest, QueryError> {
         let row = self.query_one(&self.statements.newest, &[]).await?;
         Ok(Newest {
@@ -307,8 +307,8 @@ impl Session {
         })
     }
 
-    /// The rows of `incident_history` beyond an id of an `epoch`, a [`PAGE`] of them, and those within `ranges`; ascending. A
-    /// row of another kind than `kinds` notifies nobody.
+    /// One [`PAGE`] of the rows of `incident_history` above an id of this `epoch`, and the rows within `ranges`; ascending. Rows not
+    /// of `kinds` notify nobody.
     pub(crate) async fn history(
         &self,
         epoch: &Epoch,
@@ -331,8 +331,8 @@ impl Session {
             .collect()
     }
 
-    /// The rows beyond an id that changed a severity, and the newest id of all. Asked where there is more to read than a
-    /// [`PAGE`], which is seldom, and so not prepared.
+    /// The rows above an id that changed a severity, and the newest id of all rows. Not prepared, because it is only needed if there
+    /// is more than one [`PAGE`] to read, which is rare.
     pub(crate) async fn changes(
         &self,
         beyond: HistoryId,
@@ -367,7 +367,7 @@ impl Session {
         Ok((changes, newest))
     }
 
-    /// The incidents beyond an id, a [`PAGE`] of them, and those within `ranges`; ascending.
+    /// One [`PAGE`] of the incidents above an id, and those within `ranges`; ascending.
     pub(crate) async fn new_incidents(
         &self,
         beyond: i64,

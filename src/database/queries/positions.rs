@@ -1,4 +1,4 @@
-//! What browsers were told.
+//! Positions: what browsers have acknowledged.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,33 +9,33 @@ use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
 use crate::model::timeline::Epoch;
 
-/// How far below the newest id a browser that was never here before starts, if it is not known yet
-/// which ids are settled: no transaction stays open while others write this many rows.
+/// How far below the newest id a new browser starts if the settled ids are not known yet. Assumes that no transaction stays open
+/// while others write this many rows.
 const UNSETTLED_IDS: i64 = 1000;
 
-/// By what a history row is known again although its id may have been given to another one.
+/// What identifies a history row even if its id was reused for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RowIdentity {
     pub(crate) history_id: HistoryId,
     /// Its incident.
     pub(crate) incident_id: IncidentId,
-    /// Whom it notifies.
+    /// The contact that it notifies.
     pub(crate) contact_id: ContactId,
 }
 
-/// What is stored of a browser.
+/// A browser's stored position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredPosition {
-    /// What it need not be told of, if ids are of the `epoch`.
+    /// What it has acknowledged, if ids are of the `epoch`.
     pub(crate) position: Position,
     /// Version 2 of `sql/install.sql` stored none.
     pub(crate) epoch: Option<Epoch>,
-    /// When it was stored, in milliseconds since the epoch of Unix.
+    /// When it was stored, in milliseconds since the Unix epoch.
     pub(crate) changed_at_ms: i64,
 }
 
 impl StoredPosition {
-    /// What the browser need not be told of in this epoch.
+    /// The browser's position in this epoch.
     pub(crate) fn within(self, epoch: &Epoch) -> Position {
         if self.epoch.as_ref() == Some(epoch) {
             self.position
@@ -45,13 +45,13 @@ impl StoredPosition {
     }
 }
 
-/// What is to be stored of a browser.
+/// A browser's position that has to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ToStore {
     pub(crate) key: BrowserKey,
-    /// What it need not be told of.
+    /// What it has acknowledged.
     pub(crate) position: Position,
-    /// When Icinga Web authenticated it, in milliseconds since the epoch of Unix.
+    /// When Icinga Web authenticated it, in milliseconds since the Unix epoch.
     pub(crate) signed_in_at_ms: i64,
 }
 
@@ -69,8 +69,7 @@ pub(in crate::database) fn start_sql() -> String {
 }
 
 impl Session {
-    /// The position of a browser that was never here before, "now", and the newest id. `settled` is
-    /// what is known to be settled.
+    /// The first position of a new browser, which is "now", and the newest id. Ids up to `settled` are known to be settled.
     pub(crate) async fn start(
         &self,
         contact_id: ContactId,
@@ -84,8 +83,8 @@ impl Session {
         Ok((Position::new(row.try_get(0)?, above), row.try_get(2)?))
     }
 
-    /// Stores positions, of ids of the `epoch`: nothing if the database is in another one by now. What is stored already
-    /// by another bridge, or was by this one, is added to and not replaced: what either calls done is done.
+    /// Stores positions with ids of the `epoch`; nothing if the database has another epoch. A position that this or another bridge
+    /// has stored is merged and not replaced: a row that either has as done is done.
     pub(crate) async fn store_positions(
         &self,
         positions: &[ToStore],
@@ -93,7 +92,7 @@ impl Session {
     ) -> Result<(), QueryError> {
         let keys: Vec<&[u8]> = positions.iter().map(|p| p.key.as_bytes()).collect();
         let floors: Vec<HistoryId> = positions.iter().map(|p| p.position.floor()).collect();
-        // SQL has no arrays of arrays of different lengths; as text they travel.
+        // As text, because SQL has no arrays of arrays of different lengths.
         let above: Vec<String> = positions
             .iter()
             .map(|p| {
@@ -125,7 +124,7 @@ impl Session {
         Ok(())
     }
 
-    /// The positions of ids of the `epoch` that are stored for `browsers`.
+    /// The positions with ids of the `epoch` that are stored for `browsers`.
     pub(crate) async fn positions(
         &self,
         browsers: &[BrowserKey],
@@ -150,7 +149,7 @@ impl Session {
             .collect()
     }
 
-    /// Which of these rows there are; and the newest id.
+    /// Which of these rows exist, and the newest id.
     pub(crate) async fn existing(
         &self,
         history_ids: &[HistoryId],

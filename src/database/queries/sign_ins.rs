@@ -1,4 +1,4 @@
-//! Sessions of Icinga Web, and whose they are.
+//! Sessions of Icinga Web, and their contacts.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::model::ids::{ContactId, HistoryId};
 use crate::model::position::Position;
 use crate::model::timeline::Epoch;
 
-/// Whether no newer session than `browser_session s` exists of its user and user agent.
+/// Whether `browser_session s` is the newest of its user and user agent.
 const NEWEST: &str = "((SELECT 1 FROM browser_session n
     WHERE n.username = s.username AND n.user_agent = s.user_agent
       AND (n.authenticated_at + 0, n.php_session_id) > (s.authenticated_at, s.php_session_id) LIMIT 1) IS NULL)";
@@ -21,7 +21,7 @@ pub(super) const KEY: &str = "sha256(convert_to(s.php_session_id, 'UTF8'))";
 /// The database's clock, in Icinga's unit.
 pub(super) const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::int8";
 
-/// What the database knows of a session id and user agent.
+/// A session in the database, compared with a request's user agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRow {
     /// The user agent is the one that signed in.
@@ -30,15 +30,15 @@ pub struct SessionRow {
     pub newest: bool,
     /// The user's contact, unless there is none or it was deleted.
     pub(crate) contact_id: Option<ContactId>,
-    /// What the browser need not be told of, if that was ever stored.
+    /// What the browser has acknowledged, if that was ever stored.
     pub(crate) position: Option<StoredPosition>,
-    /// When Icinga Web authenticated it, in milliseconds since the epoch of Unix.
+    /// When Icinga Web authenticated it, in milliseconds since the Unix epoch.
     pub(crate) signed_in_at_ms: i64,
 }
 
 /// The SQL of [`Session::browser_session`].
 pub(in crate::database) fn browser_session_sql(installation: &Installation) -> String {
-    // The key is passed and not computed in the join, for which the plan would have to read all positions.
+    // The key is passed, because a join that computed it would have to read all positions.
     let (position, join) = if installation.stores_positions {
         (
             "p.floor, p.above, p.epoch, (extract(epoch FROM p.changed_at) * 1000)::int8,
@@ -70,12 +70,12 @@ pub(in crate::database) fn valid_browsers_sql() -> String {
     )
 }
 
-/// The age at which a session is taken for forgotten, in milliseconds: the PHP daemon's.
+/// The age at which a session counts as forgotten, in milliseconds: the same as in the PHP daemon.
 const FORGOTTEN_MS: &str = "24 * 3600 * 1000::int8";
 
 /// The SQL of [`Session::refresh`].
 pub(in crate::database) fn refresh_sql() -> String {
-    // Never younger than a day before its time is over: it is forgotten just then.
+    // At most so young that it counts as forgotten exactly when its time is over.
     format!(
         "UPDATE browser_session s SET authenticated_at =
            greatest(s.authenticated_at, least({NOW}, live.signed_in_at + ($3::int8 - 1) * {FORGOTTEN_MS}))
@@ -85,14 +85,14 @@ pub(in crate::database) fn refresh_sql() -> String {
 }
 
 impl Session {
-    /// The user agent of a session; `None` if there is no such session. Asked once, by `check`, and so not prepared.
+    /// The user agent of a session; `None` if there is no such session. Queried once, by `check`, and so not prepared.
     pub(crate) async fn user_agent(&self, session_id: &str) -> Result<Option<String>, QueryError> {
         let statement = "SELECT user_agent FROM browser_session WHERE php_session_id = $1";
         let row = self.query_opt(statement, &[&Redacted(session_id)]).await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
-    /// What is known of a session, whose key is `key`; `None` if there is no such session.
+    /// The session with this id and `key`; `None` if there is no such session.
     pub async fn browser_session(
         &self,
         session_id: &str,
@@ -147,8 +147,8 @@ impl Session {
             .collect()
     }
 
-    /// Makes the sessions of live browsers young, so that no housekeeping takes them for forgotten; until `session_days`
-    /// days after each was authenticated, in milliseconds since the epoch of Unix.
+    /// Refreshes the sessions of connected browsers, so that no housekeeping removes them, until `session_days` days after each was
+    /// authenticated. The times are in milliseconds since the Unix epoch.
     pub async fn refresh(
         &self,
         browsers: &[(BrowserKey, i64)],
@@ -163,8 +163,7 @@ impl Session {
         .await
     }
 
-    /// Removes sessions that were not seen for a day, and positions whose session is gone. Returns how
-    /// many of each.
+    /// Removes sessions that were not refreshed for a day, and positions without a session. Returns the number of each.
     pub async fn clean_up(&self) -> Result<(u64, u64), QueryError> {
         let sessions = self
             .execute(
@@ -189,7 +188,7 @@ impl Session {
         Ok((sessions, positions))
     }
 
-    /// The contact whose user name this is, by citext's comparison; `None` if there is none or it was deleted.
+    /// The contact with this user name, compared as citext; `None` if there is none or it was deleted.
     pub(crate) async fn contact(&self, username: &str) -> Result<Option<ContactId>, QueryError> {
         let row = self
             .query_opt(
