@@ -243,6 +243,6 @@ async fn prometheus_itself_asks_the_daemon_and_raises_an_alert() {
     // Two minutes must pass before it fires.
     let rule = state("pending").await;
     let annotations = &rule["alerts"][0]["annotations"];
-    let summary = format!("The bridge at {admin} cannot do all its work");
+    let summary = format!("The bridge at {admin} is not ready");
     assert_eq!(annotations["summary"], summary.as_str(), "{rule:#}");
 }
