@@ -1,15 +1,15 @@
--- Gives a role what the daemon icinga-desktop-bridge needs, and no more.
+-- Grants a role the privileges that the daemon icinga-desktop-bridge needs, and no others.
 --
 -- Usage:       psql -v ON_ERROR_STOP=1 -v role=NAME -f sql/grants.sql DATABASE
---              after sql/install.sql, and again when the tables were recreated. The role must exist already, for example
---              by CREATE ROLE icinga_desktop_bridge LOGIN PASSWORD '...'.
+--              after sql/install.sql, and again after the tables were created again. The role must exist; create it for
+--              example with CREATE ROLE icinga_desktop_bridge LOGIN PASSWORD '...'.
 -- Privileges:  owner of Icinga Notifications' tables and of the schema icinga_desktop, as for install.sql.
--- What it does: USAGE on the two schemas, EXECUTE on icinga_desktop.version(), SELECT on the seven tables that are read, of
---              contact only on the columns that tell who is signed in; and, where there is table event (schema 0.x), on its
---              messages. To write: its own table of positions; and browser_session: UPDATE of authenticated_at, to keep live
---              sessions, and DELETE of forgotten ones, as the daemon before it did. The default right to CONNECT is assumed.
---              The functions that tell which sequence ids come from (pg_control_system, pg_relation_filenode and others) are
---              open to every role.
+-- What it does: USAGE on the two schemas, EXECUTE on icinga_desktop.version(), SELECT on the seven tables that the daemon
+--              reads (of contact, only on the columns id, username and deleted); and, if table event exists (schema 0.x), on
+--              its messages. To write: its own table of positions; and browser_session: UPDATE of authenticated_at, to keep
+--              the sessions of connected browsers, and DELETE of forgotten sessions, as the PHP daemon did. The default right
+--              to CONNECT is assumed. The functions that identify the cluster and the sequences (pg_control_system,
+--              pg_relation_filenode and others) are open to every role.
 -- Repeatable:  yes.
 -- Undo:        DROP OWNED BY NAME (in this database; it also drops what the role owns).
 
@@ -30,7 +30,7 @@ SET client_min_messages = warning;
 
 BEGIN;
 
--- psql does not look for its variables inside of a dollar-quoted body.
+-- psql does not substitute its variables inside a dollar-quoted body.
 SELECT set_config('icinga_desktop.role', :'role', true) AS role \gset
 
 DO $$
@@ -57,19 +57,19 @@ BEGIN
   END IF;
   PERFORM set_config('search_path', tables_schema::text, true);
 
-  -- Only if need be: Icinga's schema may be public, which its tables' owner may use, but not grant.
+  -- Only if necessary: Icinga's schema may be public, which the tables' owner can use, but not grant.
   IF NOT has_schema_privilege(grantee, tables_schema, 'USAGE') THEN
     EXECUTE format('GRANT USAGE ON SCHEMA %s TO %I', tables_schema, grantee);
   END IF;
   EXECUTE format('GRANT USAGE ON SCHEMA icinga_desktop TO %I', grantee);
   EXECUTE format('GRANT EXECUTE ON FUNCTION icinga_desktop.version() TO %I', grantee);
-  -- Whole tables: Icinga moves columns between releases, and the bridge must not go blind by an upgrade. But people's
-  -- full names are no business of ours.
+  -- Whole tables, because Icinga moves columns between releases, and an upgrade must not take a right from the bridge. Of contact,
+  -- only columns: the bridge does not need people's full names.
   EXECUTE format('GRANT SELECT (id, username, deleted) ON contact TO %I', grantee);
   EXECUTE format('GRANT SELECT ON browser_session, contactgroup_member, incident, incident_contact, incident_history, object '
     'TO %I', grantee);
 
-  -- Schema 0.x: where the message of a notification is that has none itself.
+  -- Schema 0.x: the table with the messages of notifications that have none themselves.
   has_events := 2 = (SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('event')
     AND attname IN ('id', 'message') AND NOT attisdropped);
   IF has_events THEN
@@ -79,7 +79,7 @@ BEGIN
   EXECUTE format('GRANT UPDATE (authenticated_at), DELETE ON browser_session TO %I', grantee);
   EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON icinga_desktop.browser_position TO %I', grantee);
 
-  -- A GRANT by someone who may not grant is but a warning.
+  -- A GRANT without the right to grant is only a warning.
   SELECT string_agg(what, ', ') INTO refused
   FROM (
     SELECT 'USAGE on schema ' || s FROM unnest(ARRAY[tables_schema, 'icinga_desktop'::regnamespace]) AS s

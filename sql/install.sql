@@ -80,8 +80,8 @@ DECLARE
   found text;
   problem text;
 BEGIN
-  -- If search_path leads to an incident_history, that schema it is, even if it then turns out to be incomplete:
-  -- silently taking another schema than the one asked for would be worse than an error.
+  -- If search_path has an incident_history, its schema is used, even if it is incomplete: an error is better than silently
+  -- using another schema than the requested one.
   SELECT relnamespace INTO tables_schema FROM pg_class WHERE oid = to_regclass('incident_history');
 
   IF tables_schema IS NULL THEN
@@ -146,7 +146,7 @@ BEGIN
     RAISE EXCEPTION '%: this is not a supported Icinga Notifications schema (0.1 to 1.0)', problem;
   END IF;
 
-  -- PostgreSQL would say so too, but one table at a time and not before the middle of the work.
+  -- PostgreSQL would report this, too, but one table at a time and only in the middle of the work.
   SELECT string_agg(format('%s of %s', pg_get_userbyid(relowner), relname), ', ' ORDER BY relname) INTO problem
   FROM pg_class
   WHERE oid IN ('browser_session'::regclass, 'contact'::regclass, 'incident'::regclass, 'incident_history'::regclass)
@@ -156,7 +156,7 @@ BEGIN
       USING DETAIL = 'The owner is ' || problem || '.', HINT = 'Run this script as the owner.';
   END IF;
 
-  -- Not IF NOT EXISTS: that wants CREATE on the database even if an administrator has made the schema for us.
+  -- Not IF NOT EXISTS, which needs CREATE on the database even if an administrator has created the schema.
   IF to_regnamespace('icinga_desktop') IS NULL THEN
     CREATE SCHEMA icinga_desktop;
   END IF;
@@ -170,8 +170,8 @@ AS 'SELECT 3';
 COMMENT ON FUNCTION icinga_desktop.version() IS
   'Version of the database side of icinga-desktop-bridge; the daemon refuses one that it does not know';
 
--- Up to which history row each browser has its notifications, so that a browser that comes back gets the rest, from whichever
--- bridge. The daemon writes it, the triggers do not. Columns that version 2 lacks are added below.
+-- The position of each browser, so that a browser that returns gets the rest, from any bridge. The daemon writes it, the triggers
+-- do not. Columns that version 2 lacks are added below.
 CREATE TABLE IF NOT EXISTS icinga_desktop.browser_position (
   browser bytea CONSTRAINT pk_browser_position PRIMARY KEY,
   floor bigint NOT NULL,
@@ -383,7 +383,7 @@ BEGIN
         'a browser signs out')
     ) AS t (table_name, trigger_name, timing, event, function_name, condition, comment)
   ), existing AS (
-    -- Ours by function wherever they are, also those of other versions and on tables that Icinga no longer uses.
+    -- Our triggers, found by their functions, also those of other versions and on tables that Icinga no longer uses.
     SELECT oid, tgrelid, tgname FROM pg_trigger
     WHERE tgfoid IN (SELECT oid FROM pg_proc WHERE pronamespace = 'icinga_desktop'::regnamespace)
       OR (tgrelid, tgname) IN (SELECT tgrelid, tgname FROM wanted)
@@ -398,7 +398,7 @@ BEGIN
     WHERE (tgrelid, tgname) NOT IN (SELECT tgrelid, tgname FROM kept)
   )
   SELECT
-    -- DROP TRIGGER will ask for ACCESS EXCLUSIVE; to begin with less and ask for more later invites deadlocks.
+    -- DROP TRIGGER needs ACCESS EXCLUSIVE; a weaker lock first and a stronger one later could deadlock.
     (SELECT array_agg(format('LOCK TABLE %s IN %s MODE', tgrelid::regclass, mode))
       FROM (
         SELECT tgrelid, CASE WHEN bool_or(drops) THEN 'ACCESS EXCLUSIVE' ELSE 'SHARE ROW EXCLUSIVE' END AS mode
@@ -433,7 +433,7 @@ BEGIN
     changes := position_changes || changes;
   END IF;
 
-  -- All locks or none, and each asked for but briefly. In whatever order they are taken, some writer has the opposite one
+  -- All locks or none, and each requested only briefly. For any order, some writer has the opposite one
   -- (Icinga writes a new incident before its history and a known one after it). A wait shorter than deadlock_timeout
   -- ends with this script stepping back, never with PostgreSQL cancelling Icinga's transaction.
   WHILE locks IS NOT NULL LOOP
@@ -464,13 +464,13 @@ BEGIN
   END IF;
 END $$;
 
--- Version 2 had it.
+-- From version 2.
 DROP FUNCTION IF EXISTS icinga_desktop.announce_notified();
 
 COMMIT;
 
 -- The indexes, outside of the transaction because of CONCURRENTLY. A second run must not take an index that is being built
--- for the leftover of an interrupted run; nor may it wait for the first, which waits for all older snapshots.
+-- for the leftover of an interrupted run. It must not wait for the first run either, which waits for all older snapshots.
 SELECT pg_try_advisory_lock(hashtextextended('icinga_desktop.index', 0)) AS builds_indexes,
   relnamespace::regnamespace AS schema
 FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
@@ -483,7 +483,7 @@ WHERE tgname = 'icinga_desktop_bell' AND tgfoid = 'icinga_desktop.ring()'::regpr
     FROM (VALUES
       ('idx_icinga_desktop_notified', 'incident_history', '(contact_id, id) WHERE type = ''notified''',
         'what a contact was notified of, for browsers that come back'),
-      -- Hash: names are only compared for equality, and the index stays as small as many long ones are.
+      -- Hash: names are only compared for equality, and long names do not make the index larger.
       ('idx_icinga_desktop_session', 'browser_session', 'USING hash (username)',
         'a user''s browser sessions, for browsers that sign in')
     ) AS i (name, table_name, definition, comment)
@@ -492,7 +492,7 @@ WHERE tgname = 'icinga_desktop_bell' AND tgfoid = 'icinga_desktop.ring()'::regpr
       obj_description(indexrelid, 'pg_class') IS NOT NULL AS commented
     FROM wanted JOIN pg_class ON relname = name JOIN pg_index ON indexrelid = pg_class.oid
   )
-  -- Each a statement of its own, which CONCURRENTLY asks for.
+  -- Each in its own statement, as CONCURRENTLY requires.
   SELECT statement FROM (
     SELECT 1, format('DROP INDEX CONCURRENTLY %s', indexrelid::regclass) FROM present WHERE NOT usable
     UNION ALL

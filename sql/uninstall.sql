@@ -1,13 +1,13 @@
--- Removes what sql/install.sql of this or an earlier version made: triggers, functions, table, indexes, schema. Nothing else,
--- and nothing of Icinga's.
+-- Removes what sql/install.sql of this or an earlier version created: triggers, functions, table, indexes and schema. Removes
+-- nothing else, and nothing of Icinga's.
 --
 -- Usage:       psql -v ON_ERROR_STOP=1 -f sql/uninstall.sql DATABASE
 --              Not with --single-transaction: the indexes are dropped concurrently.
--- Privileges:  the role that ran install.sql (it owns what was made), or a superuser.
--- What it does: as above; Icinga may keep running. It refuses, and removes nothing, if something that install.sql did not
---              make is in the schema icinga_desktop or depends on it. Stop the daemon first.
--- Repeatable:  yes, also where nothing is installed.
--- Undo:        sql/install.sql. Privileges given by sql/grants.sql on Icinga's tables stay; DROP OWNED BY ROLE takes them.
+-- Privileges:  the role that ran install.sql (it owns what was created), or a superuser.
+-- What it does: as above. Icinga can keep running. The script fails, and removes nothing, if the schema icinga_desktop contains
+--              something that install.sql did not create, or something depends on it. Stop the daemon first.
+-- Repeatable:  yes, also if nothing is installed.
+-- Undo:        sql/install.sql. Privileges on Icinga's tables from sql/grants.sql remain; DROP OWNED BY ROLE removes them.
 
 \set ON_ERROR_STOP on
 \set AUTOCOMMIT on
@@ -21,7 +21,7 @@ SET client_min_messages = warning;
 
 BEGIN ISOLATION LEVEL READ COMMITTED;
 
--- Not beside a running install.sql.
+-- Not while install.sql is running.
 DO $$ BEGIN PERFORM pg_advisory_xact_lock(hashtextextended('icinga_desktop.install', 0)); END $$;
 
 SET LOCAL lock_timeout = '5s';
@@ -39,7 +39,7 @@ BEGIN
   FROM pg_trigger
   WHERE tgfoid IN (SELECT oid FROM pg_proc WHERE pronamespace = to_regnamespace('icinga_desktop'));
 
-  -- In short attempts, all locks or none; install.sql says why.
+  -- In short attempts, all locks or none; install.sql explains why.
   WHILE locks IS NOT NULL LOOP
     BEGIN
       SET LOCAL lock_timeout = '100ms';
@@ -71,16 +71,16 @@ DROP FUNCTION IF EXISTS icinga_desktop.announce_contact();
 DROP FUNCTION IF EXISTS icinga_desktop.announce_severity();
 DROP FUNCTION IF EXISTS icinga_desktop.ring_truncated();
 DROP FUNCTION IF EXISTS icinga_desktop.ring();
--- Version 2 had it.
+-- From version 2.
 DROP FUNCTION IF EXISTS icinga_desktop.announce_notified();
 DROP FUNCTION IF EXISTS icinga_desktop.version();
 DROP SCHEMA IF EXISTS icinga_desktop;
 
 COMMIT;
 
--- By their names in whatever schema: they follow their tables when those are moved.
+-- By name in any schema: indexes move with their tables.
 SELECT format('DROP INDEX CONCURRENTLY IF EXISTS %s', oid::regclass)
 FROM pg_class WHERE relname IN ('idx_icinga_desktop_notified', 'idx_icinga_desktop_session') AND relkind = 'i'
 \gexec
 
-\echo 'icinga_desktop is not installed any more: triggers, functions, table, indexes and schema are gone.'
+\echo 'icinga_desktop is uninstalled: triggers, functions, table, indexes and schema were removed.'
