@@ -3,9 +3,8 @@
 #
 #   sh packaging/build.sh
 #
-# Installs the cargo tools that it needs if they are missing. The same sources give the same files, in whatever directory they
-# are built, with the same compiler and libraries. The .rpm is for systems with the same libssl and glibc, or newer ones, as
-# the system that it is built on.
+# Installs missing cargo tools. The same sources give the same files in any directory, with the same compiler and libraries. The
+# .rpm is for systems whose libssl and glibc are the same as or newer than those of the system that builds it.
 set -eu
 umask 022
 cd "$(dirname "$0")/.."
@@ -15,26 +14,27 @@ PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb >/dev/null
 cargo generate-rpm --version >/dev/null 2>&1 || cargo install --locked cargo-generate-rpm
 cargo auditable --version >/dev/null 2>&1 || cargo install --locked cargo-auditable
-# Not optimized, because it is compiled more slowly than it runs.
+# Not optimized, because compiling takes longer than running.
 command -v auditable2cdx >/dev/null || cargo install --locked --debug auditable2cdx
 
 out=target/packages
 rm -rf "$out"
 mkdir -p "$out"
 
-# The time of the last change, not of the build. Packagers read it, and the C compiler for mimalloc, which says when it was built.
+# The time of the last commit, not of the build. The packagers use it, and the C compiler, because mimalloc contains its build
+# time.
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || date -r CHANGELOG.md +%s)}"
 export SOURCE_DATE_EPOCH
 export TZ=UTC LC_ALL=C.UTF-8
 
-# The daemon carries the list of crates that it was built from, and no path of the machine that built it.
+# The daemon contains the list of its crates, and no paths of the machine that built it.
 separator=$(printf '\037')
 CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$PWD=/source$separator--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
     cargo auditable build --release --locked
 auditable2cdx target/release/icinga-desktop-bridge >"$out/icinga-desktop-bridge.cdx.json"
 
 day=$(date -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%d)
-# Without that time, which would have the tests' own build compile what is in C anew.
+# Without that variable, with which the build of the tests would compile the C code again.
 env -u SOURCE_DATE_EPOCH cargo run --locked --quiet --example man -- "$day" >"$out/icinga-desktop-bridge.8"
 gzip -9n "$out/icinga-desktop-bridge.8"
 gzip -9nc CHANGELOG.md >"$out/changelog.gz"

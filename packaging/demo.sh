@@ -1,17 +1,17 @@
 #!/bin/sh
-# Shows the bridge at work on this machine, with nothing but a fresh Debian and Rust:
+# Demonstrates the bridge on this machine. Needs only Debian and Rust:
 #
-#   sh packaging/demo.sh          a page with three desktops (examples/demo), at the address that is printed
+#   sh packaging/demo.sh          a page with three desktops (examples/demo); prints its address
 #   sh packaging/demo.sh --text   in the terminal; also if there is neither a terminal nor a display
 #
-# A private PostgreSQL in a temporary directory, Icinga Notifications' tables, the triggers, three users and the real daemon;
-# for the page also a private nginx with the shipped file. The text shows the streams of alice and bob, while every few
-# seconds an incident changes as Icinga would write it. Everything listens on this machine alone.
-# Ctrl-C ends everything; nothing is left behind but packages that had to be installed and the build in target/.
+# It starts a private PostgreSQL in a temporary directory with Icinga Notifications' tables, the triggers and three users, and the
+# real daemon; for the page also a private nginx with the shipped file. The text mode shows the streams of alice and bob, while
+# an incident changes every few seconds, written like Icinga does. All programs listen only on this machine.
+# Ctrl-C ends everything. Only installed packages and the build in target/ remain.
 set -eu
 cd "$(dirname "$0")/.."
 
-# The tests show what they have built already.
+# Set by the tests: the directory with the programs that they have already built.
 built=${DEMO_BUILT:-}
 mode=page
 [ -t 1 ] || [ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ] || mode=text
@@ -20,7 +20,7 @@ case ${1:-} in
   --text) mode=text ;;
   *) echo "usage: sh packaging/demo.sh [--text]" >&2; exit 2 ;;
 esac
-# Where Debian has nginx, which not every PATH names.
+# Debian's nginx is there, and not every PATH includes it.
 PATH=$PATH:/usr/sbin
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
@@ -44,7 +44,7 @@ if [ -n "$missing" ]; then
     exit 1
   fi
   say "Installing:$missing"
-  # Debian's packages start their services, which nobody asked for.
+  # Keeps Debian's packages from starting their services.
   policy=
   if [ ! -e /usr/sbin/policy-rc.d ]; then
     policy=/usr/sbin/policy-rc.d
@@ -68,7 +68,7 @@ if [ -z "$built" ]; then
 fi
 daemon=$built/icinga-desktop-bridge
 
-# PostgreSQL refuses to run as root: then it runs as its own user.
+# PostgreSQL refuses to run as root, so root runs it as the user postgres.
 if [ "$(id -u)" -eq 0 ]; then
   as_postgres() { runuser -u postgres -- "$@"; }
 else
@@ -80,7 +80,7 @@ chmod 755 "$dir"
 pids=
 cleanup() {
   trap - EXIT
-  # A terminal that is closed sends more than one.
+  # A closed terminal sends several signals.
   trap '' INT TERM HUP
   for pid in $pids; do kill "$pid" 2>/dev/null || :; done
   wait
@@ -161,8 +161,8 @@ cat "$dir/daemon.log"
 address=$(sed -n 's/.*listening on //p' "$dir/daemon.log")
 url=http://$address/icingaweb2/notifications/v1/subscribe
 
-# Follows a user's streams and shows the events, as a browser does: the daemon ends a stream soon after an event, and the next
-# request says what was read.
+# Follows a user's streams like a browser, and shows the events: the daemon ends a stream soon after an event, and the next
+# request acknowledges what was read.
 follow() { # follow USER
   : >"$dir/$1"
   while :; do
@@ -190,8 +190,8 @@ Try it by hand, in another terminal (the daemon ends the stream when it has writ
 Ctrl-C ends the demo.
 TEXT
 
-# One event as Icinga Notifications writes it: history first, the incident last, one transaction; then, once the mail is
-# out, the history row becomes 'sent', which must not pop up again.
+# Writes an event like Icinga Notifications: history first, the incident last, in one transaction. After the mail was sent, the
+# history row becomes 'sent', which must not show another popup.
 change() { # change OBJECT SEVERITY MESSAGE USER...
   object=$1 severity=$2 message=$3
   shift 3

@@ -1,4 +1,4 @@
-# Once a displaced package is gone, which disables and stops what has the service's other name. Only of a first installation.
+# After a replaced package was removed, which disables and stops the unit with the service's alias. Only on a first installation.
 state=/var/lib/rpm-state/icinga-desktop-bridge
 [ -e "$state" ] || exit 0
 displaced=$(cat "$state")
@@ -9,7 +9,7 @@ socket=icinga-notifications-web.socket
 # Not started: the triggers may not be in the database yet.
 case $displaced in
 enabled*)
-  # systemd cannot read config.ini: if that says where to listen, the service listens by itself.
+  # systemd cannot read config.ini: if that sets host or port, the service listens itself.
   settings=$(icinga-desktop-bridge check --config-only 2>/dev/null) || settings=
   case $settings in
   "" | *"daemon.host = [::],127.0.0.1
