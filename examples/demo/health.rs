@@ -1,4 +1,4 @@
-//! Whether something works that can be put into trouble.
+//! Whether a program or connection works that the page can break.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Icinga Notifications and Icinga Web, as far as they write to the database: the same rows in the same transactions.
+//! Stands for Icinga Notifications and Icinga Web: writes the same rows in the same transactions.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,7 +28,7 @@ pub(crate) enum Click {
     Web1,
     /// mail1 does not send.
     Mail1,
-    /// All of the three that are in trouble recover.
+    /// All of the three that are not OK recover.
     Recover,
     /// A downtime of db1 starts or ends.
     Mute,
@@ -177,7 +177,7 @@ impl Icinga {
                     .as_db_error()
                     .is_some_and(|error| !error.code().code().starts_with("57"))
                 {
-                    // Not from a server that is being stopped: a bug of the demo.
+                    // The server is not being stopped, so this is a bug in the demo.
                     eprintln!("{click:?}: {error:?}");
                     break;
                 }
@@ -264,7 +264,7 @@ impl Icinga {
         let mut ids = Vec::new();
         for (id, user) in written {
             ids.push(id);
-            // Without a page nobody needs the row.
+            // Fails only if no page is open.
             let _ = self.written.send(Written { id, user, at });
         }
         let sent = format!(

@@ -51,7 +51,7 @@ impl Supervised {
                         ended = child.wait() => ended.map(drop),
                         () = killed.notified() => child.kill().await,
                     };
-                    // Without this there is nothing to restart either.
+                    // Without a start there is nothing to restart.
                     if ended.is_err() {
                         break;
                     }
@@ -81,7 +81,7 @@ impl Drop for Supervised {
     }
 }
 
-/// The private PostgreSQL, which `packaging/demo.sh` has started.
+/// The private PostgreSQL, started by `packaging/demo.sh`.
 pub(crate) struct Postgres {
     data: PathBuf,
     log: PathBuf,
@@ -125,7 +125,7 @@ impl Postgres {
 
     async fn pg_ctl(&self, arguments: &[&str]) -> Result<()> {
         let _changing = self.changing.lock().await;
-        // PostgreSQL refuses to run as root: then it runs as its own user.
+        // PostgreSQL refuses to run as root, so root runs it as its own user.
         let mut command = if rustix::process::geteuid().is_root() {
             let mut command = Command::new("runuser");
             command.args(["-u", "postgres", "--", "pg_ctl"]);
@@ -151,7 +151,7 @@ impl Postgres {
 }
 
 /// Writes the daemon's part of the configuration, and returns the port that it will use: the one in the shipped file for nginx,
-/// or the next free one. for nginx names, or the next free one.
+/// or the next free one.
 pub(crate) fn configure_daemon(directory: &Path) -> Result<u16> {
     let port = free_port(DAEMON_PORT)?;
     let ini = format!(
@@ -232,10 +232,10 @@ pub(crate) async fn accepts(port: u16) -> Result<()> {
         }
     })
     .await
-    .with_context(|| format!("nobody accepts at 127.0.0.1:{port}"))
+    .with_context(|| format!("nothing accepts connections at 127.0.0.1:{port}"))
 }
 
-/// With a log, ended with its handle, and without the terminal's signals: Ctrl-C is only for this program.
+/// With a log, killed when its handle is dropped, and without the terminal's signals: only this program handles Ctrl-C.
 fn logged(mut command: Command, log: &Path) -> Result<Command> {
     let log = File::options().create(true).append(true).open(log)?;
     command
@@ -248,7 +248,7 @@ fn logged(mut command: Command, log: &Path) -> Result<Command> {
 }
 
 /// The first free port from this one on. Below those that the system assigns to connections, so that no other program takes it
-/// while its program restarts. its program is being started again.
+/// while its program restarts.
 fn free_port(from: u16) -> Result<u16> {
     (from..from + 100)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())

@@ -111,7 +111,7 @@ impl Web {
             .and_then(|user| user.strip_suffix('.'))
             .filter(|user| USERS.contains(user));
         let Some(user) = user else {
-            let text = "Nobody has a desktop here.\n".to_owned();
+            let text = "There is no such desktop.\n".to_owned();
             return answer(StatusCode::NOT_FOUND, "text/plain", text);
         };
         let signed_in = web.database.sign_in(user, user_agent.trim(), session_id);
@@ -120,7 +120,7 @@ impl Web {
             cookie.parse().ok()
         });
         let Some(cookie) = cookie else {
-            let text = "Nobody can sign in: PostgreSQL is stopped.\n".to_owned();
+            let text = "Signing in is impossible: PostgreSQL is stopped.\n".to_owned();
             let mut later = answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text);
             let seconds = HeaderValue::from_static("1");
             later.headers_mut().insert("refresh", seconds);

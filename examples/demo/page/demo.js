@@ -1,4 +1,4 @@
-// The page: three desktops, buttons, and what became of each notification.
+// The page: three desktops, buttons, and the result of each notification.
 'use strict';
 
 const USERS = ['alice', 'bob', 'carol'];
@@ -41,7 +41,7 @@ for (const user of USERS) {
   heading.textContent = user;
   const frame = section.appendChild(document.createElement('iframe'));
   frame.title = `${user}’s desktop`;
-  // A host of its own has cookies of its own.
+  // Each host has separate cookies.
   frame.src = `//${user}.${location.host}/icingaweb2/`;
   element('desktops').append(section);
   desktops.set(user, { heading, frame, origin: new URL(frame.src).origin, position: null, popups: [], pause: null });
@@ -128,7 +128,7 @@ news.addEventListener('facts', (event) => {
     element(name).textContent = works ? up + before : down;
     element(name).dataset.up = works;
     element(name).dataset.troubles = troubles;
-    // Not disabled, which would lose the keyboard's focus.
+    // Not disabled, because that would lose the keyboard focus.
     document.querySelector(`[data-needs=${name}]`).setAttribute('aria-disabled', !works);
   }
   for (const [user, { username, floor, above }] of Object.entries(facts.users)) {

@@ -1,4 +1,4 @@
-// A user's desktop: a tab of Icinga Web, as far as its module Icinga Notifications is concerned.
+// A user's desktop: a tab of Icinga Web, reduced to its module Icinga Notifications.
 'use strict';
 
 const cards = document.getElementById('cards');
