@@ -1,4 +1,5 @@
-//! The manual is true: its options, keys and links exist, and none is missing. Metrics are in `tests/bridge/monitoring.rs`.
+//! The options, commands and keys in the manual exist, and no key is missing. Metrics are checked in `tests/bridge/monitoring.rs`,
+//! links in `tests/properties/links.rs`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -94,42 +95,4 @@ fn every_key_of_the_daemon_is_in_the_manual_and_no_other() {
         })
         .collect();
     assert_eq!(named, keys);
-}
-
-#[test]
-fn every_link_within_the_project_leads_somewhere() {
-    let mut links = 0;
-    for (path, text) in pages() {
-        for target in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
-            if target.contains("://") {
-                continue;
-            }
-            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
-            let file = match file {
-                // A heading of the same page.
-                "" => path.clone(),
-                file => path.parent().expect("a directory").join(file),
-            };
-            assert!(file.exists(), "{}: {target}", path.display());
-            if !heading.is_empty() {
-                let there = fs::read_to_string(&file).expect("text");
-                let headings = there.lines().filter(|line| line.starts_with('#'));
-                let slug = |line: &str| {
-                    let text = line.trim_start_matches('#').trim().to_lowercase();
-                    text.replace(' ', "-")
-                };
-                assert!(
-                    headings.map(slug).any(|slug| slug == heading),
-                    "{}: {target}",
-                    path.display()
-                );
-            }
-            links += 1;
-        }
-    }
-    assert!(links > 10, "only {links} were found");
 }
