@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_those_of_the_contract() {
+    fn the_bytes_are_those_that_the_web_module_reads() {
         let event = event("db1!disk", Some("DISK CRITICAL"), &[1234, 1235]);
         assert_eq!(
             std::str::from_utf8(&event.bytes).unwrap(),

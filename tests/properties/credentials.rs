@@ -1,4 +1,4 @@
-//! Credentials in a request's headers, compared with the contract, which is parsed byte by byte.
+//! Credentials in a request's headers, compared with a second implementation that reads the cookie byte by byte.
 
 use icinga_desktop_bridge::auth::Credentials;
 use icinga_desktop_bridge::model::browser::BrowserKey;
@@ -47,7 +47,7 @@ fn headers(cookies: &[Vec<u8>]) -> HeaderMap {
     headers
 }
 
-/// The session cookie's value according to the contract, byte by byte and without the crates.
+/// The session cookie's value as PHP reads it, byte by byte and without the crates.
 fn expected(cookies: &[Vec<u8>]) -> Option<String> {
     let pairs = cookies
         .iter()
