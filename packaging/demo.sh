@@ -87,7 +87,7 @@ cleanup() {
   [ ! -e "$dir/data/postmaster.pid" ] || as_postgres pg_ctl -D "$dir/data" -m immediate -s stop || :
   rm -rf "$dir"
   echo
-  echo "Demo ended, nothing left behind."
+  echo "Demo ended; its files are removed."
 }
 trap cleanup EXIT
 trap 'exit 0' INT TERM HUP

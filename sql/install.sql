@@ -19,7 +19,7 @@
 -- How it works: history rows are the queue, and NOTIFY is only the doorbell. At most one of the transactions that are being
 --              committed rings (an advisory lock decides which); the others do nothing, and the daemon finds their rows as
 --              well. While many commits follow each other the daemon holds the lock itself, between two looks that it makes in
---              any case, so that nobody rings. It also looks at the table every few seconds, so a bell that is not heard
+--              any case, so that nobody rings. It also looks at the table every few seconds, so a bell that is lost
 --              delays an event, but does not lose it.
 --
 -- What it costs a writer:
@@ -218,8 +218,8 @@ BEGIN
     END IF;
     -- A block of its own, because a failure must not undo the setting: each further row would try and warn again.
     BEGIN
-      -- A transaction that does not get the lock need not ring. The one that holds it has not committed yet; when its bell is
-      -- heard, the daemon sees which transactions are still running, and looks again once they have ended.
+      -- A transaction that does not get the lock need not ring. The one that holds it has not committed yet; when its bell
+      -- arrives, the daemon sees which transactions are still running, and looks again once they have ended.
       IF pg_catalog.pg_try_advisory_xact_lock(-9171514625053088493) THEN
         IF pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.>) 0.9::pg_catalog.float8 THEN
           RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'the NOTIFY queue is nearly full';

@@ -373,7 +373,7 @@ mod tests {
         rows.iter().filter_map(key).collect()
     }
 
-    /// What was told of rows.
+    /// The events and rows sent so far.
     #[derive(Default)]
     struct Sent {
         events: BTreeSet<Key>,

@@ -60,7 +60,7 @@ async fn without_scripts_the_status_page_is_loaded_anew_again_and_again() {
     let browser = chromium::start_without_scripts(&certificate).await;
     browser.open(&format!("http://{admin}/")).await;
     browser
-        .wait_for_text("#age", "loaded anew every 5 seconds")
+        .wait_for_text("#age", "reloaded every 5 seconds")
         .await;
     browser.wait_for_text("#state h2", "Everything works").await;
     cluster.stop();

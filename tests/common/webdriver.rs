@@ -198,7 +198,7 @@ impl Browser {
             "const tabs = new BroadcastChannel('tabs');
             const seen = [];
             tabs.onmessage = (answer) => {{ if (seen.push(answer.data) === {count}) done(seen) }};
-            tabs.postMessage('tell')"
+            tabs.postMessage('report')"
         );
         serde_json::from_value(self.run(&script).await).expect("tabs")
     }

@@ -10,7 +10,7 @@ const STATES = {
   network: ['connected', 'cut'],
 };
 
-/** Each notification of a user by `user/id`, once it was written or shown, whichever is heard of first. */
+/** Each notification of a user by `user/id`, once it was written or shown, whichever is reported first. */
 const notifications = new Map();
 
 /** Each user's frame, what the browser has acknowledged, and what waits for the real desktop. */
@@ -93,12 +93,12 @@ function measure(seen) {
   if (seen.at !== null && seen.shownAt !== null && seen.latency === undefined) {
     seen.latency = Math.max(0, seen.shownAt - seen.at);
     latencies.push(seen.latency);
-    tell(seen);
+    report(seen);
   }
 }
 
 /** Has the desktop show what became of a notification. */
-function tell(seen) {
+function report(seen) {
   const { frame, origin } = desktops.get(seen.user);
   const words = [];
   if (seen.latency !== undefined) {
@@ -180,7 +180,7 @@ function render() {
     const position = desktops.get(seen.user).position;
     if (!seen.acknowledged && position && (seen.id <= position.floor || position.above.has(seen.id))) {
       seen.acknowledged = true;
-      tell(seen);
+      report(seen);
     }
     count.written += seen.at !== null;
     count.shown += seen.shown > 0;

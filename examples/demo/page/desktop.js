@@ -29,7 +29,7 @@ function text(name, content) {
   return element;
 }
 
-/** What became of a notification. */
+/** The result of a notification. */
 window.addEventListener('message', (message) => {
   if (message.origin === page) {
     for (const card of cards.querySelectorAll(`[data-id="${message.data.id}"] small`)) {

@@ -119,7 +119,7 @@ fn a_browser_that_sends_ids_proves_nothing_by_time_until_it_stops() {
     habits.learn(&naming, &ended);
     let punctual = returned(begin, 700);
     assert_eq!(habits.judge(&punctual, &ended), Receipt::None);
-    // A page that is loaded anew is not punctual.
+    // A reloaded page does not reconnect on time.
     habits.learn(&returned(begin, 1900), &ended);
     habits.learn(&punctual, &ended);
     assert_eq!(habits.judge(&punctual, &ended), Receipt::None);

@@ -5,7 +5,7 @@ const main = document.querySelector("main");
 const age = document.querySelector("#age");
 // The daemon sends its state every second.
 const SILENCE = 5000;
-let heard = Date.now();
+let answered = Date.now();
 let live = false;
 
 // Changes only what is different: a selected text stays selected, and a screen reader reads what is new.
@@ -29,10 +29,10 @@ function ownText(element) {
 }
 
 function say() {
-  const silence = Date.now() - heard;
+  const silence = Date.now() - answered;
   const old = silence > SILENCE;
   let text = "connecting";
-  if (old) text = `No answer since ${new Date(heard).toLocaleTimeString()}: what is shown is of then`;
+  if (old) text = `No answer since ${new Date(answered).toLocaleTimeString()}: the values shown are from then`;
   else if (live) text = "live";
   if (age.textContent !== text) age.textContent = text;
   document.body.classList.toggle("old", old);
@@ -44,7 +44,7 @@ function open() {
     const next = new DOMParser().parseFromString(data, "text/html").querySelector("main");
     document.title = next.dataset.title;
     update(main, next);
-    heard = Date.now();
+    answered = Date.now();
     live = true;
     say();
   };
