@@ -63,8 +63,8 @@ BEGIN
   END IF;
   EXECUTE format('GRANT USAGE ON SCHEMA icinga_desktop TO %I', grantee);
   EXECUTE format('GRANT EXECUTE ON FUNCTION icinga_desktop.version() TO %I', grantee);
-  -- Whole tables, because Icinga moves columns between releases, and an upgrade must not take a right from the bridge. Of contact,
-  -- only columns: the bridge does not need people's full names.
+  -- Whole tables, because Icinga moves columns between releases, and an upgrade must not take a right from the bridge. Of
+  -- contact, only columns: the bridge does not need people's full names.
   EXECUTE format('GRANT SELECT (id, username, deleted) ON contact TO %I', grantee);
   EXECUTE format('GRANT SELECT ON browser_session, contactgroup_member, incident, incident_contact, incident_history, object '
     'TO %I', grantee);

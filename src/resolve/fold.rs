@@ -180,8 +180,8 @@ impl Fold {
             .next()
     }
 
-    /// Ends a look. No row up to `floor` is missing. Rows are `awaited` if running transactions may still add some: the next look,
-    /// but no later one, can then read further rows of events of this look.
+    /// Ends a look. No row up to `floor` is missing. Rows are `awaited` if running transactions may still add some: the next
+    /// look, but no later one, can then read further rows of events of this look.
     pub(super) fn end_look(&mut self, floor: HistoryId, awaited: bool) {
         let last = self.look;
         self.look += 1;
@@ -199,8 +199,8 @@ impl Fold {
         }
     }
 
-    /// Forgets what no row above `floor` needs. The last row up to the floor that notifies nobody is kept, because it can separate
-    /// an event from the rows of the next.
+    /// Forgets what no row above `floor` needs. The last row up to the floor that notifies nobody is kept, because it can
+    /// separate an event from the rows of the next.
     fn settle(&mut self, floor: HistoryId) {
         self.floor = floor;
         let made: HashSet<_> = self

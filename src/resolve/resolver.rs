@@ -122,8 +122,8 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver that takes bells from `bell`, publishes to `hub` and reports its `health`. `listening` is whether the listener is
-    /// connected.
+    /// A resolver that takes bells from `bell`, publishes to `hub` and reports its `health`. `listening` is whether the
+    /// listener is connected.
     pub(crate) fn new(
         bell: Bell,
         queries: Queries,
@@ -206,9 +206,9 @@ impl Resolver {
         }
     }
 
-    /// Pauses after a look, for a multiple of its duration. If several clients write, the bell would ring with each commit, and each
-    /// ring costs more than its part of a look. So while they are `busy`, the resolver holds the bell's lock during the pause.
-    /// Returns since when it held the lock.
+    /// Pauses after a look, for a multiple of its duration. If several clients write, the bell would ring with each commit, and
+    /// each ring costs more than its part of a look. So while they are `busy`, the resolver holds the bell's lock during the
+    /// pause. Returns since when it held the lock.
     async fn leave_alone(
         &self,
         session: &Session,

@@ -153,8 +153,8 @@ pub(in crate::database) fn newest_sql() -> String {
     )
 }
 
-/// One page of the rows of `table` above $1, and the rows in the ranges $2 to $3. Other tables are joined outside, so that no plan
-/// starts from them instead of from the ids.
+/// One page of the rows of `table` above $1, and the rows in the ranges $2 to $3. Other tables are joined outside, so that no
+/// plan starts from them instead of from the ids.
 fn fresh(table: &str, columns: &str) -> String {
     format!(
         "((SELECT {columns} FROM {table} h WHERE h.id > $1 ORDER BY h.id LIMIT {PAGE})
@@ -307,8 +307,8 @@ impl Session {
         })
     }
 
-    /// One [`PAGE`] of the rows of `incident_history` above an id of this `epoch`, and the rows within `ranges`; ascending. Rows not
-    /// of `kinds` notify nobody.
+    /// One [`PAGE`] of the rows of `incident_history` above an id of this `epoch`, and the rows within `ranges`; ascending.
+    /// Rows not of `kinds` notify nobody.
     pub(crate) async fn history(
         &self,
         epoch: &Epoch,
@@ -331,8 +331,8 @@ impl Session {
             .collect()
     }
 
-    /// The rows above an id that changed a severity, and the newest id of all rows. Not prepared, because it is only needed if there
-    /// is more than one [`PAGE`] to read, which is rare.
+    /// The rows above an id that changed a severity, and the newest id of all rows. Not prepared, because it is only needed if
+    /// there is more than one [`PAGE`] to read, which is rare.
     pub(crate) async fn changes(
         &self,
         beyond: HistoryId,

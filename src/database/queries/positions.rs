@@ -83,8 +83,8 @@ impl Session {
         Ok((Position::new(row.try_get(0)?, above), row.try_get(2)?))
     }
 
-    /// Stores positions with ids of the `epoch`; nothing if the database has another epoch. A position that this or another bridge
-    /// has stored is merged and not replaced: a row that either has as done is done.
+    /// Stores positions with ids of the `epoch`; nothing if the database has another epoch. A position that this or another
+    /// bridge has stored is merged and not replaced: a row that either has as done is done.
     pub(crate) async fn store_positions(
         &self,
         positions: &[ToStore],

@@ -147,8 +147,8 @@ impl Session {
             .collect()
     }
 
-    /// Refreshes the sessions of connected browsers, so that no housekeeping removes them, until `session_days` days after each was
-    /// authenticated. The times are in milliseconds since the Unix epoch.
+    /// Refreshes the sessions of connected browsers, so that no housekeeping removes them, until `session_days` days after each
+    /// was authenticated. The times are in milliseconds since the Unix epoch.
     pub async fn refresh(
         &self,
         browsers: &[(BrowserKey, i64)],
