@@ -97,8 +97,18 @@ impl Fold {
         for row in rows {
             self.fold_row(row, &mut folded);
         }
-        for made in self.made.values_mut() {
-            made.index = None;
+        // Not of everything that was made: a long transaction is folded page by page.
+        for folded in &folded {
+            if let Folded::Event {
+                history_ids,
+                incident_id,
+                notified,
+            } = folded
+                && let Some(first) = history_ids.first()
+            {
+                let key = ((*incident_id, notified.contact_id), *first);
+                self.made.entry(key).and_modify(|made| made.index = None);
+            }
         }
         folded
     }
