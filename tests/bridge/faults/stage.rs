@@ -319,6 +319,18 @@ impl Stage {
         );
         self.database.connect().await.run(&sql).await;
     }
+
+    /// Waits until the stored position of every browser has every row that notifies its contact.
+    pub(super) async fn everything_is_acknowledged(&self) {
+        let acknowledged = "NOT EXISTS (
+             SELECT FROM browser_session s
+             JOIN contact c ON c.username = s.username
+             JOIN icinga_desktop.browser_position p ON p.browser = sha256(s.php_session_id::bytea)
+             JOIN incident_history h ON h.contact_id = c.id
+             WHERE h.type = 'notified' AND h.notification_state IN ('pending', 'sent')
+               AND h.id > p.floor AND h.id <> ALL (p.above))";
+        self.database.eventually(acknowledged).await;
+    }
 }
 
 fn milliseconds(rng: &mut StdRng, range: Range<u64>) -> Duration {
