@@ -29,7 +29,8 @@ use crate::observe::{Health, Throttle};
 /// Time between two looks without a bell: the maximum delay of an event whose bell was lost.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// When the next look follows one that saw running transactions, if no bell rings. The one after that waits twice as long, and so on.
+/// The shortest pause after a look that saw running transactions. Without a bell, the next look also waits for this time, and
+/// then each time twice as long.
 const FIRST_FOLLOW_UP: Duration = Duration::from_millis(5);
 
 /// The pause after a look, as a multiple of the look's duration: if others write all the time, looks take a ninth of a processor
@@ -38,9 +39,6 @@ const PAUSE_FACTOR: u32 = 8;
 
 /// The longest pause: it delays events by no more than this.
 const PAUSE_CAP: Duration = Duration::from_millis(12);
-
-/// The pauses that may be saved up: single events are sent at once, about 25 in a row; then looks take their share.
-const PAUSE_CREDIT: Duration = Duration::from_millis(100);
 
 /// Time between two checks of the triggers.
 const TRIGGERS_INTERVAL: Duration = Duration::from_secs(60);
@@ -119,8 +117,6 @@ pub(crate) struct Resolver {
     /// Rows without a bell so far, written by transactions that were not known to be running.
     unannounced: usize,
     triggers_due: Instant,
-    /// Until when the looks so far have used their share of the time.
-    used_until: Instant,
     failed: Throttle,
     unrung: Throttle,
 }
@@ -153,7 +149,6 @@ impl Resolver {
             awaited: None,
             unannounced: 0,
             triggers_due: Instant::now(),
-            used_until: Instant::now(),
             failed: Throttle::default(),
             unrung: Throttle::default(),
         }
@@ -211,24 +206,19 @@ impl Resolver {
         }
     }
 
-    /// Pauses after a look, for a multiple of its duration, unless there were few looks lately. If several clients write, the
-    /// bell would ring with each commit, and each ring costs more than its part of a look. So while they are `busy`, the resolver
-    /// holds the bell's lock during the pause. Returns since when it held the lock.
+    /// Pauses after a look, for a multiple of its duration. If several clients write, the bell would ring with each commit, and
+    /// each ring costs more than its part of a look. So while they are `busy`, the resolver holds the bell's lock during the
+    /// pause. Returns since when it held the lock.
     async fn leave_alone(
-        &mut self,
+        &self,
         session: &Session,
         looked: Duration,
         busy: bool,
     ) -> Option<std::time::Instant> {
-        let now = Instant::now();
-        let share = (looked * PAUSE_FACTOR).min(PAUSE_CAP);
-        self.used_until = self.used_until.max(now) + share;
-        let used = self.used_until - now;
-        let pause = if busy {
-            share
-        } else {
-            used.saturating_sub(PAUSE_CREDIT)
-        };
+        let mut pause = (looked * PAUSE_FACTOR).min(PAUSE_CAP);
+        if self.awaited.is_some() {
+            pause = pause.max(FIRST_FOLLOW_UP);
+        }
         let since = std::time::Instant::now();
         // Without the lock, writers ring as usual.
         let holds = busy && session.hold_bell().await.unwrap_or(false);
@@ -622,11 +612,12 @@ impl Resolver {
                 transactions: (awaited.transactions.into_iter())
                     .filter(|transaction| !snapshot.has_ended(*transaction))
                     .collect(),
-                delay: awaited.delay * 2,
+                delay: (awaited.delay * 2).max(FIRST_FOLLOW_UP),
             },
             (Cause::Bell | Cause::Gap, _) => Awaited {
                 transactions: snapshot.running().to_vec(),
-                delay: FIRST_FOLLOW_UP,
+                // The pause after each look comes on top.
+                delay: Duration::ZERO,
             },
         };
         // Longer delays are left to the interval.
