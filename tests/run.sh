@@ -73,7 +73,7 @@ fi
 have cargo || { echo "Missing Rust 1.91 or newer: see https://rustup.rs" >&2; exit 1; }
 cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
 # Checks spelling; _typos.toml has its exceptions. Not optimized, because it is compiled more slowly than it runs.
-have typos || cargo install typos-cli --locked --debug
+have typos || cargo install typos-cli --version 1.52.0 --locked --debug
 # Firefox's driver, which Debian does not have.
 have geckodriver || cargo install geckodriver --locked
 # Icinga Director, which imports the basket: unpacked and not installed, because that would make Icinga Web's accounts and files.
