@@ -122,19 +122,10 @@ done
 # shellcheck disable=SC2086 # Words.
 cargo test --locked --lib --bins --examples $others
 cargo test --locked --doc
-step browsers, and machines beside them
-# They leave the processors alone most of the time, among others through a silence of two minutes: meanwhile packages are built.
-log=$(mktemp)
-cargo test --locked --test browsers >"$log" 2>&1 &
-browsers=$!
-trap 'rm -f "$log"; [ -z "$browsers" ] || kill $browsers || :' EXIT
-trap 'exit 130' HUP INT TERM
-failed=0
-# Politely: a browser that gets no processor is late, and is shown again what it has read.
-nice cargo test --locked --test machines || failed=1
-wait $browsers || failed=1
-browsers=
-cat "$log"
-[ $failed -eq 0 ]
+# One after the other: a browser that gets no processor comes back late, and is then sent again what it has read.
+step browsers
+cargo test --locked --test browsers
+step machines
+cargo test --locked --test machines
 step PostgreSQL majors
 sh tests/postgres-majors.sh

@@ -127,7 +127,7 @@ impl Listener {
                 message = messages.next() => self.read(message)?,
             }
         }
-        info!("database: listening on {BELL_CHANNEL} and the other channels");
+        info!("database: LISTEN succeeded for {BELL_CHANNEL} and the other channels");
         backoff.reset();
         self.metrics.gaps.inc();
         self.channels.bell.gap();
