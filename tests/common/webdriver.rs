@@ -6,7 +6,7 @@ use fantoccini::elements::Element;
 use fantoccini::wd::WindowHandle;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::guarded::Guarded;
 use super::wait::eventually;
@@ -43,6 +43,15 @@ impl Seen {
 /// Returns the titles of all notifications of the worker.
 const SHOWN: &str = "const shown = await (await caches.open('shown')).matchAll();
     done(await Promise.all(shown.map((answer) => answer.text())))";
+
+/// Asserts that each title was shown as often as it is expected.
+fn assert_same(shown: Value, expected: &[String]) {
+    let mut shown: Vec<String> = serde_json::from_value(shown).expect("titles");
+    let mut expected = expected.to_vec();
+    shown.sort();
+    expected.sort();
+    assert_eq!(shown, expected);
+}
 
 impl Browser {
     /// Starts a browser's driver, which serves at `address`, and the browser. Their files are in `directory`.
@@ -157,7 +166,13 @@ impl Browser {
             .await;
     }
 
-    /// The titles of all notifications that were shown, in order.
+    /// Asserts that these are the titles of all notifications that were shown. Not in order: the worker notes a title once the
+    /// desktop has answered, and two that come together may be answered in either order.
+    pub(crate) async fn assert_popups(&self, titles: &[String]) {
+        assert_same(self.run(SHOWN).await, titles);
+    }
+
+    /// The titles of all notifications that were shown.
     pub(crate) async fn popups(&self) -> Vec<String> {
         serde_json::from_value(self.run(SHOWN).await).expect("titles")
     }
@@ -175,8 +190,7 @@ impl Browser {
                 .as_array()
                 .is_some_and(|shown| shown.len() >= titles.len())
         };
-        let shown = self.run_until(SHOWN, enough).await;
-        assert_eq!(shown, json!(titles));
+        assert_same(self.run_until(SHOWN, enough).await, titles);
     }
 
     /// How many notifications are on the desktop. Only when none is on its way there: Chromium would forget it.
