@@ -122,9 +122,9 @@ done
 # shellcheck disable=SC2086 # Words.
 cargo test --locked --lib --bins --examples $others
 cargo test --locked --doc
-# One after the other: a browser that gets no processor comes back late, and is then sent again what it has read.
+# By themselves, and fewer at once: a browser that gets no processor comes back late, and is then sent again what it has read.
 step browsers
-cargo test --locked --test browsers
+RUST_TEST_THREADS=4 cargo test --locked --test browsers
 step machines
 cargo test --locked --test machines
 step PostgreSQL majors

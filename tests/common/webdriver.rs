@@ -106,9 +106,11 @@ impl Browser {
 
     /// Waits until an element of the current page has a text that contains this.
     pub(crate) async fn wait_for_text(&self, selector: &str, part: &str) {
-        let script = format!("done(document.querySelector('{selector}')?.textContent)");
-        self.run_until(&script, |text| {
-            text.as_str().is_some_and(|text| text.contains(part))
+        // Not an asynchronous script: it would never end if the page is reloaded before it has.
+        let script = format!("return document.querySelector('{selector}')?.textContent");
+        eventually(async || match self.client.execute(&script, vec![]).await {
+            Ok(Value::String(text)) if text.contains(part) => Ok(()),
+            said => Err(format!("{selector} says {said:?}")),
         })
         .await;
     }
