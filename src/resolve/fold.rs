@@ -46,6 +46,8 @@ pub(super) struct Fold {
     floor: HistoryId,
     /// The number of the look.
     look: u64,
+    /// The number of the call of [`Self::fold`]: a look may read several pages.
+    page: u64,
 }
 
 /// An event that was made, with what identifies further rows of it.
@@ -58,8 +60,10 @@ struct Made {
     /// The message's hash.
     message: u64,
     look: u64,
-    /// Its index in the current look's results.
-    index: Option<usize>,
+    /// The page whose results have it.
+    page: u64,
+    /// Its index there.
+    index: usize,
 }
 
 /// The hash of a message, so that messages are not kept.
@@ -93,22 +97,10 @@ impl Fold {
             let others = self.others.entry(row.incident_id).or_default();
             others.insert(row.history_id, old_severity);
         }
+        self.page += 1;
         let mut folded = Vec::new();
         for row in rows {
             self.fold_row(row, &mut folded);
-        }
-        // Not of everything that was made: a long transaction is folded page by page.
-        for folded in &folded {
-            if let Folded::Event {
-                history_ids,
-                incident_id,
-                notified,
-            } = folded
-                && let Some(first) = history_ids.first()
-            {
-                let key = ((*incident_id, notified.contact_id), *first);
-                self.made.entry(key).and_modify(|made| made.index = None);
-            }
         }
         folded
     }
@@ -128,8 +120,10 @@ impl Fold {
                 self.transactions.insert((transaction, subject), first);
             }
             made.channels.extend(notified.channel_id);
-            match made.index.and_then(|index| folded.get_mut(index)) {
-                Some(Folded::Event { history_ids, .. }) => history_ids.push(history_id),
+            match folded.get_mut(made.index) {
+                Some(Folded::Event { history_ids, .. }) if made.page == self.page => {
+                    history_ids.push(history_id);
+                }
                 _ => folded.push(Folded::Covered {
                     history_id,
                     contact_id,
@@ -142,7 +136,8 @@ impl Fold {
             channels: notified.channel_id.into_iter().collect(),
             message: hash(&notified.message),
             look: self.look,
-            index: Some(folded.len()),
+            page: self.page,
+            index: folded.len(),
         };
         self.made.insert((subject, history_id), made);
         if let Some(transaction) = transaction {

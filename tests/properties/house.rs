@@ -1,8 +1,9 @@
 //! The order of the modules: a stage imports only stages after it, so that data moves in one direction and no two stages depend
 //! on each other.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use super::repository::sources;
 
 /// The stages, in the order of the data. Stages in one line do not import each other, except in the last line, which has plain
 /// values.
@@ -66,28 +67,17 @@ fn violations(file: &Path, source: &str) -> Vec<String> {
         .collect()
 }
 
-/// Every source file, relative to `src`.
-fn sources(src: &Path, directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            sources(src, &path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path.strip_prefix(src).expect("below it").to_owned());
-        }
-    }
-}
-
 #[test]
 fn a_stage_imports_only_what_comes_after_it() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&src, &src, &mut files);
-    files.retain(|file| file != Path::new("lib.rs"));
-    assert!(files.len() > 50, "{files:?}");
-    let read = |file: &PathBuf| fs::read_to_string(src.join(file)).expect("a source");
-    let wrong: Vec<_> = (files.iter())
-        .flat_map(|file| violations(file, &read(file)))
+    let sources = sources().into_iter().filter_map(|source| {
+        let file = source.path.strip_prefix("src").ok()?.to_owned();
+        let counts = source.has_extension(&["rs"]) && file != Path::new("lib.rs");
+        counts.then_some((file, source.text))
+    });
+    let sources: Vec<_> = sources.collect();
+    assert!(sources.len() > 50, "only {} files", sources.len());
+    let wrong: Vec<_> = (sources.iter())
+        .flat_map(|(file, text)| violations(file, text))
         .collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
