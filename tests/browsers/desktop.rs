@@ -3,7 +3,7 @@
 use crate::common::eventsource::Site;
 use crate::common::icinga::Written;
 use crate::common::wait::eventually;
-use crate::common::webdriver::{Browser, Tab};
+use crate::common::webdriver::{Browser, Tab, assert_same};
 use crate::common::world::World;
 
 /// EventSource's states.
@@ -128,7 +128,7 @@ impl Desktop {
         world.icinga.sign_out(&self.session_id).await;
         self.wait_for_state(tabs, CLOSED).await;
         world.incident(self.contact, "signed out").await;
-        self.browser.assert_popups(&self.expected).await;
+        assert_same(self.browser.popups().await, &self.expected);
         // Firefox removes its own.
         if !self.browser.user_agent.contains("Firefox") {
             let on_desktop = self.browser.on_desktop().await;
@@ -151,7 +151,7 @@ impl Desktop {
             "{}: {events} events, {once} shown once, {lost} lost, {doubled} doubled; {starts} starts of the worker",
             std::thread::current().name().unwrap_or_default()
         );
-        self.browser.assert_popups(&self.expected).await;
+        assert_same(shown, &self.expected);
         // Its streams would be cut with it.
         assert_eq!(starts, 1, "the browser has ended the worker");
     }

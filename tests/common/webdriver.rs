@@ -44,9 +44,9 @@ impl Seen {
 const SHOWN: &str = "const shown = await (await caches.open('shown')).matchAll();
     done(await Promise.all(shown.map((answer) => answer.text())))";
 
-/// Asserts that each title was shown as often as it is expected.
-fn assert_same(shown: Value, expected: &[String]) {
-    let mut shown: Vec<String> = serde_json::from_value(shown).expect("titles");
+/// Asserts that these popups were shown, each as often as it is expected. Not in order: the worker notes a title once the desktop
+/// has answered, and two that come together may be answered in either order.
+pub(crate) fn assert_same(mut shown: Vec<String>, expected: &[String]) {
     let mut expected = expected.to_vec();
     shown.sort();
     expected.sort();
@@ -168,12 +168,6 @@ impl Browser {
             .await;
     }
 
-    /// Asserts that these are the titles of all notifications that were shown. Not in order: the worker notes a title once the
-    /// desktop has answered, and two that come together may be answered in either order.
-    pub(crate) async fn assert_popups(&self, titles: &[String]) {
-        assert_same(self.run(SHOWN).await, titles);
-    }
-
     /// The titles of all notifications that were shown.
     pub(crate) async fn popups(&self) -> Vec<String> {
         serde_json::from_value(self.run(SHOWN).await).expect("titles")
@@ -192,7 +186,8 @@ impl Browser {
                 .as_array()
                 .is_some_and(|shown| shown.len() >= titles.len())
         };
-        assert_same(self.run_until(SHOWN, enough).await, titles);
+        let shown = self.run_until(SHOWN, enough).await;
+        assert_same(serde_json::from_value(shown).expect("titles"), titles);
     }
 
     /// How many notifications are on the desktop. Only when none is on its way there: Chromium would forget it.
