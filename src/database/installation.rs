@@ -22,7 +22,8 @@ pub(crate) const TRIGGERS: [(&str, &str); 8] = [
     ("icinga_desktop_session_delete", "browser_session"),
 ];
 
-/// The command to install and upgrade. The packages put the scripts there, and so does the README.
+/// The command to install and upgrade. The packages put the scripts there, and so do the
+/// commands of `doc/install.md`.
 pub(crate) const INSTALL: &str =
     "psql -v ON_ERROR_STOP=1 -f /usr/share/icinga-desktop-bridge/sql/install.sql DATABASE";
 

@@ -73,7 +73,7 @@ edit "NR % 3 == 1 { from = \$0 } NR % 3 == 2 { to = \$0 } NR % 3 == 0 && !/^($ex
 # For example not to unpack documentation.
 rm -rf /etc/dpkg/dpkg.cfg.d
 rm -rf /var/lib/rpm /var/lib/rpm-state/icinga-desktop-bridge /usr/lib/sysimage/rpm /.rpmdb
-# What the README's commands made.
+# What the commands of doc/install.md created.
 rm -rf /usr/bin/icinga-desktop-bridge /usr/local/bin/icinga-desktop-bridge /usr/share/icinga-desktop-bridge \
     /usr/share/doc/icinga-desktop-bridge /usr/share/licenses/icinga-desktop-bridge /usr/share/man/man8/icinga-desktop-bridge.*
 
