@@ -47,8 +47,8 @@ const SECTIONS: [Section; 4] = [
             (
                 "icinga-notifications-web.service, icinga-notifications-web.socket",
                 "The systemd units; when enabled, the service is icinga-desktop-notifications.service as well. The socket keeps \
-                 the ports open while the service restarts, by default [::]:9001 and 127.0.0.1:5664; if config.ini says where \
-                 to listen, it has to say the same (see the comment in it), or be disabled.",
+                 the ports open while the service restarts, by default [::]:9001 and 127.0.0.1:5664; if config.ini names other \
+                 addresses, set the same ones in the socket unit (its comments say how), or disable it.",
             ),
         ],
     ),
