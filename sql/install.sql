@@ -52,7 +52,7 @@ DO $$ BEGIN PERFORM pg_advisory_xact_lock(hashtextextended('icinga_desktop.insta
 
 SET LOCAL lock_timeout = '5s';
 
--- Is this a server and a database that this version can be installed in?
+-- Can this version be installed on this server, over what is installed?
 DO $$
 DECLARE
   installed integer;
@@ -170,8 +170,8 @@ AS 'SELECT 3';
 COMMENT ON FUNCTION icinga_desktop.version() IS
   'Version of the database side of icinga-desktop-bridge; the daemon refuses one that it does not know';
 
--- The position of each browser, so that a browser that returns gets the rest, from any bridge. The daemon writes it, the triggers
--- do not. Columns that version 2 lacks are added below.
+-- The position of each browser, so that a browser that reconnects to any bridge receives what it missed. The daemon writes it,
+-- the triggers do not. Columns that version 2 lacks are added below.
 CREATE TABLE IF NOT EXISTS icinga_desktop.browser_position (
   browser bytea CONSTRAINT pk_browser_position PRIMARY KEY,
   floor bigint NOT NULL,

@@ -1,14 +1,16 @@
 //! Payloads of all channels never cause a panic, and no part of them appears in an error.
 #![no_main]
 
-use icinga_desktop_bridge::model::notification::{Marked, SessionChange, SeverityChange, parse};
+use icinga_desktop_bridge::model::notification::{
+    SessionChange, SeverityChange, TokenPayload, parse,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|payload: &str| {
     let refused = [
         parse::<SeverityChange>(payload).err(),
         parse::<SessionChange>(payload).err(),
-        parse::<Marked>(payload).err(),
+        parse::<TokenPayload>(payload).err(),
     ];
     for error in refused.into_iter().flatten() {
         let text = error.to_string();

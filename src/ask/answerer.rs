@@ -21,8 +21,8 @@ use crate::observe::{Health, Throttle};
 /// How many questions may wait; people ask them by hand.
 pub(crate) const QUEUE: usize = 16;
 
-/// How long a bridge waits until a test event is delivered. It takes half a second, until the browser returns, unless its stream
-/// is dead or the client is slow.
+/// How long a bridge waits for the receipt of a test event. It usually arrives within half a second, when the browser reconnects;
+/// later if the stream is dead or the client is slow.
 const DELIVERY: Duration = Duration::from_secs(5);
 
 /// Pause after a notification without a question: a flood of them causes at most ten look-ups of a key per second.
@@ -70,7 +70,7 @@ impl Answerer {
     /// Runs until the listener ends.
     pub(crate) async fn run(mut self) {
         while let Some(token) = self.questions.recv().await {
-            // Without that right, there is no question to read. Without a session, the command has stopped waiting when there is
+            // Questions cannot be read without the right to positions. Without a session, the command gives up before there is
             // one again.
             let Some(session) = self.queries.current().filter(|s| s.stores_positions()) else {
                 continue;

@@ -39,7 +39,7 @@ impl Answers {
         twice.len()
     }
 
-    /// When a look of any bridge last found rows without a bell, in milliseconds since the epoch of Unix.
+    /// When a look of any bridge last found rows without a bell, in milliseconds since the Unix epoch.
     pub(crate) fn without_bell_at_ms(&self) -> Option<i64> {
         let answers = self.answers.iter();
         answers.filter_map(|answer| answer.without_bell_at_ms).max()

@@ -38,7 +38,7 @@ pub(crate) struct Answer {
     pub(crate) browsers: usize,
     /// How many of them received the test notification.
     pub(crate) delivered: usize,
-    /// When one of its looks last found rows without a bell, in milliseconds since the epoch of Unix.
+    /// When one of its looks last found rows without a bell, in milliseconds since the Unix epoch.
     pub(crate) without_bell_at_ms: Option<i64>,
     /// Numbers of browsers, or an explanation; empty for a test.
     pub(crate) numbers: Vec<i64>,
@@ -51,7 +51,7 @@ impl Answer {
             self.bridge,
             number(self.browsers),
             number(self.delivered),
-            // No row was found before 1970.
+            // 0 stands for never: no row was found in 1970.
             self.without_bell_at_ms.unwrap_or_default(),
             number(self.numbers.len()),
         ];
@@ -180,7 +180,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_explanation_is_read_back_and_nothing_else_is_one() {
+    fn explanations_are_read_back_and_other_numbers_are_rejected() {
         let explanation = Explanation {
             browsers: vec![BrowserState {
                 browser: i64::MIN,

@@ -1,7 +1,7 @@
 //! Which contact a request belongs to: cookie → session → contact.
 //!
 //! A request is authentic if its cookie names a session, its user agent is the one that signed in, and no newer session of the
-//! same user and user agent exists. What the request alone shows is checked before the database is queried.
+//! same user and user agent exists. The database is queried only for a request whose cookie and user agent are well-formed.
 
 use std::fmt;
 use std::time::Instant;

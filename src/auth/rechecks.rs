@@ -50,8 +50,8 @@ impl Rechecks {
         *self.listening.borrow()
     }
 
-    /// How often sign-ins may have changed so far. A caller that queries a sign-in, and sees another number when it uses the
-    /// result, has to have the sign-in [checked](Self::check).
+    /// How often sign-ins may have changed so far. If this number changes between the query for a sign-in and the use of its
+    /// result, the caller has to request another [check](Self::check).
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }

@@ -30,8 +30,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long checks of all sign-ins can fail before streams end.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// When a browser reconnects whose stream ended because its sign-in could not be checked: not all at once, because each is
-/// refused until checks work again.
+/// The `retry` of a stream that ends because its sign-in could not be checked. Random, so that browsers do not reconnect all at
+/// once: each is asked to come back later until checks work again.
 const UNCHECKED_RETRY: std::ops::Range<Duration> = Duration::from_secs(5)..Duration::from_secs(15);
 
 /// Time between two rounds of housekeeping.
@@ -55,7 +55,7 @@ enum Unchecked {
     Query(#[from] QueryError),
 }
 
-/// The task.
+/// The task that checks sign-ins.
 #[derive(Debug)]
 pub(crate) struct SignIns {
     rechecks: mpsc::Receiver<Recheck>,
@@ -127,7 +127,7 @@ impl SignIns {
                 Some(Ok(())) if all => self.passed(),
                 Some(Ok(())) => {}
                 Some(Err(error)) => {
-                    // Also after a check of a few: the check of all finds their changes.
+                    // Also after a check of some contacts: the next check of all repeats it.
                     check.reset_after(RETRY_AFTER);
                     self.failed(&error);
                 }
@@ -213,7 +213,7 @@ impl SignIns {
         for browser in browsers {
             let (contact_id, key, _) = browser;
             if valid.contains(&browser) {
-                self.hub.is_valid(contact_id, key, asked_at);
+                self.hub.mark_valid(contact_id, key, asked_at);
             } else {
                 self.metrics.revoked.inc();
                 self.hub.revoke(contact_id, key);

@@ -25,7 +25,7 @@ const DEFAULT_REPLAY_INCIDENTS: u32 = 5;
 /// proxies.
 const DEFAULT_KEEP_ALIVE_SECONDS: u32 = 15;
 
-/// No proxy's limit is known to be longer than the maximum; with 0 comments would be written in a loop.
+/// No known proxy waits longer than the maximum; with 0, comments would be written in a loop.
 const KEEP_ALIVE_SECONDS: RangeInclusive<u32> = 1..=3600;
 
 /// Days a session is kept without a new sign-in: a working week and a weekend, for a screen that stays on.
@@ -147,7 +147,7 @@ pub(crate) struct Tuning {
 /// Which notifications of Icinga Notifications become events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kinds {
-    /// Every row of type `notified`, as with the PHP daemon; written `all`.
+    /// Every notification that Icinga Notifications sends, as with the PHP daemon; written `all`.
     All,
     /// Those of a transaction that opened the incident or changed its severity, and each contact's first notification of an
     /// incident; written `severity`.

@@ -129,7 +129,7 @@ pub enum Error {
     NotPostgres(Place),
     /// Not a host to connect to.
     #[error(
-        "{0}: give a host name, an IP address, a socket directory starting with /, or a comma-separated list of these; a port belongs into the key port"
+        "{0}: give a host name, an IP address, a socket directory starting with /, or a comma-separated list of these; a port belongs in the key port"
     )]
     DatabaseHost(Place),
     /// A setting is not an IP address.

@@ -51,7 +51,7 @@ pub struct Config {
 pub struct Loaded {
     /// The settings.
     pub config: Config,
-    /// Warnings for the log, one line each: settings without effect.
+    /// Warnings for the log, one line each: settings without effect, and an admin address that other machines reach.
     pub warnings: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! libpq's password file, `~/.pgpass`: the last place where a database password is searched.
+//! libpq's password file, `~/.pgpass`: the last place where a database password is looked up.
 //!
 //! Format and rules: PostgreSQL documentation, "The Password File". Implemented here because tokio-postgres does not read it, and
 //! no maintained crate does.

@@ -12,7 +12,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself. Call it only where it is used.
+    /// The text itself. Call it only where the text is used.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -31,7 +31,7 @@ pub enum QueryError {
     /// The answer had an impossible value.
     #[error("unexpected answer: {0}")]
     Unexpected(&'static str),
-    /// Another epoch has begun: the ids in the question belong to other rows now.
+    /// Another epoch has begun: the ids in the statement belong to other rows now.
     #[error("another epoch of ids has begun meanwhile")]
     OtherIds,
 }

@@ -1,6 +1,6 @@
 //! Examines what `sql/install.sql` has installed in the database, and whether it fits this daemon.
 //!
-//! Done whenever the query session connects, because a restored database may have lost it, and by `check`.
+//! Done whenever a query session connects, because a restored database may lack parts of it, and by `check`.
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -22,8 +22,7 @@ pub(crate) const TRIGGERS: [(&str, &str); 8] = [
     ("icinga_desktop_session_delete", "browser_session"),
 ];
 
-/// The command to install and upgrade. The packages put the scripts there, and so do the
-/// commands of `doc/install.md`.
+/// The command to install and upgrade. The packages put the scripts there, and so do the commands of `doc/install.md`.
 pub(crate) const INSTALL: &str =
     "psql -v ON_ERROR_STOP=1 -f /usr/share/icinga-desktop-bridge/sql/install.sql DATABASE";
 

@@ -1,4 +1,4 @@
-//! Sets up a session: settings, prepared statements, and a trial run of each.
+//! Sets up a session: settings, prepared statements, and a trial run of those that read tables.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use crate::model::position::Position;
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Session {
-    /// Applies the settings, prepares every statement, and runs each with empty parameters: PostgreSQL checks rights only at
-    /// execution.
+    /// Applies the settings, prepares every statement, and runs those that read tables with empty parameters: PostgreSQL checks
+    /// rights only at execution. The rights to refresh and remove sessions are not checked here; housekeeping logs a missing one.
     ///
     /// # Errors
     ///

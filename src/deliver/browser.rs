@@ -61,11 +61,11 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two streams that are ended for a third tab that is alive.
 const DISPLACE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// From which delay of this process, stopped or without CPU time, receipts get more time.
+/// The delay of this process, stopped or without CPU time, from which it waits longer for receipts.
 const STALLED: Duration = Duration::from_millis(250);
 
-/// How often an event is written without a receipt before it counts as read: for a client that reads, but does not return as
-/// asked. Three streams in a row may be dead.
+/// How often an event is written without a receipt before it is given up and its rows count as done: for a client that reads, but
+/// does not return as asked. More than three, because three streams in a row may be dead.
 const MAX_WRITES: u8 = 5;
 
 /// How many unacknowledged rows are reported to `explain`.
@@ -151,7 +151,7 @@ struct Browser {
     ended: Vec<Ended>,
     habits: Habits,
     firefox: bool,
-    /// Since when the browser is connected, in seconds since the epoch of Unix.
+    /// Since when the browser is connected, in seconds since the Unix epoch.
     since_s: u32,
     /// The time of its last request, in the same unit.
     returned_s: u32,
@@ -269,7 +269,7 @@ impl Browser {
                 if self.streams[index].carried().events.is_empty() {
                     self.streams[index].end(retry);
                 } else {
-                    // Events that were read must count as delivered, because the next daemon would send them again.
+                    // Without a receipt for events that were read, the next daemon would send them again.
                     self.end_for_receipt(index);
                 }
             }
@@ -474,7 +474,7 @@ impl Browser {
         // Their receipts have arrived or will not.
         for ended in &mut self.ended {
             if ended.carried.events.is_empty() {
-                ended.is_answered();
+                ended.stop_waiting();
             }
         }
         let renewal = if self.firefox {
@@ -597,7 +597,7 @@ impl Browser {
             self.read(read, true);
             let ended = &mut self.ended[index];
             if left || ended.carried.events.is_empty() {
-                // Once nothing is awaited, the rest was written again already.
+                // If no receipt is awaited any more, the rest was queued again already.
                 let awaited = ended.is_awaited();
                 let rest = ended.take_unread();
                 if awaited {

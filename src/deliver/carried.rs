@@ -22,7 +22,7 @@ pub(super) struct Carried {
     pub(super) end: Option<Mark>,
 }
 
-/// What a browser that names something of a stream has read.
+/// What a browser has read of a stream, according to its `Last-Event-ID`.
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) read: Vec<Unread>,
@@ -49,7 +49,7 @@ impl Carried {
             .sum()
     }
 
-    /// How many events a browser has read that names `named`; `None` if that is not of this stream.
+    /// How many events of this stream a browser that sends `named` has read; `None` if that is not of this stream.
     fn read_by(&self, named: LastEventId) -> Option<usize> {
         match named {
             LastEventId::Mark(mark) if mark == self.begin => Some(0),

@@ -65,8 +65,8 @@ impl Ended {
         self.carried.events.iter().cloned().collect()
     }
 
-    /// Ends the wait for a receipt.
-    pub(super) fn is_answered(&mut self) {
+    /// Waits for no receipt any more.
+    pub(super) fn stop_waiting(&mut self) {
         self.awaited = None;
     }
 

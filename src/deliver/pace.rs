@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_alone_is_ended_soon_and_many_one_after_the_other() {
+    async fn a_single_stream_ends_soon_and_many_are_spaced() {
         let pace = Pace::new();
         let now = Instant::now();
         let dues: Vec<_> = (0..2500).map(|_| pace.after_event(now)).collect();

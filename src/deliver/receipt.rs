@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::model::returned::{ClientKey, LastEventId, Returned};
 
-/// The `retry` of streams that are ended for a receipt, in milliseconds. Short, because no event arrives meanwhile; and a wide
-/// range, so that a return for another reason is rarely punctual.
+/// The `retry` of streams that are ended for a receipt, in milliseconds. Short, because no event can be sent meanwhile; and a
+/// wide range, so that a return for another reason is rarely punctual.
 pub(crate) const RETRY_MS: std::ops::RangeInclusive<u32> = 100..=400;
 
 /// How much earlier than its `retry` a return may be. Chromium never is; this is the granularity of clocks.
@@ -52,7 +52,7 @@ const UNNAMED: u8 = 2;
 pub(crate) struct Ending {
     /// When its last byte was written.
     pub(crate) at: Instant,
-    /// After which time its browser was asked to reconnect.
+    /// The time after which its browser was asked to reconnect.
     pub(crate) retry: Duration,
     /// The address of its client.
     pub(crate) client: Option<ClientKey>,
@@ -168,7 +168,7 @@ impl Habits {
                 self.unnamed = 0;
             }
         }
-        // Otherwise the stream whose time it follows most closely.
+        // If it is not punctual, compared with the stream whose expected time it follows most closely.
         let late = |ending: &Ending| returned.at.checked_duration_since(ending.at + ending.retry);
         let late = match punctual {
             Some(index) => ended

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_summed_up_first() {
+    fn a_summary_of_the_rest_comes_first() {
         let events = events(
             vec![
                 missed(1, &[10, 5], false),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_left_out_is_no_summary() {
+    fn there_is_no_summary_if_nothing_is_left_out() {
         assert_eq!(events(vec![missed(1, &[1], true)], 0).len(), 1);
         assert!(events(vec![], 0).is_empty());
         let one = events(vec![missed(1, &[1], false)], 0);

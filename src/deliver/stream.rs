@@ -43,7 +43,7 @@ pub(super) struct Stream {
     client: Option<ClientKey>,
     /// When a block was last queued.
     last_block: Instant,
-    /// When the client last read something.
+    /// When the socket last accepted bytes, or the queue stopped being empty.
     last_progress: Instant,
     _place: Place,
 }
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_revoked_stream_ends_behind_the_block_that_was_begun() {
+    async fn a_revoked_stream_ends_after_the_block_that_was_begun() {
         let hub = Hub::new(1);
         let sign_in = SignIn {
             contact_id: ContactId(7),

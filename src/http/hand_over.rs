@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use crate::hub::Place;
 use crate::model::returned::Returned;
 
-/// The place of a stream and the request for it; its head is in the response that carries this. The accept loop takes it out and
-/// hands the connection over.
+/// The place of a stream and the request for it; its head is in the response that carries this. The connection's task takes it
+/// out and hands the connection over.
 #[derive(Debug, Clone)]
 pub(super) struct HandOver(Arc<Mutex<Option<(Place, Returned)>>>);
 

@@ -41,10 +41,10 @@ const VERSION_HEADER: &str = "x-icinga-notifications-protocol-version";
 /// The supported protocol version.
 const VERSION: &str = "1";
 
-/// When a browser comes back that could not be served: soon, and not all at once.
+/// The `retry` for a browser that could not be served: soon, and random, so that browsers do not reconnect all at once.
 const UNAVAILABLE_RETRY: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(8);
 
-/// When a third tab of a browser comes back to check whether one of the other two is gone.
+/// The `retry` for a third tab of a browser, to check whether one of the other two is gone.
 const THIRD_RETRY: Duration = Duration::from_secs(30);
 
 /// Sign-in queries at a time: enough to keep the database busy, and few enough to finish soon if each of them reaches the
@@ -216,11 +216,12 @@ async fn subscribe(state: &State, headers: &HeaderMap) -> Response {
     }
 }
 
-/// What a request proves that its browser has read.
+/// The parts of a request that can be a receipt.
 fn returned(headers: &HeaderMap) -> Returned {
     let last_event_id = headers.get("last-event-id");
     let firefox = |agent: &HeaderValue| agent.as_bytes().windows(8).any(|part| part == b"Firefox/");
-    // There are several headers if several proxies add one; whether the first one is trustworthy is not decided here.
+    // If several proxies send a header each, the last one is from the nearest proxy. It need not be trustworthy: it is only
+    // compared with that of the browser's other requests.
     let mut forwarded_for = headers.get_all("x-forwarded-for").iter();
     Returned {
         at: Instant::now(),
@@ -238,7 +239,7 @@ fn returned(headers: &HeaderMap) -> Returned {
 async fn open(state: &State, headers: &HeaderMap, returned: &Returned) -> Result<Place, NoStream> {
     let credentials = Credentials::read(headers)?;
     let hub = &state.browsers.hub;
-    // Computed once.
+    // The digests are computed once, although the second attempt below needs them, too.
     let who @ (browser, agent) = (credentials.browser(), credentials.agent());
     hub.returned(browser, agent, returned);
     match enter(state, &credentials, who, returned).await {
@@ -401,7 +402,7 @@ fn answer_refused(state: &State, reason: &NoStream) -> Response {
     come_back(rand::rng().random_range(UNAVAILABLE_RETRY))
 }
 
-/// Any status other than 200 makes the browser's EventSource stop reconnecting.
+/// Asks a browser to come back later. Not with an error status: any other than 200 makes its EventSource stop reconnecting.
 fn come_back(after: Duration) -> Response {
     event_stream(Response::new(event::retry(after).into()))
 }

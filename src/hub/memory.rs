@@ -26,7 +26,7 @@ pub(crate) struct Remembered {
     pub(crate) position: Position,
     /// The number of the hub's epoch that the ids belong to.
     pub(crate) epoch: u64,
-    /// When Icinga Web authenticated the browser, in milliseconds since the epoch of Unix.
+    /// When Icinga Web authenticated the browser, in milliseconds since the Unix epoch.
     pub(crate) signed_in_at_ms: i64,
     /// The rows of the last delivered events and their incidents. They identify a row whose id may have been reused.
     pub(crate) recent: VecDeque<(Done, IncidentId)>,
@@ -91,7 +91,7 @@ impl Remembered {
         drop(self.recent.drain(..too_many));
     }
 
-    /// Begins another epoch: rows up to a time are done, in milliseconds since the epoch of Unix.
+    /// Begins another epoch: rows up to a time are done, in milliseconds since the Unix epoch.
     pub(super) fn change_epoch(&mut self, epoch: u64, delivered_until_ms: i64) {
         self.position = Position::delivered_until(delivered_until_ms);
         self.epoch = epoch;
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_delivered_in_another_epoch_marks_no_row_of_this_one() {
+    fn a_delivery_in_another_epoch_does_not_change_the_position() {
         let memory = Memory::new(Position::default(), 0, 0);
         memory.lock().change_epoch(1, 5);
         let earlier = Event {

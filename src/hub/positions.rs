@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn another_timeline_takes_back_what_it_does_not_have() {
+    fn another_timeline_drops_rows_that_it_does_not_have() {
         let hub = Hub::new(100);
         hub.settle(HistoryId(9), Some(&"1".into()));
         assert_eq!(hub.settled(), None, "not followed yet");
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn only_absent_browsers_are_forgotten() {
+    fn only_disconnected_browsers_are_forgotten() {
         let hub = Hub::new(100);
         let (_here, _) = hub.enter(&sign_in(7, "a")).unwrap();
         drop(hub.enter(&sign_in(7, "b")).unwrap());

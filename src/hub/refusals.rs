@@ -16,7 +16,7 @@ const REMEMBERED: usize = 2048;
 /// How many are remembered per contact.
 const OF_CONTACT: usize = 8;
 
-/// How many are remembered of users without a contact, which is all there is to report about them.
+/// How many are remembered for all users without a contact together.
 const OF_NOBODY: usize = 256;
 
 /// The entries, oldest first.
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_repeated_is_counted() {
+    fn repeated_refusals_are_counted() {
         let mut refusals = Refusals::default();
         for _ in 0..3 {
             refusals.add(key(1), ALICE, USER_AGENT);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_before_a_browser_was_let_in_is_over() {
+    fn refusals_before_a_browser_was_accepted_are_over() {
         let mut refusals = Refusals::default();
         let over = |refusals: &Refusals| -> Vec<bool> {
             let of = refusals.of(ContactId(7), &[]);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_unknown_session_it_is_is_known_from_before() {
+    fn the_contact_of_an_unknown_session_is_known_from_earlier_entries() {
         let mut refusals = Refusals::default();
         refusals.add(key(1), None, UNKNOWN);
         assert!(refusals.0.is_empty());
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_before_there_was_a_contact_is_found_by_the_browser() {
+    fn refusals_without_a_contact_are_found_by_browser() {
         let mut refusals = Refusals::default();
         refusals.add(key(1), None, NO_CONTACT);
         assert_eq!(of(&refusals, 7, &[]), []);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn no_contact_displaces_what_is_known_of_another() {
+    fn one_contact_cannot_displace_the_entries_of_another() {
         let mut refusals = Refusals::default();
         refusals.add(key(0), ALICE, USER_AGENT);
         for number in 1..10_000 {

@@ -41,7 +41,7 @@ const VALID_FOR: Duration = Duration::from_secs(60);
 const EXPECTED_FOR: Duration = Duration::from_secs(2);
 
 /// How many messages a contact's broadcast channel holds for browsers that have not received them yet. A message has all events
-/// of the contact from one query of the resolver, so a storm is a few messages. Browsers receive between any two queries. A slot
+/// of the contact from one query of the resolver, so a storm is a few messages, and browsers receive between two queries. A slot
 /// costs 48 bytes per recipient.
 const BROADCAST_CAPACITY: usize = 2;
 
@@ -258,8 +258,8 @@ impl Hub {
         }))
     }
 
-    /// Passes a request to a registered browser, because it may be a receipt, whether it is accepted or not: with the session id
-    /// and user agent of a browser, one can only report what it has read.
+    /// Passes a request to a registered browser, because it may be a receipt, whether it is accepted or not: a client that knows
+    /// the session id and user agent of a browser can thereby only report what the browser has read.
     pub(crate) fn returned(&self, key: BrowserKey, agent: AgentKey, returned: &Returned) {
         let state = self.state();
         if let Some(browser) = (state.browser(key)).filter(|browser| browser.agent == agent) {
@@ -306,7 +306,7 @@ impl Hub {
     }
 
     /// Records that a query at that time found a browser's sign-in valid.
-    pub(crate) fn is_valid(&self, contact_id: ContactId, key: BrowserKey, asked_at: Instant) {
+    pub(crate) fn mark_valid(&self, contact_id: ContactId, key: BrowserKey, asked_at: Instant) {
         let mut state = self.state();
         let recipient = state.recipients.get_mut(&contact_id);
         if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get_mut(key)) {
@@ -567,7 +567,7 @@ impl Hub {
         Some((state.epoch.clone()?, state.epoch_number))
     }
 
-    /// Sets the epoch of ids. If it has changed, all rows up to a time count as done, in milliseconds since the epoch of Unix,
+    /// Sets the epoch of ids. If it has changed, all rows up to a time count as done, in milliseconds since the Unix epoch,
     /// and browsers look for newer ones. Returns whether it has changed.
     pub(crate) fn change_epoch(&self, epoch: &Epoch, delivered_until_ms: i64) -> bool {
         let mut state = self.state();
@@ -622,7 +622,7 @@ impl Hub {
             .collect()
     }
 
-    /// All registered browsers, and when Icinga Web authenticated them, in milliseconds since the epoch of Unix.
+    /// All registered browsers, and when Icinga Web authenticated them, in milliseconds since the Unix epoch.
     pub(crate) fn signed_in(&self) -> Vec<(BrowserKey, i64)> {
         let state = self.state();
         let memories = state.memories.iter();

@@ -14,7 +14,8 @@ pub(super) struct Capacity {
 /// File descriptors for everything but connections of clients.
 const RESERVED_FILES: usize = 64;
 
-/// The maximum number of connections that are not streams: they last for ten seconds and a sign-in.
+/// The maximum number of connections that are not streams: each request takes at most ten seconds for its head and ten for the
+/// sign-in.
 const MAX_PENDING: u32 = 4096;
 
 /// Raises the limit on open files as far as possible, and divides it.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 /// How the program ends. The codes are fixed, because service managers act on them. clap exits with 2 after a wrong command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Stopped by a signal.
+    /// The daemon was stopped by a signal, or a command succeeded.
     Stopped,
     /// A failure; a restart may help.
     Failed,

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_has_counts_and_what_is_wrong() {
+    fn the_status_has_counts_and_the_problem() {
         assert_eq!(status(312, 57, true), "312 streams of 57 users");
         assert_eq!(
             status(1, 1, false),

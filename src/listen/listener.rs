@@ -20,8 +20,8 @@ use crate::listen::Expected;
 use crate::model::database_session::DatabaseSession;
 use crate::model::ids::IncidentId;
 use crate::model::notification::{
-    self, ASK_CHANNEL, BELL_CHANNEL, INCIDENT_CHANNEL, Marked, PULSE_CHANNEL, SESSION_CHANNEL,
-    SessionChange, SeverityChange, Token,
+    self, ASK_CHANNEL, BELL_CHANNEL, INCIDENT_CHANNEL, PULSE_CHANNEL, SESSION_CHANNEL,
+    SessionChange, SeverityChange, Token, TokenPayload,
 };
 use crate::observe::Throttle;
 use crate::observe::metrics::Metrics;
@@ -170,11 +170,11 @@ impl Listener {
                     SessionChange::ContactId(contact_id) => Recheck::Contact(contact_id),
                 });
             }),
-            ASK_CHANNEL => notification::parse(payload).map(|asked: Marked| {
+            ASK_CHANNEL => notification::parse(payload).map(|asked: TokenPayload| {
                 // If the channel is full, somebody floods it, which the answering task logs.
                 let _ = self.channels.questions.try_send(asked.token);
             }),
-            _ => notification::parse(payload).map(|beat: Marked| {
+            _ => notification::parse(payload).map(|beat: TokenPayload| {
                 // Beats of other daemons prove nothing about this listener.
                 if let Some(number) = self.expected.take(&beat.token) {
                     self.metrics.pulse_received();

@@ -101,7 +101,8 @@ impl Pulse {
         Some(session)
     }
 
-    /// Waiting loses nothing: statements continue, or are repeated on the next connection.
+    /// Logs that a beat could not be sent, and makes all sessions reconnect after several in a row. Neither loses anything:
+    /// statements continue, or are repeated on the next connection.
     fn no_answer(&self, beats: u32) {
         if beats == 1 {
             warn!("database: no answer within {TIMEOUT:?}; is the server overloaded or frozen?");

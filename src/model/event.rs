@@ -13,7 +13,7 @@ use serde::Serialize;
 
 /// The longest title or message in an event, in bytes, including the ellipsis.
 ///
-/// A popup shows a few lines. Plugin output may be megabytes, and would be held once per waiting stream.
+/// A popup shows a few lines. Plugin output may be megabytes, and would be held once per contact until browsers have read it.
 pub const TEXT_LIMIT: usize = 4096;
 
 /// How long a browser waits before it reconnects: the value that the PHP daemon sends.
@@ -25,7 +25,7 @@ pub const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
 /// The values of an event.
 #[derive(Debug, Clone, Copy)]
 pub struct Content<'a> {
-    /// Milliseconds since the epoch of Unix.
+    /// Milliseconds since the Unix epoch.
     pub time_ms: i64,
     /// The incident.
     pub incident_id: IncidentId,
@@ -40,9 +40,9 @@ pub struct Content<'a> {
 /// One event, rendered once and shared by all streams that carry it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The `incident_history` rows that are done once this event is delivered: those of the contact's other channels, or older
-    /// changes that a replay leaves out. Empty for an incident that changed without a history row. Then there is no `id:` line
-    /// either: an id would move the client's position past rows it was never sent.
+    /// The `incident_history` rows that are done once this event is delivered: its own first, then those of the contact's
+    /// other channels, or older changes that a replay leaves out. Empty for an incident that changed without a history row. Then
+    /// there is no `id:` line either: an id would move the client's position past rows it was never sent.
     pub history_ids: Vec<HistoryId>,
     /// The number of the hub's epoch that the ids belong to. In another epoch they may identify other rows.
     pub epoch: u64,

@@ -32,7 +32,7 @@ pub(crate) struct BrowserState {
 pub(crate) struct Connected {
     /// Open streams; none for a moment while the browser reconnects.
     pub(crate) streams: usize,
-    /// Since when it is connected, in seconds since the epoch of Unix. Its streams end and begin all the time meanwhile.
+    /// Since when it is connected, in seconds since the Unix epoch. Its streams end and begin all the time meanwhile.
     pub(crate) since_s: u32,
     /// The time of its last request, in the same unit.
     pub(crate) returned_s: u32,
@@ -62,7 +62,7 @@ pub(crate) struct Pending {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Done {
     pub(crate) row: HistoryId,
-    /// When it was done, in seconds since the epoch of Unix.
+    /// When it was done, in seconds since the Unix epoch.
     pub(crate) at_s: u32,
     pub(crate) how: How,
 }
@@ -87,7 +87,7 @@ pub(crate) struct Refused {
     /// As [`BrowserState::browser`].
     pub(crate) browser: i64,
     pub(crate) why: Why,
-    /// When it last happened, in seconds since the epoch of Unix.
+    /// When it last happened, in seconds since the Unix epoch.
     pub(crate) at_s: u32,
     /// How often it happened.
     pub(crate) count: u32,
@@ -115,7 +115,7 @@ pub(crate) enum Other {
     Full,
 }
 
-/// The current time in seconds since the epoch of Unix. 32 bits, because there is one per idle browser; they last until 2106.
+/// The current time in seconds since the Unix epoch. 32 bits, because there is one per idle browser; they last until 2106.
 pub(crate) fn now_s() -> u32 {
     let now = jiff::Timestamp::now().as_second();
     now.try_into().unwrap_or_default()

@@ -61,12 +61,12 @@ pub struct Token(#[serde(with = "const_hex")] pub [u8; 32]);
 /// it. The number of a beat stays with its sender, and a question is in the database, where only roles with the right to ask can
 /// write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub struct Marked {
+pub struct TokenPayload {
     /// The random number, in hexadecimal.
     pub token: Token,
 }
 
-impl Marked {
+impl TokenPayload {
     /// The payload as text.
     pub fn payload(&self) -> String {
         let digits = const_hex::encode(self.token.0);
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_triggers_send() {
+    fn payloads_of_the_triggers_are_parsed() {
         assert_eq!(
             parse(r#"{"incident_id":42}"#),
             Ok(SeverityChange {
@@ -129,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn a_marks_payload() {
-        let marked = Marked {
+    fn the_payload_of_a_token_is_read_back() {
+        let marked = TokenPayload {
             token: Token([0xf0, 0x0f, 0x12, 0xff].repeat(8).try_into().unwrap()),
         };
         let text = marked.payload();
-        assert_eq!(parse::<Marked>(&text), Ok(marked));
+        assert_eq!(parse::<TokenPayload>(&text), Ok(marked));
         let token = &text[10..74];
         assert!(text.contains(&format!("\"{token}\"")), "{text}");
         for wrong in [
@@ -144,7 +144,7 @@ mod tests {
             &format!("{token}00"),
             &token.replacen('f', "g", 1),
         ] {
-            let error = parse::<Marked>(&text.replace(token, wrong))
+            let error = parse::<TokenPayload>(&text.replace(token, wrong))
                 .unwrap_err()
                 .to_string();
             assert!(wrong.is_empty() || !error.contains(wrong), "{error}");
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_without_being_quoted() {
+    fn other_payloads_are_rejected_without_being_quoted() {
         let long = format!(r#"{{"incident_id":{}}}"#, "9".repeat(7000));
         for text in [
             "",

@@ -19,7 +19,7 @@ const MAX_ABOVE: usize = 4000;
 pub struct Position {
     floor: HistoryId,
     above: BTreeSet<HistoryId>,
-    /// Rows up to this time are done as well, in milliseconds since the epoch of Unix; until the floor replaces it.
+    /// Rows up to this time are done as well, in milliseconds since the Unix epoch; until the floor replaces it.
     delivered_until: Option<i64>,
 }
 
@@ -35,7 +35,7 @@ impl Position {
     }
 
     /// The position of a browser for which everything up to a time is done, because its ids belong to an earlier epoch. In
-    /// milliseconds since the epoch of Unix.
+    /// milliseconds since the Unix epoch.
     pub fn delivered_until(time_ms: i64) -> Self {
         Self {
             delivered_until: Some(time_ms),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_the_floor_is_not_remembered_twice() {
+    fn ids_below_the_floor_are_not_kept() {
         let mut position = Position::new(HistoryId(10), [9, 10, 11].map(HistoryId));
         position.extend([3].map(HistoryId));
         assert_eq!(above(&position), [11]);

@@ -1,4 +1,4 @@
-//! A request for a stream, and what it proves that its browser has read.
+//! A request for a stream, with what can show how far its browser has read.
 
 use std::fmt;
 use std::time::Instant;
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_id_of_ours_is_none() {
+    fn foreign_ids_are_ignored() {
         let mark = Mark(0xf00d);
         assert_eq!(mark.to_string(), "m000000000000f00d");
         let named = LastEventId::parse(&mark.to_string());

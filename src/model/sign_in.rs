@@ -19,7 +19,7 @@ pub(crate) struct SignIn {
     pub(crate) position: Option<Position>,
     /// The number of the hub's epoch that the ids belong to.
     pub(crate) epoch: u64,
-    /// When Icinga Web authenticated it, in milliseconds since the epoch of Unix.
+    /// When Icinga Web authenticated it, in milliseconds since the Unix epoch.
     pub(crate) signed_in_at_ms: i64,
     /// When the database was queried.
     pub(crate) asked_at: Instant,

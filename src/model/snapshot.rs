@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_snapshot_says_who_runs() {
+    fn a_snapshot_lists_running_transactions() {
         let snapshot: Snapshot = "10:20:10,14,15".parse().unwrap();
         assert_eq!(snapshot, Snapshot::new(20, [14, 10, 15]));
         assert_eq!(snapshot.oldest_running(), 10);

@@ -336,8 +336,8 @@ async fn bind_name(name: &str, port: u16) -> io::Result<Vec<Accepting>> {
     }
 }
 
-/// A Unix socket that every user can connect to, because the proxy is another user: a stream is protected by its session and not
-/// by who connects. A stale socket is replaced.
+/// A Unix socket that every user can connect to, because the proxy or monitoring is another user: a stream is protected by its
+/// session, and the admin listener shows no user and no incident. A stale socket is replaced.
 async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     match UnixStream::connect(path).await {
         Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),

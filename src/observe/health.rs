@@ -7,6 +7,6 @@ pub(crate) struct Health {
     pub(crate) looked: bool,
     /// The triggers that are missing or disabled.
     pub(crate) missing: Vec<String>,
-    /// When a look last found rows without a bell, in milliseconds since the epoch of Unix.
+    /// When a look last found rows without a bell, in milliseconds since the Unix epoch.
     pub(crate) without_bell_at_ms: Option<i64>,
 }

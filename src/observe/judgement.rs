@@ -8,7 +8,7 @@ pub(crate) const SLOW: f64 = 1.0;
 /// The latency in seconds from which users notice.
 pub(crate) const TOO_SLOW: f64 = 5.0;
 
-/// The percentage of open streams from which there are too few left; the Prometheus alert in `packaging/prometheus` has the same
+/// The percentage of places in use above which too few are left; the Prometheus alert in `packaging/prometheus` has the same
 /// value.
 const NEARLY_FULL: usize = 90;
 
@@ -20,7 +20,7 @@ pub enum State {
     Ok,
     /// Somebody should look at it.
     Warning,
-    /// The daemon does not answer or is not ready.
+    /// The daemon does not answer, is not ready, or is too slow.
     Critical,
     /// The check failed.
     Unknown,
@@ -85,7 +85,7 @@ impl Report {
         findings
     }
 
-    /// The number of streams below which there are enough left.
+    /// The number of streams above which too few places are left.
     pub(crate) fn nearly_full(&self) -> usize {
         self.streams_limit * NEARLY_FULL / 100
     }

@@ -264,7 +264,7 @@ impl Inner {
             .inc();
     }
 
-    /// Counts a request that was accepted.
+    /// Counts a request for a stream of a registered browser, whether it is accepted or not.
     pub(crate) fn returned(&self, proof: Proof) {
         self.returns.get_or_create(&[("proof", proof.into())]).inc();
     }
@@ -411,7 +411,7 @@ impl Inner {
     fn register_requests(&self, registry: &mut Registry) {
         registry.register(
             "returns",
-            "Accepted requests for a stream, by how they proved what the browser has read",
+            "Requests for a stream, of known browsers, by how they proved what the browser has read",
             self.returns.clone(),
         );
         registry.register(
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn every_label_is_there_from_the_start_and_no_other_comes() {
+    fn every_label_exists_from_the_start_and_none_is_added() {
         let metrics = Metrics::default();
         let before = rendered(&metrics).lines().count();
         for refusal in Refusal::VARIANTS {

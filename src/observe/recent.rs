@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_five_minutes_does_not_count() {
+    fn counts_older_than_five_minutes_are_dropped() {
         let start = Instant::now();
         let mut recent = Recent::new(start);
         recent.latency(after(start, 59), 3.0);

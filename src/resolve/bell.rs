@@ -12,7 +12,7 @@ use crate::model::ids::IncidentId;
 /// The maximum number of announced incidents that wait for a look: more than an import changes at a time, at 8 bytes each.
 const MAX_INCIDENTS: usize = 1 << 17;
 
-/// Cheap to clone.
+/// A handle to the bell. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Bell(Arc<Inner>);
 
@@ -34,13 +34,13 @@ pub(crate) struct Rung {
 }
 
 impl Bell {
-    /// Rows were committed.
+    /// Reports that rows were committed.
     pub(crate) fn ring(&self) {
         self.0.rung.lock().since.get_or_insert_with(Instant::now);
         self.0.wake.notify_one();
     }
 
-    /// An incident's severity was changed, according to a notification. Returns false if too many are waiting.
+    /// Reports that an incident's severity was changed, according to a notification. Returns false if too many are waiting.
     pub(crate) fn announce(&self, incident_id: IncidentId) -> bool {
         let mut rung = self.0.rung.lock();
         let fits = rung.incidents.len() < MAX_INCIDENTS;
@@ -53,7 +53,7 @@ impl Bell {
         fits
     }
 
-    /// Bells may have been missed until now.
+    /// Reports that bells may have been missed until now.
     pub(crate) fn gap(&self) {
         self.0.rung.lock().gap = true;
         self.0.wake.notify_one();

@@ -172,8 +172,8 @@ impl Fold {
             .made
             .range(*all.start()..(subject, history_id))
             .next_back();
-        let behind = self.made.range((subject, history_id)..=*all.end()).next();
-        let beside = before.into_iter().chain(behind);
+        let after = self.made.range((subject, history_id)..=*all.end()).next();
+        let beside = before.into_iter().chain(after);
         let others = self.others.get(&subject.0);
         beside
             .filter(|((_, first), made)| {
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_channels_have_answered_for_are_known_by_their_place() {
+    fn rows_with_a_channel_result_are_recognized_by_position() {
         let mut some = Fold::default();
         let rows = vec![
             row(1, 9, 1, changed("ok")),
@@ -350,7 +350,7 @@ mod tests {
             // Another event, on the same channel.
             row(5, 22, 1, notified_kind(7, Some(1), true)),
             row(6, 10, 1, notified_kind(7, Some(2), false)),
-            // And one behind a change.
+            // And one after a change.
             row(7, 11, 1, changed("crit")),
             row(8, 23, 1, notified_kind(7, Some(3), true)),
             row(9, 24, 1, notified_kind(7, Some(4), true)),
@@ -386,7 +386,7 @@ mod tests {
     }
 
     impl Sent {
-        /// Takes what became of rows of these `keys`: one event of each key, and of each row one thing.
+        /// Records a result for rows of these `keys`. A key has one event, and a row has one result.
         fn take(
             &mut self,
             folded: &Folded,
@@ -519,7 +519,7 @@ mod tests {
         }
 
         #[test]
-        fn answers_of_channels_make_no_other_event_however_rows_are_paged(
+        fn channel_results_do_not_split_events_for_any_page_size(
             (rows, keys) in transactions(), page in 1..9_usize
         ) {
             let mut fold = Fold::default();

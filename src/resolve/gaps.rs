@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_read_again_when_one_that_may_fill_it_has_ended() {
+    fn a_gap_is_read_again_when_a_transaction_that_can_fill_it_has_ended() {
         let start = Instant::now();
         let mut gaps = Gaps::new(10);
         // 12 and 14 were drawn by transactions 3 and 4.
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_drawn_before_its_transaction_had_a_number_is_awaited() {
+    fn an_id_drawn_before_its_transaction_had_a_number_is_awaited() {
         let start = Instant::now();
         let mut gaps = Gaps::new(10);
         // No transaction has a number yet, but 11 was drawn.

@@ -1,7 +1,7 @@
 //! Which changes of incidents are new, and which were shown already.
 //!
 //! A role that can only connect can announce any incident. So the row decides: the transaction that wrote it last must have been
-//! running within the last minute, and its change is shown once.
+//! running within the last minute or two, and its change is shown once.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crate::model::ids::IncidentId;
 use crate::model::snapshot::Snapshot;
 
-/// How long a change is new: much longer than an announcement waits for a look.
+/// How long a change is new, at least; at most twice as long. Much longer than an announcement waits for a look.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// The changes of about a minute.
+/// The changes shown in the current period and the one before.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     /// The start of the current period, and the oldest transaction that was running then, in 32 bits like PostgreSQL's `xmin`.

@@ -3,7 +3,7 @@
 use icinga_desktop_bridge::model::browser::BrowserKey;
 use icinga_desktop_bridge::model::ids::{ContactId, IncidentId};
 use icinga_desktop_bridge::model::notification::{
-    Malformed, Marked, SessionChange, SeverityChange, Token, parse,
+    Malformed, SessionChange, SeverityChange, Token, TokenPayload, parse,
 };
 use proptest::array::uniform32;
 use proptest::collection::vec;
@@ -41,7 +41,7 @@ fn parse_as_everything(payload: &str) -> Vec<Malformed> {
     let refused = [
         parse::<SeverityChange>(payload).err(),
         parse::<SessionChange>(payload).err(),
-        parse::<Marked>(payload).err(),
+        parse::<TokenPayload>(payload).err(),
     ];
     refused.into_iter().flatten().collect()
 }
@@ -71,7 +71,7 @@ proptest! {
 
     #[test]
     fn a_mark_reads_back(token in uniform32(any::<u8>())) {
-        let marked = Marked { token: Token(token) };
+        let marked = TokenPayload { token: Token(token) };
         prop_assert_eq!(parse(&marked.payload()), Ok(marked));
     }
 

@@ -33,7 +33,7 @@ fn the_cookie_is_found_among_others() {
 }
 
 #[test]
-fn of_two_cookies_the_first_counts() {
+fn the_first_of_two_cookies_counts() {
     let second = ID.to_uppercase();
     let cookie = format!("Icingaweb2={ID}; Icingaweb2={second}");
     assert_eq!(read(&[&cookie]).as_deref(), Ok(ID));
@@ -48,7 +48,7 @@ fn an_encoded_comma_is_a_comma() {
 }
 
 #[test]
-fn what_cannot_be_a_session_id_is_malformed() {
+fn invalid_session_ids_are_malformed() {
     let long = "a".repeat(257);
     for id in [
         "",
@@ -69,7 +69,7 @@ fn what_cannot_be_a_session_id_is_malformed() {
 }
 
 #[test]
-fn the_user_agent_is_trimmed_and_named() {
+fn the_user_agent_is_trimmed_and_has_a_default() {
     let cookie = format!("Icingaweb2={ID}");
     let agent = |value: Option<&[u8]>| {
         Credentials::read(&headers(&[cookie.as_bytes()], value)).map(|c| c.user_agent)
@@ -85,7 +85,7 @@ fn the_user_agent_is_trimmed_and_named() {
 }
 
 #[test]
-fn nothing_secret_is_shown() {
+fn debug_output_hides_secrets() {
     assert_eq!(format!("{:?}", BrowserKey::new("abc")), "ba7816");
     let credentials = Credentials::read(&headers(&[b"Icingaweb2=abcdefghijklmnopqrstuv"], None));
     assert_eq!(format!("{:?}", credentials.unwrap()), "Credentials(***)");

@@ -1,4 +1,4 @@
-//! `check`: examines everything that streams need, and says what to fix. One line each.
+//! `check`: checks everything that streams need, in one line each, and reports what to fix.
 
 mod address;
 mod proxy;

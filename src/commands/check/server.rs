@@ -42,7 +42,7 @@ pub(super) async fn server(client: &Client) -> Result<String, Problem> {
         .await
         .map_err(QueryError::from)?;
     let (user, database, version): (String, String, String) = (row.get(0), row.get(1), row.get(2));
-    // pg_current_xact_id() and other functions of the triggers exist since 13.
+    // pg_current_snapshot(), which the daemon queries, exists since 13.
     if row.get::<_, i32>(3) < 130_000 {
         return Err(format!("PostgreSQL {version} is too old: 13 or newer is needed").into());
     }

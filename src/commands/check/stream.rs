@@ -32,10 +32,10 @@ const SOON: Duration = Duration::from_secs(1);
 const THIRD: Duration = Duration::from_secs(30);
 
 /// A first block that arrives later than this and together with the end of the stream was held back: no stream ends in its first
-/// two seconds.
+/// two seconds, unless an event or a request of another tab ends it.
 const SLOW: Duration = Duration::from_millis(1500);
 
-/// How soon after the first block the end arrives then.
+/// The maximum time between such a block and the end of its stream.
 const TOGETHER: Duration = Duration::from_millis(500);
 
 impl<W: Write> Checks<'_, W> {
@@ -173,7 +173,7 @@ impl Tab<'_> {
         Ok(())
     }
 
-    /// Counts a block.
+    /// Counts a block's event, if it is one.
     fn read(&mut self, block: &Block) {
         if block.field(b"data").is_some() && !block.is_mark() {
             self.events += 1;
@@ -208,7 +208,7 @@ impl Tab<'_> {
             };
             self.read(&block);
             match block.retry() {
-                // An event has the usual one.
+                // An event has a `retry`, too; in a block without data it announces the end of the stream.
                 Some(retry) if block.field(b"data").is_none() => {
                     if retry > SOON {
                         let problem = "the daemon ended the stream: it is stopping, or the sign-in has ended; its log says which";

@@ -75,7 +75,7 @@ async fn examine(
         .map_err(|error| unreported(&address, &error))
 }
 
-/// Finds the address.
+/// The address in the command line, or else the configured one.
 fn find(
     address: Option<&str>,
     configured: impl FnOnce() -> Result<Option<AdminAddress>, config::Error>,
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_that_may_not_be_reached_says_nothing_of_the_daemon() {
+    fn a_socket_without_permission_is_unknown_not_critical() {
         let address: AdminAddress = "/run/admin.sock".parse().unwrap();
         for (kind, state) in [
             (ErrorKind::PermissionDenied, State::Unknown),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_say_stays_in_its_line_and_is_no_performance_data() {
+    fn foreign_text_adds_neither_lines_nor_performance_data() {
         let finding = Finding::new(State::Unknown, "a|b\r\nc", "d\0e".repeat(1000));
         let mut out = Vec::new();
         assert_eq!(write(&mut out, &[finding], None).unwrap(), State::Unknown);

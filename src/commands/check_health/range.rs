@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_alert_as_the_monitoring_plugins_say() {
+    fn ranges_alert_as_the_monitoring_plugins_define() {
         for (range, good, bad) in [
             ("10", &[0.0, 10.0][..], &[-0.1, 10.1][..]),
             ("10:", &[10.0, 1e9], &[9.9, -1.0]),
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_range() {
+    fn invalid_ranges_are_rejected() {
         for text in [
             "", "@", "x", "1s", "20:10", "1:2:3", "inf", "nan", "1e3", "~", "1,5", " 1", "10:~",
             "|", "1:x",

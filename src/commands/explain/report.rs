@@ -134,7 +134,7 @@ impl Report {
     }
 }
 
-/// Formats a time in seconds since the epoch of Unix.
+/// Formats a time in seconds since the Unix epoch.
 pub(super) fn time(seconds: impl Into<i64>) -> String {
     let time = Timestamp::from_second(seconds.into());
     time.map_or_else(|_| "an impossible time".to_owned(), |time| time.to_string())
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_said_for_people() {
+    fn times_and_durations_are_readable() {
         assert_eq!(time(1_795_428_930_u32), "2026-11-23T10:15:30Z");
         assert_eq!(time(i64::MAX), "an impossible time");
         for (seconds, said) in [

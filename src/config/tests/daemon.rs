@@ -14,7 +14,7 @@ fn host(value: &str) -> Host {
 }
 
 #[test]
-fn absent_or_empty_settings_mean_where_both_generations_listen() {
+fn absent_or_empty_settings_mean_the_defaults() {
     let default = Daemon {
         listen: vec![
             Listen {
@@ -46,7 +46,7 @@ fn absent_or_empty_settings_mean_where_both_generations_listen() {
 }
 
 #[test]
-fn with_a_host_or_a_port_only_that_place_is_meant() {
+fn a_host_or_a_port_replaces_both_default_addresses() {
     for (keys, expected) in [
         ("host = [::]", "[::]:9001"),
         ("host = 127.0.0.1", "127.0.0.1:9001"),
@@ -91,7 +91,7 @@ fn the_bounds_of_a_replay_are_whole_numbers() {
 }
 
 #[test]
-fn every_notification_is_sent_or_those_of_severities() {
+fn notify_is_all_or_severity() {
     for (text, kinds) in [
         ("all", Kinds::All),
         ("\"severity\"", Kinds::Severity),
@@ -126,7 +126,7 @@ fn a_session_is_kept_for_1_to_365_days() {
 }
 
 #[test]
-fn monitoring_asks_nowhere_unless_an_address_and_a_port_are_given() {
+fn the_admin_address_has_a_port_or_is_a_socket_and_defaults_to_none() {
     for keys in ["", "admin =", "admin = \"\""] {
         assert_eq!(Setup::daemon(keys).config().daemon.admin, None, "{keys}");
     }
@@ -158,7 +158,7 @@ fn monitoring_asks_nowhere_unless_an_address_and_a_port_are_given() {
 }
 
 #[test]
-fn metrics_for_other_machines_are_warned_about() {
+fn an_admin_address_that_other_machines_reach_is_warned_about() {
     for address in [
         "0.0.0.0:9002",
         "[::]:9002",
@@ -205,7 +205,7 @@ fn addresses_names_and_sockets_are_distinguished() {
 }
 
 #[test]
-fn a_host_that_cannot_be_listened_on_is_refused_by_line() {
+fn an_invalid_host_is_reported_with_its_line() {
     let bad = [
         "two words",
         "run/sock",

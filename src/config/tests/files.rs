@@ -45,7 +45,7 @@ fn text_that_is_not_utf_8_is_named_with_its_line() {
 }
 
 #[test]
-fn a_file_that_cannot_be_opened_for_another_reason_says_the_reason() {
+fn another_reason_why_a_file_cannot_be_opened_is_reported() {
     // A link to itself: fails for root, too.
     let link = |path: &Path| std::os::unix::fs::symlink(path, path).unwrap();
     let error = replaced("resources.ini", link);
@@ -102,7 +102,7 @@ fn a_config_without_a_resource_says_which_key_to_set() {
 }
 
 #[test]
-fn an_unknown_resource_is_answered_with_those_there_are() {
+fn an_unknown_resource_is_reported_with_the_existing_ones() {
     let error = Setup::new(RESOURCE, "[web db]\npassword = hunter2\n[a]\n").error();
     assert!(
         error.starts_with("DIR/resources.ini: no section [notifications]"),

@@ -16,7 +16,7 @@ fn the_first_matching_line_gives_each_host_its_password() {
 }
 
 #[test]
-fn the_default_socket_goes_by_localhost_and_others_by_their_path() {
+fn the_default_socket_matches_localhost_and_others_their_path() {
     let setup = Setup::resource("host = \"/var/run/postgresql,/tmp\"").at_home();
     setup.file(
         HOME_FILE,
@@ -46,7 +46,7 @@ fn a_named_file_replaces_the_one_at_home() {
 }
 
 #[test]
-fn a_password_elsewhere_leaves_the_file_unread() {
+fn with_a_password_from_elsewhere_the_file_is_not_read() {
     let setup = Setup::resource("").at_home().env("PGPASSWORD", "variable");
     setup.file(HOME_FILE, b"*:*:*:*:file\n", 0o644);
     assert_eq!(passwords(&setup.database()), [Some("variable")]);

@@ -41,7 +41,7 @@ fn the_keys_of_the_resource_beat_the_environment() {
 }
 
 #[test]
-fn the_environment_stands_in_for_absent_and_empty_keys() {
+fn the_environment_replaces_absent_and_empty_keys() {
     for keys in ["", "host =\nport =\ndbname =\nusername =\npassword ="] {
         let database = Setup::resource(keys)
             .env("PGHOST", "db2")

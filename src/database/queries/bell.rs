@@ -29,7 +29,7 @@ impl Session {
         Ok(row.try_get(0)?)
     }
 
-    /// Lets transactions ring again. Later statements see transactions that did not ring meanwhile as committed or as running.
+    /// Lets transactions ring again. Later statements see each transaction that did not ring meanwhile, as committed or running.
     pub(crate) async fn release_bell(&self) -> Result<(), QueryError> {
         let released = self.query_one(&self.statements.release_bell, &[]).await;
         if released.is_err() {

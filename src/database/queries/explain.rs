@@ -9,7 +9,7 @@ use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::position::Position;
 use crate::model::timeline::Epoch;
 
-/// How many user names are compared with an unknown one: quick, however many contacts there are.
+/// The maximum number of user names that are compared with an unknown one: a bound for databases with very many contacts.
 const COMPARED: i64 = 10_000;
 
 /// A contact that was not deleted; a deleted one has no user name.
@@ -28,7 +28,7 @@ pub(crate) struct SignedIn {
     pub(crate) user_agent: String,
     /// The newest session of the same user and user agent, if that is another one.
     pub(crate) superseded_by: Option<BrowserKey>,
-    /// When Icinga Web authenticated it, in milliseconds since the epoch of Unix.
+    /// When Icinga Web authenticated it, in milliseconds since the Unix epoch.
     pub(crate) signed_in_at_ms: i64,
     /// How long ago that was by the server's clock, in milliseconds.
     pub(crate) age_ms: i64,
@@ -41,7 +41,7 @@ pub(crate) struct SignedIn {
 pub(crate) struct NotifiedRow {
     pub(crate) id: HistoryId,
     pub(crate) incident_id: IncidentId,
-    /// Milliseconds since the epoch of Unix.
+    /// Milliseconds since the Unix epoch.
     pub(crate) time_ms: i64,
     pub(crate) state: Option<String>,
     /// Whether it is shown at all.

@@ -308,7 +308,7 @@ impl Session {
     }
 
     /// One [`PAGE`] of the rows of `incident_history` above an id of this `epoch`, and the rows within `ranges`; ascending.
-    /// Rows not of `kinds` notify nobody.
+    /// Notified rows that `kinds` excludes are [`Kind::NotSent`].
     pub(crate) async fn history(
         &self,
         epoch: &Epoch,

@@ -41,8 +41,8 @@ const ANNOUNCES: &str = "(h.notification_state IN ('pending', 'sent')
 /// Whether the notified row `incident_history h` belongs to a transaction that opened the incident or changed its severity, or to
 /// the first that notified its contact of the incident: those shown with `[daemon] notify = severity`.
 ///
-/// After its channel has answered, another transaction has written the row. Its own is then that of the last row before it that
-/// notifies nobody, because such rows are never updated.
+/// The channel's result is written to the row by a later transaction, which replaces `xmin`. The original transaction is then
+/// that of the last row before it of another type, because such rows are never updated.
 const OF_SEVERITY: &str = "((SELECT count(*) FROM incident_history s WHERE s.incident_id = h.incident_id
       AND s.type::text IN ('opened', 'incident_severity_changed')
       AND s.xmin = CASE WHEN h.notification_state = 'pending' THEN h.xmin ELSE (

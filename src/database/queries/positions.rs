@@ -84,7 +84,7 @@ impl Session {
     }
 
     /// Stores positions with ids of the `epoch`; nothing if the database has another epoch. A position that this or another
-    /// bridge has stored is merged and not replaced: a row that either has as done is done.
+    /// bridge has stored is merged and not replaced: a row is done if it is done in either.
     pub(crate) async fn store_positions(
         &self,
         positions: &[ToStore],

@@ -3,7 +3,7 @@
 use super::look::timeline_expression;
 use crate::database::installation::Installation;
 use crate::database::{QueryError, Session};
-use crate::model::notification::{Marked, PULSE_CHANNEL, Token};
+use crate::model::notification::{PULSE_CHANNEL, Token, TokenPayload};
 use crate::model::timeline::Timeline;
 
 /// The SQL of [`Session::timeline`].
@@ -23,14 +23,16 @@ impl Session {
     pub(crate) async fn send_pulse(&self, token: &Token) -> Result<(), QueryError> {
         self.execute(
             "SELECT pg_notify($1, $2)",
-            &[&PULSE_CHANNEL, &Marked { token: *token }.payload()],
+            &[&PULSE_CHANNEL, &TokenPayload { token: *token }.payload()],
         )
         .await?;
         Ok(())
     }
 
-    /// Returns whether the server is a standby, and repairs a notification queue that a session cannot read. Called when the
-    /// listener seems to be deaf.
+    /// Returns whether the server is a standby. Called when the listener seems to be deaf.
+    ///
+    /// `pg_notification_queue_usage()` also advances the tail of the notification queue (PostgreSQL, `async.c`), so that a
+    /// session that listens again does not start at damaged entries that no other session needs.
     pub(crate) async fn diagnose_deafness(&self) -> Result<bool, QueryError> {
         let row = self
             .query_one(

@@ -2,7 +2,7 @@
 
 use crate::database::{QueryError, Session};
 use crate::model::database_session::DatabaseSession;
-use crate::model::notification::{ASK_CHANNEL, Marked, Token};
+use crate::model::notification::{ASK_CHANNEL, Token, TokenPayload};
 
 impl Session {
     /// How many bridges listen on this database, by the application name of their sessions.
@@ -30,7 +30,7 @@ impl Session {
                 &token.0.as_slice(),
                 &question,
                 &ASK_CHANNEL,
-                &Marked { token: *token }.payload(),
+                &TokenPayload { token: *token }.payload(),
             ],
         )
         .await?;

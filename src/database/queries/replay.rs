@@ -16,7 +16,7 @@ pub(crate) struct Missed {
     /// All rows that notified the contact of it, newest first.
     pub(crate) history_ids: Vec<HistoryId>,
     pub(crate) incident_id: IncidentId,
-    /// The newest row's time, in milliseconds since the epoch of Unix.
+    /// The newest row's time, in milliseconds since the Unix epoch.
     pub(crate) time_ms: i64,
     /// The incident's severity when the newest row was written.
     pub(crate) severity: String,
@@ -27,7 +27,7 @@ pub(crate) struct Missed {
 /// The bounds of a replay.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Incidents whose newest row is older are beyond them; in milliseconds since the epoch of Unix.
+    /// Incidents whose newest row is older are beyond them; in milliseconds since the Unix epoch.
     pub(crate) since_ms: i64,
     /// Only this many of the newest incidents are within them.
     pub(crate) incidents: i64,

@@ -75,7 +75,7 @@ const FORGOTTEN_MS: &str = "24 * 3600 * 1000::int8";
 
 /// The SQL of [`Session::refresh`].
 pub(in crate::database) fn refresh_sql() -> String {
-    // At most so young that it counts as forgotten exactly when its time is over.
+    // Capped, so that the session counts as forgotten exactly `session_days` days after its sign-in.
     format!(
         "UPDATE browser_session s SET authenticated_at =
            greatest(s.authenticated_at, least({NOW}, live.signed_in_at + ($3::int8 - 1) * {FORGOTTEN_MS}))

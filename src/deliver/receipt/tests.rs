@@ -33,7 +33,7 @@ fn returned(begin: Instant, at: u64) -> Returned {
     }
 }
 
-/// A browser that has come back so late, one time after the other.
+/// The habits of a browser whose returns were this late, in this order.
 fn used_to(late: &[u64]) -> Habits {
     let mut habits = Habits::default();
     let begin = Instant::now();
@@ -56,7 +56,7 @@ fn the_time_of_a_return_proves_what_was_read() {
         Case(&[], &[(0, 200)], 600, Some(0)),
         Case(&[], &[(0, 200)], 601, None),
         Case(&[], &[], 200, None),
-        // A slow line is learned, and what is too soon for it proves nothing.
+        // A slow line is learned; a return that is too early for it proves nothing.
         Case(&[500], &[(0, 200)], 800, Some(0)),
         Case(&[500], &[(0, 200)], 801, None),
         Case(&[500], &[(0, 200)], 220, Some(0)),
@@ -64,12 +64,12 @@ fn the_time_of_a_return_proves_what_was_read() {
         Case(&[300, 300, 300, 310], &[(0, 200)], 601, None),
         Case(&[300, 300, 300, 310], &[(0, 200)], 410, Some(0)),
         Case(&[300, 300, 300, 310], &[(0, 200)], 409, None),
-        // A machine that was busy is not any more.
+        // A machine that was busy, and is not any more.
         Case(&[28, 159, 83, 94, 49], &[(0, 200)], 208, Some(0)),
-        // One that was late once does not count, when there is more to go by.
+        // A single late return does not count if enough others are known.
         Case(&[10, 900, 12, 11], &[(0, 200)], 312, Some(0)),
         Case(&[10, 900, 12, 11], &[(0, 200)], 800, None),
-        // The one whose time it is.
+        // The stream whose expected time is nearest.
         Case(&[10, 10, 10, 10], &[(0, 400), (150, 100)], 262, Some(1)),
         Case(&[10, 10, 10, 10], &[(0, 400), (150, 100)], 412, Some(0)),
         Case(&[10, 10, 10, 10], &[(0, 300), (20, 300)], 330, Some(1)),
@@ -136,7 +136,7 @@ fn slow_browsers_are_waited_for() {
 }
 
 proptest! {
-    /// Whatever was seen before: a receipt by time is within the bounds of what was usual, from the same place.
+    /// With any history: a receipt by time is within the range of usual returns, and from the same address.
     #[test]
     fn a_receipt_is_never_far_from_what_is_usual(
         late in vec(0..1400_u64, 0..9),
@@ -166,7 +166,7 @@ proptest! {
         }
     }
 
-    /// A browser that is always as late as before is believed, however late that is, from its second return on.
+    /// The returns of a browser that is always about equally late are receipts from the second one on, no matter how late.
     #[test]
     fn a_browser_that_is_always_equally_late_is_punctual(
         late in 0..1400_u64,
@@ -177,7 +177,7 @@ proptest! {
         let late: Vec<_> = deviations.iter().map(|deviation| late + deviation).collect();
         let (last, before) = late.split_last().unwrap();
         let ended = [ending(begin, 0, retry)];
-        // Sooner than ever by much is for another reason.
+        // A return much earlier than any before has another reason.
         prop_assume!(*last + 15 >= before.iter().copied().min().unwrap());
         let receipt = used_to(before).judge(&returned(begin, retry + last), &ended);
         prop_assert_eq!(receipt, Receipt::Punctual(0));

@@ -1,4 +1,4 @@
-// Keeps the page as the daemon says it is, and says how old that is if the daemon does not answer any more.
+// Keeps the page up to date, and shows how old it is if the daemon does not answer any more.
 "use strict";
 
 const main = document.querySelector("main");
@@ -49,7 +49,7 @@ function open() {
     say();
   };
   stream.onerror = () => {
-    // A proxy's error ends it for good; an end of the daemon's does not.
+    // After an error of a proxy, EventSource does not reconnect by itself; after an end by the daemon, it does.
     if (stream.readyState === EventSource.CLOSED) setTimeout(open, 3000);
   };
 }

@@ -44,7 +44,7 @@ fn a_page_has_its_state_figures_and_a_row_for_each_sample() {
 }
 
 #[test]
-fn what_is_wrong_is_said_first_and_in_colour() {
+fn problems_come_first_and_have_a_colour() {
     let wrong: [(fn(&mut Status), _, _); 4] = [
         (
             |status| status.report.events_without_receipt = 2,
@@ -92,7 +92,7 @@ fn no_text_is_taken_for_html() {
 }
 
 #[test]
-fn spans_are_said_in_two_units() {
+fn spans_have_two_units() {
     for (seconds, text) in [
         (0, "0 s"),
         (59, "59 s"),

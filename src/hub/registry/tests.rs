@@ -68,10 +68,10 @@ fn a_browser_known_to_be_signed_in_returns_without_a_query() {
     ] {
         hub.invalidate(recheck);
         assert!(come_back(alice.agent).is_none(), "{recheck:?}");
-        // Asked before, and answered after that.
-        hub.is_valid(ContactId(7), alice.browser, alice.asked_at);
+        // Queried before the invalidation, and answered after it.
+        hub.mark_valid(ContactId(7), alice.browser, alice.asked_at);
         assert!(come_back(alice.agent).is_none(), "{recheck:?}");
-        hub.is_valid(ContactId(7), alice.browser, Instant::now());
+        hub.mark_valid(ContactId(7), alice.browser, Instant::now());
         assert!(matches!(come_back(alice.agent), Some(Ok(_))), "{recheck:?}");
     }
     for other in [
@@ -99,7 +99,7 @@ fn requests_are_passed_to_a_connected_browser() {
 }
 
 #[test]
-fn a_sign_in_that_was_asked_about_long_ago_is_not_known_to_be_valid() {
+fn a_sign_in_checked_long_ago_does_not_count_as_valid() {
     let hub = Hub::new(100);
     let Some(asked_at) = Instant::now().checked_sub(VALID_FOR) else {
         return;
@@ -111,12 +111,12 @@ fn a_sign_in_that_was_asked_about_long_ago_is_not_known_to_be_valid() {
     let _entered = hub.enter(&alice).unwrap();
     let come_back = || hub.come_back(alice.browser, alice.agent);
     assert!(come_back().is_none());
-    hub.is_valid(ContactId(7), alice.browser, Instant::now());
+    hub.mark_valid(ContactId(7), alice.browser, Instant::now());
     assert!(come_back().is_some());
 }
 
 #[test]
-fn the_daemon_holds_no_more_streams_than_it_can() {
+fn the_number_of_streams_is_limited() {
     let hub = Hub::new(2);
     let _a = hub.enter(&sign_in(7, "a")).unwrap();
     let b = hub.enter(&sign_in(8, "b")).unwrap();
@@ -200,7 +200,7 @@ fn stopping_ends_browsers_and_refuses_new_ones() {
 }
 
 #[test]
-fn ids_that_start_again_make_positions_void() {
+fn positions_become_a_time_when_ids_restart() {
     let hub = Hub::new(100);
     assert!(!hub.change_epoch(&"1".into(), 0) && !hub.change_epoch(&"1".into(), 0));
     hub.settle(HistoryId(9), None);
@@ -214,7 +214,7 @@ fn ids_that_start_again_make_positions_void() {
         Position::delivered_until(1000)
     );
     assert_eq!((hub.settled(), hub.epoch()), (None, Some(("2".into(), 1))));
-    // What was asked before says nothing now.
+    // A sign-in that was queried before is outdated.
     assert!(matches!(
         hub.enter(&sign_in(7, "b")),
         Err(Full::EpochChanged)
