@@ -94,11 +94,18 @@ impl Replayer {
             loop {
                 match replayer.read(&missing, limits).await {
                     Read::Done(replay) => return replay,
-                    Read::Refused if refused + 1 == ATTEMPTS => {
+                    Read::Refused(error) if refused + 1 == ATTEMPTS => {
+                        warn!(
+                            "replay for contact {} failed {ATTEMPTS} times, a summary is sent instead: {error}",
+                            missing.contact_id
+                        );
                         let opens = replayer.newest_incident(missing.contact_id).await;
                         return unread(&missing, opens);
                     }
-                    Read::Refused => refused += 1,
+                    Read::Refused(error) => {
+                        debug!("replay for contact {}: {error}", missing.contact_id);
+                        refused += 1;
+                    }
                     Read::Disconnected => {}
                     Read::OtherIds => {
                         // Until the next look has noticed the new epoch, too.
@@ -171,12 +178,7 @@ impl Replayer {
                 Read::Disconnected
             }
             Err(QueryError::OtherIds) => Read::OtherIds,
-            Err(error) => {
-                warn!(
-                    "replay for contact {contact_id} failed {ATTEMPTS} times, a summary is sent instead: {error}"
-                );
-                Read::Refused
-            }
+            Err(error) => Read::Refused(error),
         }
     }
 }
@@ -185,7 +187,7 @@ impl Replayer {
 enum Read {
     Done(Replay),
     /// The server rejected the query.
-    Refused,
+    Refused(QueryError),
     /// There is no session.
     Disconnected,
     /// Ids have restarted, so the position does not apply any more.

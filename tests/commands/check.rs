@@ -79,6 +79,23 @@ fn check_and_run_name_a_right_that_is_missing() {
 }
 
 #[test]
+fn check_names_what_the_role_may_not_write() {
+    let installed = Installed::new("writes");
+    let role = &installed.role;
+    let psql = installed.database.psql();
+    psql.command(&format!(
+        "REVOKE DELETE, UPDATE (authenticated_at) ON browser_session FROM \"{role}\";
+         REVOKE INSERT ON icinga_desktop.browser_position FROM \"{role}\""
+    ))
+    .success();
+    let said = Said::with(&installed.config, &["check"]);
+    assert_eq!(said.code, Some(1), "{said}");
+    let line = "rights: missing: UPDATE (authenticated_at) on browser_session, DELETE on browser_session, \
+                INSERT on icinga_desktop.browser_position; as the owner of the tables, run: psql";
+    assert!(said.stdout.contains(line), "{said}");
+}
+
+#[test]
 fn check_and_run_name_triggers_that_are_missing_or_disabled() {
     let installed = Installed::new("triggers");
     installed.fails_after(

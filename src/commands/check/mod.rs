@@ -83,8 +83,7 @@ impl<W: Write> Checks<'_, W> {
         match Session::set_up(client, None).await {
             Ok(session) => {
                 self.report("triggers", Ok(triggers(&session.installation)))?;
-                let fine = "the role may run every query of the daemon".to_owned();
-                self.report("rights", Ok(fine))?;
+                self.report("rights", rights(&session).await)?;
                 Ok(Some(session))
             }
             Err(error) => {
@@ -100,6 +99,16 @@ impl<W: Write> Checks<'_, W> {
             }
         }
     }
+}
+
+/// Whether the role may also write what the daemon writes.
+async fn rights(session: &Session) -> Result<String, Problem> {
+    let missing = session.missing_rights().await?;
+    if missing.is_empty() {
+        return Ok("the role may run every query of the daemon".to_owned());
+    }
+    let missing = missing.join(", ");
+    Err(format!("missing: {missing}; as the owner of the tables, run: {GRANT}").into())
 }
 
 /// Where the messages of notifications are stored.

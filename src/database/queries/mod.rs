@@ -18,6 +18,7 @@ pub(super) mod pulse;
 mod questions;
 pub(super) mod recipients;
 pub(super) mod replay;
+mod rights;
 pub(super) mod sign_ins;
 
 pub(crate) use explain::{ContactRow, NotifiedRow, SignedIn};
