@@ -20,7 +20,7 @@ use crate::common::wait::TIMEOUT;
 /// What identifies a block as an event. Not all servers write a space before it.
 const EVENT: &[u8] = b"icinga2.notification";
 
-/// After which time EventSource reconnects, as the daemon asks.
+/// After which time EventSource reconnects if the server does not say.
 const RETRY: Duration = Duration::from_secs(3);
 
 /// Streams that are being opened at a time.
@@ -66,7 +66,7 @@ fn coming_back(request: String, client: usize, last_event_id: Option<&str>) -> S
     }
 }
 
-/// Connects, sends the request, and reads up to the end of the first block. Also returns what was read after that.
+/// Connects, sends the request, and reads up to the end of the first block. Also returns what was read of the body.
 async fn ask(address: &str, request: &str) -> io::Result<(TcpStream, Vec<u8>)> {
     let mut socket = TcpStream::connect(address).await?;
     socket.write_all(request.as_bytes()).await?;
@@ -76,9 +76,9 @@ async fn ask(address: &str, request: &str) -> io::Result<(TcpStream, Vec<u8>)> {
         let text = String::from_utf8_lossy(&answer);
         assert!(length > 0, "the answer ended: {text}");
         let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        if let Some((_, rest)) = body.split_once("\n\n") {
+        if body.contains("\n\n") {
             assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
-            return Ok((socket, rest.as_bytes().to_vec()));
+            return Ok((socket, body.as_bytes().to_vec()));
         }
     }
 }
@@ -245,7 +245,7 @@ pub(crate) async fn tab(
     hold(address, sign_in, contact, stream, on_event, || {}).await;
 }
 
-/// Reads a client's stream, and reconnects when it ends, until the server is stopping.
+/// Reads a client's stream, and reconnects whenever it ends, as EventSource does.
 async fn hold(
     address: &str,
     request: fn(usize) -> String,
@@ -254,7 +254,8 @@ async fn hold(
     mut on_event: impl FnMut(u64),
     on_return: impl Fn(),
 ) {
-    while let Some((retry, id)) = read(stream, &mut on_event).await {
+    loop {
+        let (retry, id) = read(stream, &mut on_event).await;
         tokio::time::sleep(retry).await;
         let request = coming_back(request(client), client, id.as_deref());
         stream = ask_until_answered(address, &request).await;
@@ -262,13 +263,12 @@ async fn hold(
     }
 }
 
-/// Reads events until the end of the stream. Returns after which time to reconnect, and what was read last; `None` if the server
-/// is stopping.
+/// Reads events until the end of the stream. Returns after which time to reconnect, and what was read last.
 async fn read(
     (socket, mut rest): (TcpStream, Vec<u8>),
     on_event: &mut impl FnMut(u64),
-) -> Option<(Duration, Option<String>)> {
-    let (mut retry, mut last) = (None, None);
+) -> (Duration, Option<String>) {
+    let (mut retry, mut last) = (RETRY, None);
     loop {
         while let Some(end) = rest.windows(2).position(|two| two == b"\n\n") {
             // A server may write in chunks; then the length of a chunk precedes it.
@@ -278,24 +278,21 @@ async fn read(
             for line in String::from_utf8_lossy(&rest[..end]).lines() {
                 if let Some(id) = line.strip_prefix("id: ") {
                     last = Some(id.to_owned());
-                } else if let Some(milliseconds) = line.strip_prefix("retry: ") {
-                    retry = milliseconds.parse().ok();
+                } else if let Some(Ok(milliseconds)) = line.strip_prefix("retry: ").map(str::parse)
+                {
+                    retry = Duration::from_millis(milliseconds);
                 }
             }
             rest.drain(..end + 2);
         }
         if socket.readable().await.is_err() {
-            return None;
+            return (retry, last);
         }
         let mut buffer = [0; 4096];
         match socket.try_read(&mut buffer) {
-            Ok(0) => {
-                let milliseconds: u64 = retry?;
-                return (milliseconds <= 400).then(|| (Duration::from_millis(milliseconds), last));
-            }
-            Ok(length) => rest.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return None,
+            Ok(length) if length > 0 => rest.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => return (retry, last),
         }
     }
 }
