@@ -77,7 +77,7 @@ pub(crate) async fn run() {
     let (sent, returned) = (Sorted::new(from_sent), Sorted::new(from_returned));
     println!(
         "last of {STREAMS}, {ROUNDS} rounds: {:.0} ms after COMMIT was sent, {:.0} ms after it returned (medians); \
-         worst {:.0} and {:.0} ms (target: at most 500)",
+         worst {:.0} and {:.0} ms (target: no later than nchan, see `peers`)",
         sent.median(),
         returned.median(),
         sent.max(),

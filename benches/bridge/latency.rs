@@ -131,7 +131,7 @@ fn report(what: &str, bare: &[f64], bridge: &[f64]) {
     let bridge = Sorted::new(bridge.iter().copied());
     println!(
         "{what} ({count}): bare LISTEN median {:.0} us, p99 {:.0} us; bridge median {:.0} us, p99 {:.0} us; \
-         ratio of medians {:.2} (target: at most 1.5)",
+         ratio of medians {:.2} (target: at most 1.15)",
         bare.median(),
         bare.percentile(99),
         bridge.median(),

@@ -42,7 +42,7 @@ pub(crate) async fn run() {
 
     let crowd = Crowd::open(&daemon.address, STREAMS);
     std::thread::sleep(SETTLE);
-    show("10,000 idle streams", " (target: at most 4)");
+    show("10,000 idle streams", " (target: at most 2)");
     std::thread::sleep(KEEP_ALIVES);
     show("after a keep-alive comment to each", "");
     for round in 1..=3 {
