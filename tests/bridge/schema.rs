@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::common::admin::{metrics, monitored};
+use crate::common::admin::{monitored, wait_for_interval_looks};
 use crate::common::icinga::{Event, Icinga, Shape, Written};
 use crate::common::postgres::{Cluster, Database};
-use crate::common::wait::eventually;
 use crate::common::world::{User, World};
 
 const PENDING: &str = "pending";
@@ -121,13 +120,7 @@ async fn rows_that_a_restore_brings_back_while_the_daemon_looks_are_not_sent_aga
     world.daemon.wait_for_log("its ids have restarted");
     world.daemon.wait_for_log("triggers missing or disabled");
     dump.restore(&["--section=data"]);
-    let looks = "icinga_desktop_looks_total{cause=\"interval\"}";
-    let before = metrics(&admin).await[looks];
-    eventually(async || match metrics(&admin).await[looks] {
-        seen if seen >= before + 2.0 => Ok(()),
-        seen => Err(seen.to_string()),
-    })
-    .await;
+    wait_for_interval_looks(&admin, 2.0).await;
     dump.restore(&["--section=post-data"]);
     world.daemon.wait_for_log("all are in place again");
     let written = world.incident(alice.contact, "after it").await;

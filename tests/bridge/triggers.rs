@@ -3,10 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::common::admin::{metrics, monitored, wait_for_readiness};
+use crate::common::admin::{metrics, monitored, wait_for_interval_looks, wait_for_readiness};
 use crate::common::icinga::{Event, Icinga, Shape, Written};
 use crate::common::postgres::Cluster;
-use crate::common::wait::eventually;
 use crate::common::world::{User, World};
 
 const PENDING: &str = "pending";
@@ -95,17 +94,6 @@ async fn with_the_bell_dropped_events_come_late_and_it_is_said_until_it_is_mende
     without_a_bell_events_come_late_and_it_is_logged(&drop).await;
 }
 
-/// Waits for a look on the interval.
-async fn look_on_the_interval(admin: &str) {
-    let looks = "icinga_desktop_looks_total{cause=\"interval\"}";
-    let before = metrics(admin).await[looks];
-    eventually(async || match metrics(admin).await[looks] {
-        seen if seen > before => Ok(()),
-        seen => Err(format!("{seen} looks on the interval")),
-    })
-    .await;
-}
-
 /// Writes an event up to the moment before the commit: the trigger of the bell has run.
 async fn write_and_ring(icinga: &Icinga, contact: i64, object: &str) -> Written {
     icinga.by_hand("BEGIN").await;
@@ -129,7 +117,7 @@ async fn what_rode_along_with_a_transaction_that_never_rang_comes_nevertheless()
         let mut alice = world.user("alice").await;
         world.nothing_else(&mut [&mut alice]).await;
         // From now on only a bell or the interval makes the daemon look: no earlier bell and no transaction is left to follow up.
-        look_on_the_interval(&admin).await;
+        wait_for_interval_looks(&admin, 1.0).await;
         let mut listener = world.database.listen(&[BELL]).await;
         let mut ringer = Icinga::new(world.database.connect().await, Shape::V1_0);
         write_and_ring(&ringer, alice.contact, "rings").await;

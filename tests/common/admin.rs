@@ -76,6 +76,17 @@ pub(crate) async fn wait_for_metrics(admin: &str, expected: &[(&str, f64)]) {
     .await;
 }
 
+/// Waits for so many looks on the interval.
+pub(crate) async fn wait_for_interval_looks(admin: &str, count: f64) {
+    let looks = "icinga_desktop_looks_total{cause=\"interval\"}";
+    let before = metrics(admin).await[looks];
+    eventually(async || match metrics(admin).await[looks] {
+        seen if seen >= before + count => Ok(()),
+        seen => Err(format!("{seen} looks on the interval")),
+    })
+    .await;
+}
+
 /// Waits until `/health/ready` answers with this status, and returns its line.
 pub(crate) async fn wait_for_readiness(admin: &str, status: u16) -> String {
     eventually(async || {
