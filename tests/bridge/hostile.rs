@@ -167,11 +167,13 @@ async fn a_client_that_never_reads_costs_less_than_a_megabyte() {
         world.nothing_else(&mut [&mut bob]).await;
     }
     let clients = i64::try_from(contacts.count()).expect("a few");
-    let grown = (resident(world.daemon.pid()) - before) / clients;
-    assert!(
-        grown < 1024,
-        "{grown} KiB for each client that does not read"
-    );
+    // The allocator gives back what the last storm needed a moment later.
+    eventually(async || {
+        let grown = (resident(world.daemon.pid()) - before) / clients;
+        let small = (grown < 1024).then_some(());
+        small.ok_or(format!("{grown} KiB for each client that does not read"))
+    })
+    .await;
     drop(stuck);
     let mut seen = std::collections::HashSet::new();
     while seen.len() < 10_000 {
