@@ -44,8 +44,13 @@ pub struct Installation {
     pub(crate) events: Events,
     /// Whether the role may write positions.
     pub(crate) stores_positions: bool,
-    /// Whether the role may query the server's timeline. Every role may, unless an administrator revoked that.
-    pub(crate) knows_timeline: bool,
+    /// The identifier that PostgreSQL gave the cluster; `None` if the role may not query it and the server's timeline. Every role
+    /// may, unless an administrator revoked that.
+    pub(crate) cluster: Option<String>,
+    /// The database's identifier in the cluster.
+    pub(crate) database: u32,
+    /// The names of the sequences that number the rows of `incident_history` and `incident`; `None` if the table has none.
+    pub(crate) sequences: [Option<String>; 2],
 }
 
 /// Table `event`, which has the message of history rows without one.
@@ -189,7 +194,10 @@ pub async fn inspect(client: &Client, known: Option<&Installation>) -> Result<In
                     AND (SELECT count(*) = 2 FROM pg_attribute a WHERE a.attrelid = e.oid
                          AND a.attname IN ('id', 'message') AND NOT a.attisdropped),
                     (SELECT bool_and(has_column_privilege(a.attrelid, a.attnum, 'SELECT')) FROM pg_attribute a
-                     WHERE a.attrelid = e.oid AND a.attname IN ('id', 'message') AND NOT a.attisdropped)
+                     WHERE a.attrelid = e.oid AND a.attname IN ('id', 'message') AND NOT a.attisdropped),
+                    (SELECT oid FROM pg_database WHERE datname = current_database()),
+                    pg_get_serial_sequence(format('%I.incident_history', $1::text), 'id'),
+                    pg_get_serial_sequence(format('%I.incident', $1::text), 'id')
              FROM (SELECT to_regclass(format('%I.event', $1::text)) AS oid) e",
             &[&schema],
         )
@@ -199,15 +207,28 @@ pub async fn inspect(client: &Client, known: Option<&Installation>) -> Result<In
         (true, Some(true)) => Events::Readable,
         (true, _) => Events::Forbidden,
     };
+    let cluster = if row.get(4) {
+        Some(cluster(client).await?)
+    } else {
+        None
+    };
     Ok(Installation {
         citext_schema: row.get(0),
         mute_on_incident: row.get(1),
         message_on_incident: row.get(2),
         events,
         stores_positions: row.get(3),
-        knows_timeline: row.get(4),
+        cluster,
+        database: row.get(7),
+        sequences: [row.get(8), row.get(9)],
         schema,
     })
+}
+
+/// The identifier that PostgreSQL gave the cluster.
+async fn cluster(client: &Client) -> Result<String, Error> {
+    let query = "SELECT system_identifier::text FROM pg_control_system()";
+    Ok(client.query_one(query, &[]).await?.get(0))
 }
 
 /// The version of the installation; `None` if there is none.

@@ -110,6 +110,19 @@ async fn connected_browsers_get_each_event_once_after_ids_have_started_again() {
     }
 }
 
+#[tokio::test]
+async fn ids_do_not_restart_when_their_sequence_gets_another_name() {
+    let world = World::new("renamed").await;
+    let mut alice = world.user_far_above("alice").await;
+    let rename = "ALTER SEQUENCE incident_history_id_seq RENAME TO \"it's a \"\"name\"\"\"";
+    world.icinga.by_hand(rename).await;
+    for _ in 0..3 {
+        world.nothing_else(&mut [&mut alice]).await;
+    }
+    one_missed(&world, alice).await;
+    assert!(!world.daemon.log().contains(NOTICED));
+}
+
 /// A look queries the epoch, then waits for TRUNCATE's locks, and then reads rows with other ids.
 #[tokio::test]
 async fn what_a_look_finds_behind_a_truncate_comes_once() {

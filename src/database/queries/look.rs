@@ -17,44 +17,40 @@ use crate::model::timeline::{Epoch, Timeline};
 /// last.
 pub(crate) const PAGE: usize = 500;
 
-/// The SQL expression for the server's timeline.
-pub(super) fn timeline_expression(installation: &Installation) -> &'static str {
-    if installation.knows_timeline {
+/// The SQL expression for the server's timeline. The cluster and the database are those of the session.
+pub(super) fn timeline_expression(installation: &Installation) -> String {
+    match &installation.cluster {
         // Not known on a standby.
-        "CASE WHEN NOT pg_is_in_recovery() THEN
-           concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
-             left(pg_walfile_name(pg_current_wal_insert_lsn()), 8),
-             (SELECT oid FROM pg_database WHERE datname = current_database()))
-         END"
-    } else {
+        Some(cluster) => format!(
+            "CASE WHEN NOT pg_is_in_recovery() THEN
+               '{cluster}/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || '/{}'
+             END",
+            installation.database
+        ),
         // Assumed to be constant.
-        "''::text"
+        None => "''::text".to_owned(),
     }
 }
 
 /// The SQL expression for the epoch. Without the right to read it, the cluster's identifier is omitted.
 pub(super) fn epoch_expression(installation: &Installation) -> String {
-    let cluster = if installation.knows_timeline {
-        "(SELECT system_identifier FROM pg_control_system())"
-    } else {
-        "'-'"
-    };
-    let files = files_expression();
-    format!(
-        "concat_ws('/', {cluster}, (SELECT oid FROM pg_database WHERE datname = current_database()), {files})"
-    )
+    let cluster = installation.cluster.as_deref().unwrap_or("-");
+    let files = files_expression(installation);
+    format!("'{cluster}/{}/' || {files}", installation.database)
 }
 
 /// The SQL expression for the last part of the epoch: the files of the sequences. Read together with rows, it shows the epoch of
 /// their ids: a statement can have waited for a TRUNCATE that was committed after the epoch was read.
-pub(super) fn files_expression() -> String {
-    // 0 if the column owns no sequence.
-    let file = |table: &str| {
-        format!(
-            "coalesce(pg_relation_filenode(pg_get_serial_sequence('{table}', 'id')::regclass), 0)"
-        )
+pub(super) fn files_expression(installation: &Installation) -> String {
+    let file = |sequence: &Option<String>| match sequence {
+        // If it is replaced, PostgreSQL parses the statement again.
+        Some(name) => format!(
+            "coalesce(pg_relation_filenode('{}'::regclass), 0)",
+            name.replace('\'', "''")
+        ),
+        None => "0".to_owned(),
     };
-    let (history, incidents) = (file("incident_history"), file("incident"));
+    let [history, incidents] = installation.sequences.each_ref().map(file);
     format!("concat_ws('/', {history}, {incidents})")
 }
 
@@ -178,7 +174,7 @@ pub(in crate::database) fn history_sql(installation: &Installation) -> String {
              h.channel_id, h.notification_state <> 'pending' AS answered"
         ),
     );
-    let files = files_expression();
+    let files = files_expression(installation);
     let contact = row_of("contact", "c", "id, username, deleted", "f.contact_id");
     let incident = row_of("incident", "i", "severity, object_id", "f.incident_id");
     let object = row_of("object", "o", "name", "i.object_id");

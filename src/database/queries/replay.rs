@@ -40,7 +40,7 @@ pub(in crate::database) fn missed_sql(installation: &Installation) -> String {
     let (columns, message, files) = (
         message_columns(installation, "n"),
         message(installation, "w"),
-        files_expression(),
+        files_expression(installation),
     );
     let newest = row_of("incident_history", "n", "*", "m.id");
     let incident = row_of("incident", "i", "severity, object_id", "w.incident_id");
