@@ -28,10 +28,9 @@ use super::stream::Stream;
 use crate::config::Tuning;
 use crate::deliver::{Missing, Replay, Replayer, Running};
 use crate::hub::{Command, Handed, Hub, Mailbox, Memory, Message};
-use crate::model::browser::BrowserKey;
 use crate::model::event::{self, Event};
 use crate::model::explanation::{Connected, Pending, now_s};
-use crate::model::ids::{ContactId, HistoryId};
+use crate::model::ids::HistoryId;
 use crate::model::returned::{LastEventId, Returned};
 use crate::observe::metrics::{Metrics, Proof};
 
@@ -92,10 +91,8 @@ pub(crate) fn run(mailbox: Mailbox, shared: Arc<Shared>) -> impl Future<Output =
         mut messages,
         mut commands,
         memory,
-        contact_id,
-        key,
     } = mailbox;
-    let mut browser = Browser::new(contact_id, key, memory, shared);
+    let mut browser = Browser::new(memory, shared);
     async move {
         let tick = sleep_until(Instant::now());
         tokio::pin!(tick);
@@ -141,8 +138,6 @@ pub(crate) fn run(mailbox: Mailbox, shared: Arc<Shared>) -> impl Future<Output =
 }
 
 struct Browser {
-    contact_id: ContactId,
-    key: BrowserKey,
     memory: Memory,
     shared: Arc<Shared>,
     /// Oldest first. Events go to the last one, because its request proves that its client is alive.
@@ -207,12 +202,10 @@ enum Step {
 }
 
 impl Browser {
-    fn new(contact_id: ContactId, key: BrowserKey, memory: Memory, shared: Arc<Shared>) -> Self {
+    fn new(memory: Memory, shared: Arc<Shared>) -> Self {
         let leftovers = std::mem::take(&mut memory.lock().leftovers);
         let unread = |event| Unread { event, writes: 0 };
         Self {
-            contact_id,
-            key,
             memory,
             shared,
             // Most browsers have one; the default growth would allocate four.
@@ -258,7 +251,7 @@ impl Browser {
             |event: &&Arc<Event>| event.history_ids.is_empty() && self.test(event).is_none();
         self.memory.lock().leftovers = self.pending().filter(unreplayable).cloned().collect();
         // Fails if a stream is being handed over.
-        self.shared.hub.forget_browser(self.contact_id, self.key)
+        self.shared.hub.forget_browser(&self.memory)
     }
 
     /// Takes all steps that are possible now.
@@ -335,7 +328,7 @@ impl Browser {
             }
             let pending = self.pending().filter(|event| event.epoch == memory.epoch);
             Missing {
-                contact_id: self.contact_id,
+                contact_id: self.memory.contact_id(),
                 position: memory.position.clone(),
                 epoch,
                 named,
@@ -442,7 +435,8 @@ impl Browser {
             Command::Revoke { retry } => {
                 debug!(
                     "contact {}, browser {:?}: sign-in no longer valid, or cannot be checked",
-                    self.contact_id, self.key
+                    self.memory.contact_id(),
+                    self.memory.key()
                 );
                 let until = Instant::now();
                 self.end = Some(Box::new(End { retry, until }));
@@ -458,7 +452,8 @@ impl Browser {
     fn open(&mut self, handed: Handed) {
         debug!(
             "stream opened for contact {}, browser {:?}",
-            self.contact_id, self.key
+            self.memory.contact_id(),
+            self.memory.key()
         );
         self.firefox = handed.returned.firefox;
         self.forwarded = handed.returned.client.is_some();
@@ -534,8 +529,8 @@ impl Browser {
         });
         debug!(
             "contact {}, browser {:?}: is back: {receipt:?} of [{}]",
-            self.contact_id,
-            self.key,
+            self.memory.contact_id(),
+            self.memory.key(),
             late.collect::<Vec<_>>().join(", ")
         );
         self.habits.learn(returned, &endings);
@@ -650,7 +645,7 @@ impl Browser {
 
     fn delivered(&self, event: &Event, acknowledged: bool) {
         let hub = &self.shared.hub;
-        hub.delivered(self.contact_id, self.key, &self.memory, event, acknowledged);
+        hub.delivered(&self.memory, event, acknowledged);
     }
 
     /// Queues events that were not read again, before those that wait.
@@ -664,8 +659,8 @@ impl Browser {
         if !over.is_empty() {
             debug!(
                 "contact {}, browser {:?}: {} events were written {MAX_WRITES} times without a receipt, and are given up",
-                self.contact_id,
-                self.key,
+                self.memory.contact_id(),
+                self.memory.key(),
                 over.len()
             );
             self.shared.metrics.give_up(over.len());
@@ -700,7 +695,8 @@ impl Browser {
                     // The replay will send everything, oldest first: newer events must not overtake it.
                     debug!(
                         "contact {}, browser {:?}: behind",
-                        self.contact_id, self.key
+                        self.memory.contact_id(),
+                        self.memory.key()
                     );
                     self.shared.metrics.lags.inc();
                     self.incomplete = true;
@@ -722,7 +718,8 @@ impl Browser {
     fn lagged(&mut self, missed: u64) {
         debug!(
             "contact {}, browser {:?}: missed {missed} messages",
-            self.contact_id, self.key
+            self.memory.contact_id(),
+            self.memory.key()
         );
         self.shared.metrics.lags.inc();
         self.incomplete = true;
@@ -785,7 +782,8 @@ impl Browser {
         };
         debug!(
             "stream closed for contact {}, browser {:?}: {reason}",
-            self.contact_id, self.key
+            self.memory.contact_id(),
+            self.memory.key()
         );
         let now = Instant::now();
         let mut ended = Ended::new(stream, now, result.is_ok(), &self.habits);

@@ -3,9 +3,15 @@
 
 use crate::model::browser::BrowserKey;
 
-/// Values per browser of a contact, in the order of their keys.
+/// Something that belongs to a browser.
+pub(super) trait Keyed {
+    /// The browser.
+    fn key(&self) -> BrowserKey;
+}
+
+/// The browsers of a contact, in the order of their keys.
 #[derive(Debug)]
-pub(super) struct Browsers<T>(Vec<(BrowserKey, T)>);
+pub(super) struct Browsers<T>(Vec<T>);
 
 impl<T> Default for Browsers<T> {
     fn default() -> Self {
@@ -13,19 +19,19 @@ impl<T> Default for Browsers<T> {
     }
 }
 
-impl<T> Browsers<T> {
+impl<T: Keyed> Browsers<T> {
     fn find(&self, key: BrowserKey) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&key, |(key, _)| *key)
+        self.0.binary_search_by_key(&key, Keyed::key)
     }
 
     pub(super) fn get(&self, key: BrowserKey) -> Option<&T> {
         let index = self.find(key).ok()?;
-        self.0.get(index).map(|(_, browser)| browser)
+        self.0.get(index)
     }
 
     pub(super) fn get_mut(&mut self, key: BrowserKey) -> Option<&mut T> {
         let index = self.find(key).ok()?;
-        self.0.get_mut(index).map(|(_, browser)| browser)
+        self.0.get_mut(index)
     }
 
     pub(super) fn contains(&self, key: BrowserKey) -> bool {
@@ -33,15 +39,15 @@ impl<T> Browsers<T> {
     }
 
     /// Adds a browser, or replaces the one with that key.
-    pub(super) fn insert(&mut self, key: BrowserKey, browser: T) {
-        match self.find(key) {
-            Ok(index) => self.0[index].1 = browser,
+    pub(super) fn insert(&mut self, browser: T) {
+        match self.find(browser.key()) {
+            Ok(index) => self.0[index] = browser,
             Err(index) => {
                 if self.0.is_empty() {
                     // The default growth would allocate four.
                     self.0.reserve_exact(1);
                 }
-                self.0.insert(index, (key, browser));
+                self.0.insert(index, browser);
             }
         }
     }
@@ -56,20 +62,12 @@ impl<T> Browsers<T> {
         self.0.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (BrowserKey, &T)> {
-        self.0.iter().map(|(key, browser)| (*key, browser))
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (BrowserKey, &mut T)> {
-        self.0.iter_mut().map(|(key, browser)| (*key, browser))
-    }
-
-    pub(super) fn keys(&self) -> impl Iterator<Item = BrowserKey> {
-        self.iter().map(|(key, _)| key)
-    }
-
-    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
-        self.iter().map(|(_, browser)| browser)
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut()
     }
 }
 
@@ -81,6 +79,12 @@ mod tests {
 
     use super::*;
 
+    impl Keyed for (BrowserKey, u8) {
+        fn key(&self) -> BrowserKey {
+            self.0
+        }
+    }
+
     proptest! {
         #[test]
         fn they_behave_like_a_map(changes in prop::collection::vec((any::<bool>(), 0..20_u8, any::<u8>()), 0..100)) {
@@ -88,8 +92,8 @@ mod tests {
             for (insert, key, value) in changes {
                 let key = BrowserKey::new(&key.to_string());
                 if insert {
-                    browsers.insert(key, value);
-                    map.insert(key, value);
+                    browsers.insert((key, value));
+                    map.insert(key, (key, value));
                 } else {
                     browsers.remove(key);
                     map.remove(&key);
@@ -98,7 +102,7 @@ mod tests {
                 prop_assert_eq!(browsers.get_mut(key), map.get_mut(&key));
                 prop_assert_eq!(browsers.contains(key), map.contains_key(&key));
                 prop_assert_eq!(browsers.is_empty(), map.is_empty());
-                prop_assert!(browsers.iter().eq(map.iter().map(|(key, value)| (*key, value))));
+                prop_assert!(browsers.iter().eq(map.values()));
             }
         }
     }

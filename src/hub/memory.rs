@@ -1,23 +1,35 @@
 //! What a browser has acknowledged, for as long as the process remembers it.
 
-use std::collections::VecDeque;
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::model::browser::BrowserKey;
 use crate::model::event::Event;
 use crate::model::explanation::{Done, How, now_s};
-use crate::model::ids::IncidentId;
+use crate::model::ids::{ContactId, IncidentId};
 use crate::model::position::Position;
 
 /// How many delivered rows are remembered in addition to the position: enough for those delivered in the one or two seconds until
 /// a position is stored, except in a storm.
 const RECENT: usize = 64;
 
-/// What a browser has acknowledged. Shared by its task, the next task of the same browser, and the task that stores positions.
+/// A browser of a contact, and what it has acknowledged. Shared by its task, the next task of the same browser, the hub, and the
+/// task that stores positions.
+///
+/// As an element of a set it is equal to another one of the same browser.
 #[derive(Debug, Clone)]
-pub(crate) struct Memory(Arc<Mutex<Remembered>>);
+pub(crate) struct Memory(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    contact_id: ContactId,
+    key: BrowserKey,
+    remembered: Mutex<Remembered>,
+}
 
 /// The content of a [`Memory`].
 #[derive(Debug)]
@@ -29,9 +41,9 @@ pub(crate) struct Remembered {
     /// When Icinga Web authenticated the browser, in milliseconds since the Unix epoch.
     pub(crate) signed_in_at_ms: i64,
     /// The rows of the last delivered events and their incidents. They identify a row whose id may have been reused.
-    pub(crate) recent: VecDeque<(Done, IncidentId)>,
+    pub(crate) recent: Vec<(Done, IncidentId)>,
     /// Undelivered events without a history row, which no replay would find.
-    pub(crate) leftovers: Vec<Arc<Event>>,
+    pub(crate) leftovers: Box<[Arc<Event>]>,
     /// Whether `position` has changed since it was last stored. If so, the hub lists it.
     pub(super) unstored: bool,
     /// When `position` last changed, or the browser last connected or disconnected.
@@ -39,23 +51,68 @@ pub(crate) struct Remembered {
 }
 
 impl Memory {
-    pub(super) fn new(position: Position, epoch: u64, signed_in_at_ms: i64) -> Self {
-        Self(Arc::new(Mutex::new(Remembered {
-            position,
-            epoch,
-            signed_in_at_ms,
-            recent: VecDeque::new(),
-            leftovers: Vec::new(),
-            unstored: true,
-            touched: Instant::now(),
-        })))
+    pub(super) fn new(
+        contact_id: ContactId,
+        key: BrowserKey,
+        position: Position,
+        epoch: u64,
+        signed_in_at_ms: i64,
+    ) -> Self {
+        Self(Arc::new(Known {
+            contact_id,
+            key,
+            remembered: Mutex::new(Remembered {
+                position,
+                epoch,
+                signed_in_at_ms,
+                recent: Vec::new(),
+                leftovers: Box::default(),
+                unstored: false,
+                touched: Instant::now(),
+            }),
+        }))
+    }
+
+    /// The contact. A session that changes to another user gets another memory, so that the position is not inherited.
+    pub(crate) fn contact_id(&self) -> ContactId {
+        self.0.contact_id
+    }
+
+    /// The browser.
+    pub(crate) fn key(&self) -> BrowserKey {
+        self.0.key
     }
 
     /// Locks it, for a few statements without an await.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Remembered> {
-        self.0.lock()
+        self.0.remembered.lock()
+    }
+
+    /// Whether both are the same, and not only of the same browser.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
+
+impl Borrow<BrowserKey> for Memory {
+    fn borrow(&self) -> &BrowserKey {
+        &self.0.key
+    }
+}
+
+impl Hash for Memory {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl PartialEq for Memory {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for Memory {}
 
 impl Remembered {
     /// Records that an event was delivered, or was given up if it was not `acknowledged`.
@@ -85,7 +142,7 @@ impl Remembered {
                 at_s,
                 how,
             };
-            self.recent.push_back((done, event.incident_id));
+            self.recent.push((done, event.incident_id));
         }
         let too_many = self.recent.len().saturating_sub(RECENT);
         drop(self.recent.drain(..too_many));
@@ -105,9 +162,14 @@ mod tests {
     use super::*;
     use crate::model::ids::HistoryId;
 
+    fn memory() -> Memory {
+        let key = BrowserKey::new("a");
+        Memory::new(ContactId(7), key, Position::default(), 0, 0)
+    }
+
     #[test]
     fn recent_rows_are_bounded() {
-        let memory = Memory::new(Position::default(), 0, 0);
+        let memory = memory();
         let summary = Event {
             history_ids: (1..=100).map(HistoryId).collect(),
             ..Event::clone(&event(1))
@@ -116,7 +178,7 @@ mod tests {
         let recent = memory.lock().recent.clone();
         assert_eq!(recent.len(), RECENT);
         let newest = recent
-            .back()
+            .last()
             .map(|(done, incident_id)| (done.row, *incident_id));
         assert_eq!(newest, Some((HistoryId(100), IncidentId(1))));
     }
@@ -124,7 +186,7 @@ mod tests {
     #[test]
     fn the_outcome_of_each_row_is_remembered() {
         let of = |event: &Event, acknowledged| {
-            let memory = Memory::new(Position::default(), 0, 0);
+            let memory = memory();
             memory.lock().delivered(event, acknowledged);
             let recent = memory.lock().recent.clone();
             recent.iter().map(|(done, _)| done.how).collect::<Vec<_>>()
@@ -147,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_delivery_in_another_epoch_does_not_change_the_position() {
-        let memory = Memory::new(Position::default(), 0, 0);
+        let memory = memory();
         memory.lock().change_epoch(1, 5);
         let earlier = Event {
             history_ids: vec![HistoryId(3)],

@@ -1,7 +1,7 @@
 //! Stores the positions of browsers, so that they survive this process and other processes find them; and corrects them after a
 //! failover that lost rows.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,10 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::Memory;
 use super::registry::{Hub, UNKNOWN};
 use crate::database::{Queries, QueryError, RowIdentity, Session, ToStore};
-use crate::model::browser::BrowserKey;
 use crate::model::event::Event;
 use crate::model::explanation::Done;
-use crate::model::ids::{ContactId, HistoryId, IncidentId};
+use crate::model::ids::{HistoryId, IncidentId};
 use crate::model::position::Position;
 use crate::model::timeline::{Epoch, Timeline};
 use crate::observe::Throttle;
@@ -36,12 +35,12 @@ const CHUNK: usize = 1000;
 /// A copy of what a browser has acknowledged, to use without the lock.
 #[derive(Debug)]
 pub(crate) struct Acknowledged {
-    pub(crate) contact_id: ContactId,
-    pub(crate) key: BrowserKey,
+    /// Of which browser.
+    memory: Memory,
     /// As [`Remembered::position`](super::memory::Remembered::position).
     pub(crate) position: Position,
     /// As [`Remembered::recent`](super::memory::Remembered::recent).
-    pub(crate) recent: VecDeque<(Done, IncidentId)>,
+    pub(crate) recent: Vec<(Done, IncidentId)>,
 }
 
 impl Hub {
@@ -50,13 +49,12 @@ impl Hub {
         let state = self.state();
         let memories = state.memories.iter();
         memories
-            .map(|((contact_id, key), memory)| {
-                let memory = memory.lock();
+            .map(|memory| {
+                let remembered = memory.lock();
                 Acknowledged {
-                    contact_id: *contact_id,
-                    key: *key,
-                    position: memory.position.clone(),
-                    recent: memory.recent.clone(),
+                    memory: memory.clone(),
+                    position: remembered.position.clone(),
+                    recent: remembered.recent.clone(),
                 }
             })
             .collect()
@@ -70,18 +68,19 @@ impl Hub {
         state.timeline = Some(timeline);
         self.0.settled.store(UNKNOWN, Ordering::Release);
         let mut acknowledged: HashMap<_, _> = (acknowledged.into_iter())
-            .map(|(before, position)| ((before.contact_id, before.key), (before, position)))
+            .map(|(before, position)| (before.memory.key(), (before, position)))
             .collect();
-        state.change_all(|whose, memory| {
-            let Some((before, position)) = acknowledged.remove(whose) else {
+        state.change_all(|memory, remembered| {
+            let before = acknowledged.remove(&memory.key());
+            let Some((before, position)) = before.filter(|(b, _)| b.memory.is(memory)) else {
                 return false;
             };
-            memory.position = position;
-            let meanwhile: Vec<_> = (memory.recent.iter())
+            remembered.position = position;
+            let meanwhile: Vec<_> = (remembered.recent.iter())
                 .filter(|row| !before.recent.contains(row))
                 .map(|(done, _)| done.row)
                 .collect();
-            memory.position.extend(meanwhile);
+            remembered.position.extend(meanwhile);
             true
         });
         drop(state);
@@ -91,22 +90,15 @@ impl Hub {
     }
 
     /// Records that an event was delivered to a browser, or was given up if it was not `acknowledged`.
-    pub(crate) fn delivered(
-        &self,
-        contact_id: ContactId,
-        key: BrowserKey,
-        memory: &Memory,
-        event: &Event,
-        acknowledged: bool,
-    ) {
+    pub(crate) fn delivered(&self, memory: &Memory, event: &Event, acknowledged: bool) {
         let was_unstored = {
-            let mut memory = memory.lock();
-            memory.delivered(event, acknowledged);
-            std::mem::replace(&mut memory.unstored, true)
+            let mut remembered = memory.lock();
+            remembered.delivered(event, acknowledged);
+            std::mem::replace(&mut remembered.unstored, true)
         };
         // Outside the memory's lock: other code locks the hub first and then a memory.
         if !was_unstored {
-            self.state().unstored.push((contact_id, key));
+            self.state().unstored.push(memory.clone());
         }
     }
 
@@ -116,19 +108,19 @@ impl Hub {
         let mut state = self.state();
         let (epoch, number) = (state.epoch.clone()?, state.epoch_number);
         let (mut positions, mut later) = (Vec::new(), Vec::new());
-        for whose in std::mem::take(&mut state.unstored) {
+        for memory in std::mem::take(&mut state.unstored) {
             // It may have been forgotten because its sign-in has ended.
-            let Some(memory) = state.memories.get(&whose) else {
+            if !state.remembers(&memory) {
                 continue;
-            };
-            let mut memory = memory.lock();
-            if memory.epoch != number || memory.position.time_ms().is_some() {
-                later.push(whose);
-            } else if std::mem::take(&mut memory.unstored) {
+            }
+            let mut remembered = memory.lock();
+            if remembered.epoch != number || remembered.position.time_ms().is_some() {
+                later.push(memory.clone());
+            } else if std::mem::take(&mut remembered.unstored) {
                 positions.push(ToStore {
-                    key: whose.1,
-                    position: memory.position.clone(),
-                    signed_in_at_ms: memory.signed_in_at_ms,
+                    key: memory.key(),
+                    position: remembered.position.clone(),
+                    signed_in_at_ms: remembered.signed_in_at_ms,
                 });
             }
         }
@@ -139,23 +131,22 @@ impl Hub {
     /// Marks positions as unstored again, because storing them failed.
     pub(crate) fn still_unstored(&self, positions: &[ToStore]) {
         let keys: HashSet<_> = positions.iter().map(|stored| stored.key).collect();
-        self.state().change_all(|(_, key), _| keys.contains(key));
+        self.state()
+            .change_all(|memory, _| keys.contains(&memory.key()));
     }
 
     /// Forgets browsers that have been disconnected for `age`.
     pub(crate) fn forget(&self, age: Duration) {
         let mut state = self.state();
-        while let Some((left_at, whose)) = state.left.front().copied()
+        while let Some((left_at, memory)) = state.left.front().cloned()
             && left_at.elapsed() >= age
         {
             state.left.pop_front();
-            let recipient = state.recipients.get(&whose.0);
-            let is_connected = recipient.is_some_and(|r| r.browsers.contains(whose.1));
-            let memory = state.memories.get(&whose);
+            let recipient = state.recipients.get(&memory.contact_id());
+            let is_connected = recipient.is_some_and(|r| r.browsers.contains(memory.key()));
             // A browser that reconnected and left again is listed once more.
-            if !is_connected && memory.is_some_and(|memory| memory.lock().touched.elapsed() >= age)
-            {
-                state.memories.remove(&whose);
+            if !is_connected && state.remembers(&memory) && memory.lock().touched.elapsed() >= age {
+                state.memories.remove(&memory.key());
             }
         }
     }
@@ -284,7 +275,7 @@ async fn compare(
 ) -> Result<Vec<(Acknowledged, Position)>, QueryError> {
     let keys: Vec<_> = acknowledged
         .iter()
-        .map(|acknowledged| acknowledged.key)
+        .map(|acknowledged| acknowledged.memory.key())
         .collect();
     let rows = acknowledged
         .iter()
@@ -293,7 +284,7 @@ async fn compare(
     let stored = session.positions(&keys, epoch).await?;
     let (existing, newest) = session.existing(&history_ids).await?;
     let compared = acknowledged.into_iter().map(|acknowledged| {
-        let mut position = match stored.get(&acknowledged.key) {
+        let mut position = match stored.get(&acknowledged.memory.key()) {
             // A time has the same meaning on every timeline.
             _ if acknowledged.position.time_ms().is_some() => acknowledged.position.clone(),
             Some(position) => position.clone(),
@@ -304,7 +295,7 @@ async fn compare(
             existing.contains(&RowIdentity {
                 history_id: done.row,
                 incident_id: *incident_id,
-                contact_id: acknowledged.contact_id,
+                contact_id: acknowledged.memory.contact_id(),
             })
         };
         position.extend(
@@ -324,7 +315,9 @@ mod tests {
     use super::super::Message;
     use super::super::registry::tests::{event, sign_in};
     use super::*;
+    use crate::model::browser::BrowserKey;
     use crate::model::event::Event;
+    use crate::model::ids::ContactId;
 
     #[test]
     fn positions_are_stored_once_unless_that_failed() {
@@ -340,7 +333,7 @@ mod tests {
         assert_eq!(unstored().len(), 1);
         let memory = mailbox.unwrap().memory;
         let deliver = || {
-            hub.delivered(ContactId(7), BrowserKey::new("a"), &memory, &event(1), true);
+            hub.delivered(&memory, &event(1), true);
         };
         deliver();
         deliver();
@@ -370,7 +363,7 @@ mod tests {
                 history_ids: vec![HistoryId(history_id)],
                 ..Event::clone(&event(incident_id))
             };
-            hub.delivered(ContactId(7), BrowserKey::new("a"), &memory, &event, true);
+            hub.delivered(&memory, &event, true);
         };
         deliver(20, 1);
         let acknowledged = hub.acknowledged();
@@ -394,8 +387,9 @@ mod tests {
     fn only_disconnected_browsers_are_forgotten() {
         let hub = Hub::new(100);
         let (_here, _) = hub.enter(&sign_in(7, "a")).unwrap();
-        drop(hub.enter(&sign_in(7, "b")).unwrap());
-        assert!(hub.forget_browser(ContactId(7), BrowserKey::new("b")));
+        let (place, mailbox) = hub.enter(&sign_in(7, "b")).unwrap();
+        drop(place);
+        assert!(hub.forget_browser(&mailbox.unwrap().memory));
         hub.forget(Duration::from_secs(60));
         assert!(hub.remembers(ContactId(7), BrowserKey::new("b")));
         hub.forget(Duration::ZERO);

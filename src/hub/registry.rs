@@ -10,7 +10,7 @@
 //! One mutex guards the maps: each operation is a few look-ups, and no guard is held across an await.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use futures::channel::mpsc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, oneshot};
 
-use super::browsers::Browsers;
+use super::browsers::{Browsers, Keyed};
 use super::memory::{Memory, Remembered};
 use super::refusals::Refusals;
 use crate::model::browser::{AgentKey, BrowserKey};
@@ -61,8 +61,8 @@ pub(crate) enum Message {
 pub(crate) enum Command {
     /// A connection was handed over and is a stream now.
     Stream(Box<Handed>),
-    /// The browser requested a stream: this may be a receipt.
-    Returned(Returned),
+    /// The browser requested a stream: this may be a receipt. Boxed, because each browser has room for one command.
+    Returned(Box<Returned>),
     /// A request from this time found no free place: end a stream for it, if it may have one.
     MakeRoom(Instant, oneshot::Sender<()>),
     /// The sign-in is no longer valid, or cannot be checked: end all streams at once.
@@ -102,10 +102,8 @@ pub(crate) struct Mailbox {
     pub(crate) messages: broadcast::Receiver<Message>,
     /// Everything else.
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
-    /// What the browser has acknowledged.
+    /// Which browser it is, and what it has acknowledged.
     pub(crate) memory: Memory,
-    pub(crate) contact_id: ContactId,
-    pub(crate) key: BrowserKey,
 }
 
 /// Which sign-ins to check again.
@@ -162,18 +160,16 @@ pub(super) const UNKNOWN: i64 = -1;
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) recipients: HashMap<ContactId, Recipient>,
-    /// Also by contact: a session that changes to another user must not inherit its position.
-    pub(super) memories: HashMap<(ContactId, BrowserKey), Memory>,
+    /// By browser: those that are registered, and those that left a while ago.
+    pub(super) memories: HashSet<Memory>,
     /// Those whose position has changed since it was last stored, in that order: no scan of all memories is needed.
-    pub(super) unstored: Vec<(ContactId, BrowserKey)>,
+    pub(super) unstored: Vec<Memory>,
     /// Disconnected browsers and when they left, in that order. They may have reconnected.
-    pub(super) left: VecDeque<(Instant, (ContactId, BrowserKey))>,
+    pub(super) left: VecDeque<(Instant, Memory)>,
     streams: usize,
     stopping: bool,
     /// The timeline that all ids here belong to.
     pub(super) timeline: Option<Timeline>,
-    /// The contact of each registered browser.
-    contacts: HashMap<BrowserKey, ContactId>,
     /// When all sign-ins may last have changed.
     invalidated_at: Option<Instant>,
     /// The epoch of the ids; `None` until the first look.
@@ -190,6 +186,7 @@ pub(super) struct Recipient {
 
 #[derive(Debug)]
 pub(super) struct Browser {
+    memory: Memory,
     commands: mpsc::UnboundedSender<Command>,
     /// Places taken, including those whose connection is not handed over yet.
     places: usize,
@@ -200,6 +197,12 @@ pub(super) struct Browser {
     invalidated_at: Option<Instant>,
     /// When it last freed a place.
     left_at: Instant,
+}
+
+impl Keyed for Browser {
+    fn key(&self) -> BrowserKey {
+        self.memory.key()
+    }
 }
 
 impl Hub {
@@ -220,7 +223,7 @@ impl Hub {
 
     /// Whether this process remembers the browser.
     pub(crate) fn remembers(&self, contact_id: ContactId, key: BrowserKey) -> bool {
-        self.state().memories.contains_key(&(contact_id, key))
+        self.state().memory(contact_id, key).is_some()
     }
 
     /// Takes a place for another stream of a registered browser whose sign-in is known to be valid: it was checked within the
@@ -232,7 +235,7 @@ impl Hub {
     ) -> Option<Result<Place, Full>> {
         let mut guard = self.state();
         let state = &mut *guard;
-        let contact_id = *state.contacts.get(&key)?;
+        let contact_id = state.memories.get(&key)?.contact_id();
         let recipient = state.recipients.get_mut(&contact_id)?;
         let browser = recipient.browsers.get_mut(key)?;
         let invalidated_at = browser.invalidated_at.max(state.invalidated_at);
@@ -245,16 +248,17 @@ impl Hub {
         if !valid {
             return None;
         }
-        let taken = if state.stopping {
+        let free = if state.stopping {
             Err(Full::Stopping)
         } else if state.streams >= self.0.max_streams {
             Err(Full::Daemon)
         } else {
-            browser.take_place()
+            browser.has_place()
         };
-        Some(taken.map(|()| {
+        Some(free.map(|()| {
+            browser.places += 1;
             state.streams += 1;
-            self.place(contact_id, key)
+            self.place(&browser.memory)
         }))
     }
 
@@ -266,7 +270,7 @@ impl Hub {
             // A task that has ended waits for no receipt.
             let _ = browser
                 .commands
-                .unbounded_send(Command::Returned(*returned));
+                .unbounded_send(Command::Returned(Box::new(*returned)));
         }
     }
 
@@ -289,7 +293,7 @@ impl Hub {
         let mut guard = self.state();
         let state = &mut *guard;
         let (contact_id, key) = match recheck {
-            Recheck::Browser(key) => (state.contacts.get(&key).copied(), Some(key)),
+            Recheck::Browser(key) => (state.memories.get(&key).map(Memory::contact_id), Some(key)),
             Recheck::Contact(contact_id) => (Some(contact_id), None),
             Recheck::All => {
                 state.invalidated_at = now;
@@ -300,7 +304,7 @@ impl Hub {
         let browsers = recipient
             .into_iter()
             .flat_map(|recipient| recipient.browsers.iter_mut());
-        for (_, browser) in browsers.filter(|(other, _)| key.is_none_or(|key| key == *other)) {
+        for browser in browsers.filter(|browser| key.is_none_or(|key| key == browser.key())) {
             browser.invalidated_at = now;
         }
     }
@@ -314,11 +318,10 @@ impl Hub {
         }
     }
 
-    fn place(&self, contact_id: ContactId, key: BrowserKey) -> Place {
+    fn place(&self, memory: &Memory) -> Place {
         Place {
             hub: self.clone(),
-            contact_id,
-            key,
+            memory: memory.clone(),
         }
     }
 
@@ -342,7 +345,6 @@ impl Hub {
         if sign_in.epoch != state.epoch_number {
             return Err(Full::EpochChanged);
         }
-        state.contacts.insert(key, contact_id);
         let recipient = state
             .recipients
             .entry(contact_id)
@@ -350,56 +352,66 @@ impl Hub {
                 messages: broadcast::Sender::new(BROADCAST_CAPACITY),
                 browsers: Browsers::default(),
             });
-        let mailbox = if let Some(browser) = recipient.browsers.get_mut(key) {
-            browser.take_place()?;
+        let registered = recipient.browsers.get_mut(key);
+        if let Some(browser) = &registered {
+            browser.has_place()?;
+        }
+        let known = registered.as_ref().map(|browser| &browser.memory);
+        let known = known.or_else(|| state.memories.get(&key)).cloned();
+        let known = known.filter(|memory| memory.contact_id() == contact_id);
+        let memory = known.unwrap_or_else(|| {
+            let position = sign_in.position.clone().unwrap_or_default();
+            Memory::new(
+                contact_id,
+                key,
+                position,
+                sign_in.epoch,
+                sign_in.signed_in_at_ms,
+            )
+        });
+        if let Some(stored) = &sign_in.position {
+            memory.lock().position.merge(stored);
+        }
+        // New, of another contact than before, or forgotten because its sign-in had ended.
+        let remembered = state.memories.get(&key);
+        if !remembered.is_some_and(|known| known.is(&memory)) {
+            memory.lock().unstored = true;
+            state.unstored.push(memory.clone());
+            state.memories.replace(memory.clone());
+        }
+        let mailbox = if let Some(browser) = registered {
+            browser.places += 1;
             browser.agent = sign_in.agent;
             browser.valid_at = browser.valid_at.max(sign_in.asked_at);
-            if let (Some(memory), Some(stored)) =
-                (state.memories.get(&(contact_id, key)), &sign_in.position)
-            {
-                memory.lock().position.merge(stored);
-            }
             None
         } else {
             // From `futures`: tokio's channel allocates room for 32 commands, which most browsers never get.
             let (sender, receiver) = mpsc::unbounded();
-            let browser = Browser {
+            recipient.browsers.insert(Browser {
+                memory: memory.clone(),
                 commands: sender,
                 places: 1,
                 agent: sign_in.agent,
                 valid_at: sign_in.asked_at,
                 invalidated_at: None,
                 left_at: Instant::now(),
-            };
-            recipient.browsers.insert(key, browser);
-            let stored = sign_in.position.clone().unwrap_or_default();
-            let memory = match state.memories.entry((contact_id, key)) {
-                Entry::Occupied(entry) => {
-                    entry.get().lock().position.merge(&stored);
-                    entry.into_mut()
-                }
-                Entry::Vacant(entry) => {
-                    state.unstored.push((contact_id, key));
-                    entry.insert(Memory::new(stored, sign_in.epoch, sign_in.signed_in_at_ms))
-                }
-            };
+            });
             memory.lock().touched = Instant::now();
             Some(Mailbox {
                 messages: recipient.messages.subscribe(),
                 commands: receiver,
                 memory: memory.clone(),
-                contact_id,
-                key,
             })
         };
         state.streams += 1;
         drop(guard);
         self.0.refusals.lock().admit(key);
-        Ok((self.place(contact_id, key), mailbox))
+        Ok((self.place(&memory), mailbox))
     }
 
     /// Unregisters a browser without places, but keeps its memory. Returns whether it has no places.
-    pub(crate) fn forget_browser(&self, contact_id: ContactId, key: BrowserKey) -> bool {
+    pub(crate) fn forget_browser(&self, memory: &Memory) -> bool {
+        let (contact_id, key) = (memory.contact_id(), memory.key());
         let mut guard = self.state();
         let state = &mut *guard;
         let Entry::Occupied(mut recipient) = state.recipients.entry(contact_id) else {
@@ -413,14 +425,9 @@ impl Hub {
         if recipient.get().browsers.is_empty() {
             recipient.remove();
         }
-        if state.contacts.get(&key) == Some(&contact_id) {
-            state.contacts.remove(&key);
-        }
-        if let Some(memory) = state.memories.get(&(contact_id, key)) {
-            let now = Instant::now();
-            memory.lock().touched = now;
-            state.left.push_back((now, (contact_id, key)));
-        }
+        let now = Instant::now();
+        memory.lock().touched = now;
+        state.left.push_back((now, memory.clone()));
         true
     }
 
@@ -465,7 +472,7 @@ impl Hub {
             let _ = browser.commands.unbounded_send(command);
             receiver
         };
-        recipient.browsers.values().map(test).collect()
+        recipient.browsers.iter().map(test).collect()
     }
 
     /// What is known about a contact's browsers, at most `limit` of them: registered ones, and those of `others` that are
@@ -479,13 +486,14 @@ impl Hub {
         let state = self.state();
         let recipient = state.recipients.get(&contact_id);
         let connected = |key: BrowserKey| recipient.and_then(|r| r.browsers.get(key));
-        let keys = recipient.into_iter().flat_map(|r| r.browsers.keys());
+        let browsers = recipient.into_iter().flat_map(|r| r.browsers.iter());
+        let keys = browsers.map(Keyed::key);
         let disconnected = others
             .iter()
             .copied()
             .filter(|key| connected(*key).is_none());
         let seen = keys.chain(disconnected).filter_map(|key| {
-            let memory = state.memories.get(&(contact_id, key))?.lock();
+            let memory = state.memory(contact_id, key)?.lock();
             let done = memory.recent.iter().map(|(done, _)| *done).collect();
             let ask = |browser: &Browser| {
                 let (sender, receiver) = oneshot::channel();
@@ -504,7 +512,8 @@ impl Hub {
 
     /// Records that a browser got no stream. `contact_id` is its contact according to its session.
     pub(crate) fn refused(&self, key: BrowserKey, contact_id: Option<ContactId>, why: Why) {
-        let contact_id = contact_id.or_else(|| self.state().contacts.get(&key).copied());
+        let known = || self.state().memories.get(&key).map(Memory::contact_id);
+        let contact_id = contact_id.or_else(known);
         self.0.refusals.lock().add(key, contact_id, why);
     }
 
@@ -516,8 +525,7 @@ impl Hub {
     /// All registered browsers.
     pub(crate) fn all_browsers(&self) -> Vec<BrowserKey> {
         let state = self.state();
-        let browsers = state.recipients.values().flat_map(|r| r.browsers.keys());
-        browsers.collect()
+        state.browsers().map(Keyed::key).collect()
     }
 
     /// Notifies all browsers that events may have been missed.
@@ -601,7 +609,7 @@ impl Hub {
     pub(crate) fn users(&self) -> usize {
         let state = self.state();
         let has_streams = |recipient: &&Recipient| {
-            let mut browsers = recipient.browsers.values();
+            let mut browsers = recipient.browsers.iter();
             browsers.any(|browser| browser.places > 0)
         };
         state.recipients.values().filter(has_streams).count()
@@ -625,13 +633,14 @@ impl Hub {
     /// All registered browsers, and when Icinga Web authenticated them, in milliseconds since the Unix epoch.
     pub(crate) fn signed_in(&self) -> Vec<(BrowserKey, i64)> {
         let state = self.state();
-        let memories = state.memories.iter();
-        memories
-            .filter(|((contact_id, key), _)| {
-                let recipient = state.recipients.get(contact_id);
-                recipient.is_some_and(|recipient| recipient.browsers.contains(*key))
-            })
-            .map(|((_, key), memory)| (*key, memory.lock().signed_in_at_ms))
+        let signed_in = |browser: &Browser| {
+            let signed_in_at_ms = browser.memory.lock().signed_in_at_ms;
+            (browser.key(), signed_in_at_ms)
+        };
+        let browsers = state.browsers();
+        browsers
+            .filter(|browser| state.remembers(&browser.memory))
+            .map(signed_in)
             .collect()
     }
 
@@ -643,7 +652,7 @@ impl Hub {
             .map(|recipient| {
                 let browsers = recipient.browsers.iter();
                 browsers
-                    .map(|(key, browser)| (key, browser.agent))
+                    .map(|browser| (browser.key(), browser.agent))
                     .collect()
             })
             .unwrap_or_default()
@@ -653,7 +662,9 @@ impl Hub {
     pub(crate) fn revoke(&self, contact_id: ContactId, key: BrowserKey) {
         self.refused(key, Some(contact_id), Why::Other(Other::Ended));
         let mut state = self.state();
-        state.memories.remove(&(contact_id, key));
+        if state.memory(contact_id, key).is_some() {
+            state.memories.remove(&key);
+        }
         let recipient = state.recipients.get(&contact_id);
         if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get(key)) {
             // A task that has ended has no streams left.
@@ -666,7 +677,7 @@ impl Hub {
     /// Ends all streams at once, because sign-ins cannot be checked; `retry` is called for each browser.
     pub(crate) fn end_all(&self, mut retry: impl FnMut() -> Duration) {
         let state = self.state();
-        for browser in state.recipients.values().flat_map(|r| r.browsers.values()) {
+        for browser in state.browsers() {
             // A task that has ended has no streams left.
             let _ = browser
                 .commands
@@ -678,8 +689,7 @@ impl Hub {
     pub(crate) fn stop(&self, mut retry: impl FnMut() -> Duration) {
         let mut state = self.state();
         state.stopping = true;
-        let recipients = state.recipients.values();
-        for browser in recipients.flat_map(|recipient| recipient.browsers.values()) {
+        for browser in state.browsers() {
             // A task that has ended has no streams left.
             let _ = browser
                 .commands
@@ -687,21 +697,17 @@ impl Hub {
         }
     }
 
-    fn commands(
-        &self,
-        contact_id: ContactId,
-        key: BrowserKey,
-    ) -> Option<mpsc::UnboundedSender<Command>> {
+    fn commands(&self, memory: &Memory) -> Option<mpsc::UnboundedSender<Command>> {
         let state = self.state();
-        let browser = state.recipients.get(&contact_id)?.browsers.get(key)?;
-        Some(browser.commands.clone())
+        let recipient = state.recipients.get(&memory.contact_id())?;
+        Some(recipient.browsers.get(memory.key())?.commands.clone())
     }
 
-    fn leave(&self, contact_id: ContactId, key: BrowserKey) {
+    fn leave(&self, memory: &Memory) {
         let mut state = self.state();
         state.streams -= 1;
-        let recipient = state.recipients.get_mut(&contact_id);
-        if let Some(browser) = recipient.and_then(|recipient| recipient.browsers.get_mut(key)) {
+        let recipient = state.recipients.get_mut(&memory.contact_id());
+        if let Some(browser) = recipient.and_then(|r| r.browsers.get_mut(memory.key())) {
             browser.places -= 1;
             browser.left_at = Instant::now();
         }
@@ -710,31 +716,46 @@ impl Hub {
 
 impl State {
     /// Applies `change` to all memories; it returns whether it changed one.
-    pub(super) fn change_all(
-        &mut self,
-        mut change: impl FnMut(&(ContactId, BrowserKey), &mut Remembered) -> bool,
-    ) {
-        for (whose, memory) in &self.memories {
-            let mut memory = memory.lock();
-            if change(whose, &mut memory) && !std::mem::replace(&mut memory.unstored, true) {
-                self.unstored.push(*whose);
+    pub(super) fn change_all(&mut self, mut change: impl FnMut(&Memory, &mut Remembered) -> bool) {
+        for memory in &self.memories {
+            let mut remembered = memory.lock();
+            if change(memory, &mut remembered) && !std::mem::replace(&mut remembered.unstored, true)
+            {
+                self.unstored.push(memory.clone());
             }
         }
     }
 
+    /// What a contact's browser has acknowledged.
+    fn memory(&self, contact_id: ContactId, key: BrowserKey) -> Option<&Memory> {
+        let memory = self.memories.get(&key);
+        memory.filter(|memory| memory.contact_id() == contact_id)
+    }
+
+    /// Whether this is what the hub knows about the browser.
+    pub(super) fn remembers(&self, memory: &Memory) -> bool {
+        let known = self.memories.get(&memory.key());
+        known.is_some_and(|known| known.is(memory))
+    }
+
+    /// All registered browsers.
+    fn browsers(&self) -> impl Iterator<Item = &Browser> {
+        self.recipients.values().flat_map(|r| r.browsers.iter())
+    }
+
     /// A registered browser.
     fn browser(&self, key: BrowserKey) -> Option<&Browser> {
-        let recipient = self.recipients.get(self.contacts.get(&key)?)?;
+        let memory = self.memories.get(&key)?;
+        let recipient = self.recipients.get(&memory.contact_id())?;
         recipient.browsers.get(key)
     }
 }
 
 impl Browser {
-    fn take_place(&mut self) -> Result<(), Full> {
+    fn has_place(&self) -> Result<(), Full> {
         if self.places >= MAX_STREAMS {
             return Err(Full::Browser);
         }
-        self.places += 1;
         Ok(())
     }
 }
@@ -743,8 +764,8 @@ impl Browser {
 #[derive(Debug)]
 pub(crate) struct Place {
     hub: Hub,
-    contact_id: ContactId,
-    key: BrowserKey,
+    /// The browser.
+    memory: Memory,
 }
 
 impl Place {
@@ -757,7 +778,7 @@ impl Place {
         mark: Mark,
         returned: Returned,
     ) {
-        let commands = self.hub.commands(self.contact_id, self.key);
+        let commands = self.hub.commands(&self.memory);
         let command = Command::Stream(Box::new(Handed {
             socket,
             head,
@@ -775,7 +796,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.hub.leave(self.contact_id, self.key);
+        self.hub.leave(&self.memory);
     }
 }
 

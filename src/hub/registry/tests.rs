@@ -152,10 +152,10 @@ fn a_browser_without_places_is_forgotten_but_not_its_position() {
     let mut mailbox = mailbox.unwrap();
     mailbox.memory.lock().position.extend([5].map(HistoryId));
     assert!(hub.has(ContactId(7)) && !hub.is_empty());
-    assert!(!hub.forget_browser(ContactId(7), alice.browser));
+    assert!(!hub.forget_browser(&mailbox.memory));
     drop(place);
     assert!(hub.has(ContactId(7)) && hub.users() == 0);
-    assert!(hub.forget_browser(ContactId(7), alice.browser));
+    assert!(hub.forget_browser(&mailbox.memory));
     assert!(!hub.has(ContactId(7)) && hub.is_empty());
     assert!(
         mailbox
@@ -187,6 +187,43 @@ fn revoking_ends_the_browser_and_forgets_it() {
     let command = mailbox.unwrap().commands.try_recv();
     assert!(matches!(command, Ok(Command::Revoke { .. })));
     assert!(!hub.remembers(ContactId(7), alice.browser));
+}
+
+#[test]
+fn a_browser_that_signs_in_again_after_revoking_is_remembered_again() {
+    let hub = Hub::new(100);
+    hub.change_epoch(&"1".into(), 0);
+    let stored = || hub.unstored_positions().unwrap().1.len();
+    let alice = sign_in(7, "a");
+    let (_place, mailbox) = hub.enter(&alice).unwrap();
+    let memory = mailbox.unwrap().memory;
+    assert_eq!(stored(), 1);
+    hub.revoke(ContactId(7), alice.browser);
+    hub.delivered(&memory, &event(1), true);
+    assert_eq!(stored(), 0);
+    // Before its task has ended.
+    let (_again, none) = hub.enter(&alice).unwrap();
+    assert!(none.is_none() && hub.remembers(ContactId(7), alice.browser));
+    assert_eq!(stored(), 1);
+    hub.delivered(&memory, &event(2), true);
+    assert_eq!(stored(), 1);
+}
+
+#[test]
+fn a_session_that_changes_to_another_user_inherits_no_position() {
+    let hub = Hub::new(100);
+    let (alice, bob) = (sign_in(7, "a"), sign_in(8, "a"));
+    let (_place, mailbox) = hub.enter(&alice).unwrap();
+    let of_alice = mailbox.unwrap().memory;
+    of_alice.lock().position.extend([5].map(HistoryId));
+    let (_of_bob, mailbox) = hub.enter(&bob).unwrap();
+    assert_eq!(mailbox.unwrap().memory.lock().position, Position::default());
+    assert_eq!(hub.contacts_of(alice.browser).len(), 2);
+    assert!(matches!(hub.come_back(bob.browser, bob.agent), Some(Ok(_))));
+    // And back, before her task has ended.
+    let (_again, none) = hub.enter(&alice).unwrap();
+    assert!(none.is_none() && hub.remembers(ContactId(7), alice.browser));
+    assert!(of_alice.lock().position.contains(HistoryId(5)));
 }
 
 #[test]
