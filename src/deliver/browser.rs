@@ -6,9 +6,9 @@
 //! It survives its last stream for a while, because streams end regularly, so that browsers reconnect and prove what they have
 //! read.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,9 +16,10 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use log::debug;
 use rand::RngExt as _;
+use thin_vec::ThinVec;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::carried::{self, Named, Unread};
 use super::ended::Ended;
@@ -94,14 +95,12 @@ pub(crate) fn run(mailbox: Mailbox, shared: Arc<Shared>) -> impl Future<Output =
     } = mailbox;
     let mut browser = Browser::new(memory, shared);
     async move {
+        // Its next deadline is when something is due.
         let tick = sleep_until(Instant::now());
         tokio::pin!(tick);
         while !browser.is_over() {
             browser.advance();
-            let due = browser.next_tick();
-            if tick.deadline() != due {
-                tick.as_mut().reset(due);
-            }
+            browser.schedule(tick.as_mut());
             tokio::select! {
                 // Commands first, so that a stream that was handed over gets the events after it.
                 biased;
@@ -124,7 +123,7 @@ pub(crate) fn run(mailbox: Mailbox, shared: Arc<Shared>) -> impl Future<Output =
                     Err(RecvError::Lagged(missed)) => browser.lagged(missed),
                     Err(RecvError::Closed) => return,
                 },
-                () = &mut tick => browser.tick(due),
+                () = &mut tick => browser.tick(tick.deadline()),
             }
             // Read before checking for messages: messages that were published before it was raised are then in the channel.
             if let Some(settled) = browser.shared.hub.settled()
@@ -141,9 +140,9 @@ struct Browser {
     memory: Memory,
     shared: Arc<Shared>,
     /// Oldest first. Events go to the last one, because its request proves that its client is alive.
-    streams: Vec<Stream>,
+    streams: ThinVec<Stream>,
     /// Ended streams whose receipt may still arrive.
-    ended: Vec<Ended>,
+    ended: ThinVec<Ended>,
     habits: Habits,
     firefox: bool,
     /// Since when the browser is connected, in seconds since the Unix epoch.
@@ -161,7 +160,7 @@ struct Browser {
     /// Until when the stream of a request is expected.
     expected_until: Option<Instant>,
     /// Events that are not written to a stream yet, or were not read.
-    waiting: VecDeque<Unread>,
+    waiting: ThinVec<Unread>,
     replay: Option<Running>,
     /// A replay is needed because the browser was disconnected.
     returning: bool,
@@ -209,8 +208,8 @@ impl Browser {
             memory,
             shared,
             // Most browsers have one; the default growth would allocate four.
-            streams: Vec::with_capacity(1),
-            ended: Vec::new(),
+            streams: ThinVec::with_capacity(1),
+            ended: ThinVec::new(),
             habits: Habits::default(),
             firefox: false,
             since_s: now_s(),
@@ -419,7 +418,7 @@ impl Browser {
                 if self.end.is_none() && !self.is_disconnected() {
                     let tests = &mut self.rare.get_or_insert_default().tests;
                     tests.push((Arc::clone(&event), sender));
-                    self.waiting.push_back(Unread { event, writes: 0 });
+                    self.waiting.push(Unread { event, writes: 0 });
                 }
             }
             Command::Explain(sender) => {
@@ -652,10 +651,10 @@ impl Browser {
     fn unread(&mut self, unread: Vec<Unread>) {
         let (over, again): (Vec<_>, Vec<_>) =
             (unread.into_iter()).partition(|unread| unread.writes >= MAX_WRITES);
-        for unread in again.into_iter().rev() {
+        for _ in &again {
             self.shared.metrics.events_returned.inc();
-            self.waiting.push_front(unread);
         }
+        self.wait_first(again);
         if !over.is_empty() {
             debug!(
                 "contact {}, browser {:?}: {} events were written {MAX_WRITES} times without a receipt, and are given up",
@@ -683,10 +682,10 @@ impl Browser {
             } else if event.history_ids.is_empty() && pending_bytes <= 2 * MAX_PENDING {
                 // No replay would find it.
                 pending_bytes += event.bytes.len();
-                self.waiting.push_back(unread);
+                self.waiting.push(unread);
             } else if !self.incomplete && pending_bytes + event.bytes.len() <= MAX_PENDING {
                 pending_bytes += event.bytes.len();
-                self.waiting.push_back(unread);
+                self.waiting.push(unread);
             } else {
                 if event.history_ids.is_empty() {
                     self.shared.metrics.events_dropped.inc();
@@ -748,9 +747,14 @@ impl Browser {
             event.epoch == replay.epoch && ids.any(|id| event.history_ids.contains(id))
         };
         self.waiting.retain(|unread| !found(&unread.event));
-        for event in replay.events.into_iter().rev() {
-            self.waiting.push_front(Unread { event, writes: 0 });
-        }
+        let unread = |event| Unread { event, writes: 0 };
+        self.wait_first(replay.events.into_iter().map(unread));
+    }
+
+    /// Queues events before those that wait.
+    fn wait_first(&mut self, first: impl IntoIterator<Item = Unread>) {
+        let later = std::mem::take(&mut self.waiting);
+        self.waiting = first.into_iter().chain(later).collect();
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
@@ -771,7 +775,7 @@ impl Browser {
 
     fn remove(&mut self, index: usize, result: &io::Result<()>) {
         let stream = self.streams.remove(index);
-        self.streams.shrink_to(1);
+        self.streams.shrink_to_fit();
         let reason = match result {
             Ok(()) => "ended by the daemon".to_owned(),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => "client left".to_owned(),
@@ -827,7 +831,7 @@ impl Browser {
         self.ended.retain(|ended| now < ended.forget_at());
         if self.ended.is_empty() {
             // Usually it stays empty for minutes.
-            self.ended = Vec::new();
+            self.ended = ThinVec::new();
         }
     }
 
@@ -839,6 +843,14 @@ impl Browser {
     fn test(&self, event: &Arc<Event>) -> Option<usize> {
         let tests = self.rare.as_ref().map(|rare| rare.tests.iter());
         tests?.position(|(test, _)| Arc::ptr_eq(test, event))
+    }
+
+    /// Sets `tick` to when something is due.
+    fn schedule(&self, tick: Pin<&mut Sleep>) {
+        let due = self.next_tick();
+        if tick.deadline() != due {
+            tick.reset(due);
+        }
     }
 
     fn next_tick(&self) -> Instant {
@@ -856,6 +868,6 @@ impl Browser {
     }
 }
 
-fn bytes(unread: &VecDeque<Unread>) -> usize {
+fn bytes(unread: &[Unread]) -> usize {
     unread.iter().map(|unread| unread.event.bytes.len()).sum()
 }
