@@ -1,7 +1,8 @@
 //! The events that a stream carried, and which of them its browser has read.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+
+use thin_vec::ThinVec;
 
 use crate::model::event::Event;
 use crate::model::returned::{LastEventId, Mark};
@@ -17,7 +18,7 @@ pub(super) struct Unread {
 /// read.
 #[derive(Debug)]
 pub(super) struct Carried {
-    pub(super) events: VecDeque<Unread>,
+    pub(super) events: ThinVec<Unread>,
     begin: Mark,
     pub(super) end: Option<Mark>,
 }
@@ -35,7 +36,7 @@ pub(super) struct Named {
 impl Carried {
     pub(super) fn new(begin: Mark) -> Self {
         Self {
-            events: VecDeque::new(),
+            events: ThinVec::new(),
             begin,
             end: None,
         }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use thin_vec::ThinVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -74,7 +75,7 @@ impl Stream {
         let received_at = event.received_at.filter(|_| unread.writes == 0);
         self.unnamed = event.named().is_none();
         self.push_received(event.bytes.clone(), received_at, Instant::now());
-        self.carried.events.push_back(Unread {
+        self.carried.events.push(Unread {
             writes: unread.writes.saturating_add(1),
             ..unread
         });
@@ -192,7 +193,7 @@ impl Stream {
             self.queue = VecDeque::new();
         }
         if self.carried.events.is_empty() && self.carried.events.capacity() > 0 {
-            self.carried.events = VecDeque::new();
+            self.carried.events = ThinVec::new();
         }
         if self.ending.is_some() {
             // Dropping the stream closes the socket.
