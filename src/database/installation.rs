@@ -49,8 +49,9 @@ pub struct Installation {
     pub(crate) cluster: Option<String>,
     /// The database's identifier in the cluster.
     pub(crate) database: u32,
-    /// The names of the sequences that number the rows of `incident_history` and `incident`; `None` if the table has none.
-    pub(crate) sequences: [Option<String>; 2],
+    /// The names of the sequences that number the rows of `incident_history` and `incident`, as SQL literals; `NULL` if the table
+    /// has none.
+    pub(crate) sequences: [String; 2],
 }
 
 /// Table `event`, which has the message of history rows without one.
@@ -196,8 +197,8 @@ pub async fn inspect(client: &Client, known: Option<&Installation>) -> Result<In
                     (SELECT bool_and(has_column_privilege(a.attrelid, a.attnum, 'SELECT')) FROM pg_attribute a
                      WHERE a.attrelid = e.oid AND a.attname IN ('id', 'message') AND NOT a.attisdropped),
                     (SELECT oid FROM pg_database WHERE datname = current_database()),
-                    pg_get_serial_sequence(format('%I.incident_history', $1::text), 'id'),
-                    pg_get_serial_sequence(format('%I.incident', $1::text), 'id')
+                    quote_nullable(pg_get_serial_sequence(format('%I.incident_history', $1::text), 'id')),
+                    quote_nullable(pg_get_serial_sequence(format('%I.incident', $1::text), 'id'))
              FROM (SELECT to_regclass(format('%I.event', $1::text)) AS oid) e",
             &[&schema],
         )

@@ -95,7 +95,6 @@ pub(crate) fn run(mailbox: Mailbox, shared: Arc<Shared>) -> impl Future<Output =
     } = mailbox;
     let mut browser = Browser::new(memory, shared);
     async move {
-        // Its next deadline is when something is due.
         let tick = sleep_until(Instant::now());
         tokio::pin!(tick);
         while !browser.is_over() {
@@ -433,9 +432,8 @@ impl Browser {
             }
             Command::Revoke { retry } => {
                 debug!(
-                    "contact {}, browser {:?}: sign-in no longer valid, or cannot be checked",
-                    self.memory.contact_id(),
-                    self.memory.key()
+                    "{}: sign-in no longer valid, or cannot be checked",
+                    self.memory
                 );
                 let until = Instant::now();
                 self.end = Some(Box::new(End { retry, until }));
@@ -449,11 +447,7 @@ impl Browser {
     }
 
     fn open(&mut self, handed: Handed) {
-        debug!(
-            "stream opened for contact {}, browser {:?}",
-            self.memory.contact_id(),
-            self.memory.key()
-        );
+        debug!("stream opened for {}", self.memory);
         self.firefox = handed.returned.firefox;
         self.forwarded = handed.returned.client.is_some();
         let now = Instant::now();
@@ -527,9 +521,8 @@ impl Browser {
             format!("{:.0} ms late", (late - early) * 1000.0)
         });
         debug!(
-            "contact {}, browser {:?}: is back: {receipt:?} of [{}]",
-            self.memory.contact_id(),
-            self.memory.key(),
+            "{}: is back: {receipt:?} of [{}]",
+            self.memory,
             late.collect::<Vec<_>>().join(", ")
         );
         self.habits.learn(returned, &endings);
@@ -651,15 +644,15 @@ impl Browser {
     fn unread(&mut self, unread: Vec<Unread>) {
         let (over, again): (Vec<_>, Vec<_>) =
             (unread.into_iter()).partition(|unread| unread.writes >= MAX_WRITES);
-        for _ in &again {
-            self.shared.metrics.events_returned.inc();
-        }
+        self.shared
+            .metrics
+            .events_returned
+            .inc_by(again.len() as u64);
         self.wait_first(again);
         if !over.is_empty() {
             debug!(
-                "contact {}, browser {:?}: {} events were written {MAX_WRITES} times without a receipt, and are given up",
-                self.memory.contact_id(),
-                self.memory.key(),
+                "{}: {} events were written {MAX_WRITES} times without a receipt, and are given up",
+                self.memory,
                 over.len()
             );
             self.shared.metrics.give_up(over.len());
@@ -692,11 +685,7 @@ impl Browser {
                 }
                 if !self.incomplete {
                     // The replay will send everything, oldest first: newer events must not overtake it.
-                    debug!(
-                        "contact {}, browser {:?}: behind",
-                        self.memory.contact_id(),
-                        self.memory.key()
-                    );
+                    debug!("{}: behind", self.memory);
                     self.shared.metrics.lags.inc();
                     self.incomplete = true;
                 }
@@ -715,11 +704,7 @@ impl Browser {
     }
 
     fn lagged(&mut self, missed: u64) {
-        debug!(
-            "contact {}, browser {:?}: missed {missed} messages",
-            self.memory.contact_id(),
-            self.memory.key()
-        );
+        debug!("{}: missed {missed} messages", self.memory);
         self.shared.metrics.lags.inc();
         self.incomplete = true;
     }
@@ -784,11 +769,7 @@ impl Browser {
             }
             Err(error) => error.to_string(),
         };
-        debug!(
-            "stream closed for contact {}, browser {:?}: {reason}",
-            self.memory.contact_id(),
-            self.memory.key()
-        );
+        debug!("stream closed for {}: {reason}", self.memory);
         let now = Instant::now();
         let mut ended = Ended::new(stream, now, result.is_ok(), &self.habits);
         if ended.ending().is_none() {

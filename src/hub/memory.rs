@@ -1,6 +1,7 @@
 //! What a browser has acknowledged, for as long as the process remembers it.
 
 use std::borrow::Borrow;
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use crate::model::event::Event;
 use crate::model::explanation::{Done, How, now_s};
 use crate::model::ids::{ContactId, IncidentId};
 use crate::model::position::Position;
+use crate::model::sign_in::SignIn;
 
 /// How many delivered rows are remembered in addition to the position: enough for those delivered in the one or two seconds until
 /// a position is stored, except in a storm.
@@ -51,20 +53,15 @@ pub(crate) struct Remembered {
 }
 
 impl Memory {
-    pub(super) fn new(
-        contact_id: ContactId,
-        key: BrowserKey,
-        position: Position,
-        epoch: u64,
-        signed_in_at_ms: i64,
-    ) -> Self {
+    /// The memory of a new browser.
+    pub(super) fn of(sign_in: &SignIn) -> Self {
         Self(Arc::new(Known {
-            contact_id,
-            key,
+            contact_id: sign_in.contact_id,
+            key: sign_in.browser,
             remembered: Mutex::new(Remembered {
-                position,
-                epoch,
-                signed_in_at_ms,
+                position: sign_in.position.clone().unwrap_or_default(),
+                epoch: sign_in.epoch,
+                signed_in_at_ms: sign_in.signed_in_at_ms,
                 recent: Vec::new(),
                 leftovers: Box::default(),
                 unstored: false,
@@ -91,6 +88,14 @@ impl Memory {
     /// Whether both are the same, and not only of the same browser.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// For the log: whose it is.
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (contact_id, key) = (self.contact_id(), self.key());
+        write!(f, "contact {contact_id}, browser {key:?}")
     }
 }
 
@@ -158,13 +163,12 @@ impl Remembered {
 
 #[cfg(test)]
 mod tests {
-    use super::super::registry::tests::event;
+    use super::super::registry::tests::{event, sign_in};
     use super::*;
     use crate::model::ids::HistoryId;
 
     fn memory() -> Memory {
-        let key = BrowserKey::new("a");
-        Memory::new(ContactId(7), key, Position::default(), 0, 0)
+        Memory::of(&sign_in(7, "a"))
     }
 
     #[test]

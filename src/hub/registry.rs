@@ -248,15 +248,14 @@ impl Hub {
         if !valid {
             return None;
         }
-        let free = if state.stopping {
+        let taken = if state.stopping {
             Err(Full::Stopping)
         } else if state.streams >= self.0.max_streams {
             Err(Full::Daemon)
         } else {
-            browser.has_place()
+            browser.take_place()
         };
-        Some(free.map(|()| {
-            browser.places += 1;
+        Some(taken.map(|()| {
             state.streams += 1;
             self.place(&browser.memory)
         }))
@@ -352,35 +351,22 @@ impl Hub {
                 messages: broadcast::Sender::new(BROADCAST_CAPACITY),
                 browsers: Browsers::default(),
             });
-        let registered = recipient.browsers.get_mut(key);
-        if let Some(browser) = &registered {
-            browser.has_place()?;
+        let mut registered = recipient.browsers.get_mut(key);
+        if let Some(browser) = &mut registered {
+            browser.take_place()?;
         }
         let known = registered.as_ref().map(|browser| &browser.memory);
         let known = known.or_else(|| state.memories.get(&key)).cloned();
-        let known = known.filter(|memory| memory.contact_id() == contact_id);
-        let memory = known.unwrap_or_else(|| {
-            let position = sign_in.position.clone().unwrap_or_default();
-            Memory::new(
-                contact_id,
-                key,
-                position,
-                sign_in.epoch,
-                sign_in.signed_in_at_ms,
-            )
-        });
-        if let Some(stored) = &sign_in.position {
-            memory.lock().position.merge(stored);
-        }
-        // New, of another contact than before, or forgotten because its sign-in had ended.
-        let remembered = state.memories.get(&key);
-        if !remembered.is_some_and(|known| known.is(&memory)) {
-            memory.lock().unstored = true;
-            state.unstored.push(memory.clone());
-            state.memories.replace(memory.clone());
-        }
+        let memory = match known.filter(|memory| memory.contact_id() == contact_id) {
+            Some(memory) => {
+                if let Some(stored) = &sign_in.position {
+                    memory.lock().position.merge(stored);
+                }
+                memory
+            }
+            None => Memory::of(sign_in),
+        };
         let mailbox = if let Some(browser) = registered {
-            browser.places += 1;
             browser.agent = sign_in.agent;
             browser.valid_at = browser.valid_at.max(sign_in.asked_at);
             None
@@ -403,6 +389,12 @@ impl Hub {
                 memory: memory.clone(),
             })
         };
+        // New, of another contact than before, or forgotten because its sign-in had ended.
+        if !state.remembers(&memory) {
+            memory.lock().unstored = true;
+            state.unstored.push(memory.clone());
+            state.memories.replace(memory.clone());
+        }
         state.streams += 1;
         drop(guard);
         self.0.refusals.lock().admit(key);
@@ -752,10 +744,11 @@ impl State {
 }
 
 impl Browser {
-    fn has_place(&self) -> Result<(), Full> {
+    fn take_place(&mut self) -> Result<(), Full> {
         if self.places >= MAX_STREAMS {
             return Err(Full::Browser);
         }
+        self.places += 1;
         Ok(())
     }
 }

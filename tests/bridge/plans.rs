@@ -19,9 +19,12 @@ const ROWS: u64 = 20_000;
 /// What a statement may read of one of them: a page of history, or twice the rows of 1,000 ids that may not be settled yet.
 const FEW: f64 = 2_000.0;
 
+/// A part of the text of a look.
+const LOOK: &str = "incident_history h WHERE h.id > $1";
+
 /// A part of the text of each statement, which shows that it ran.
 const STATEMENTS: [(&str, &str); 10] = [
-    ("look", "incident_history h WHERE h.id > $1"),
+    ("look", LOOK),
     ("new incidents", "FROM incident h WHERE h.id > $1"),
     (
         "recipients",
@@ -219,26 +222,21 @@ async fn fill(world: &World) {
 /// Waits until the daemon has read the rows that it found behind this position in the log, and returns the position then. They
 /// are read once, which shows that such a read is noticed.
 async fn new_rows_are_read(log: &Path, start: usize) -> usize {
-    let read = || std::fs::read(log).map_err(|error| error.to_string());
     let first = eventually(async || {
-        let text = read()?;
-        if greedy(&plans(&text[start..])).is_empty() {
+        let (plans, end) = logged(log, start)?;
+        if greedy(&plans).is_empty() {
             return Err("the new rows were not read".to_owned());
         }
-        Ok(text.len())
+        Ok(end)
     })
     .await;
+    let finds_nothing = |plan: &Value| {
+        query(plan).contains(LOOK) && plan["Plan"]["Actual Rows"].as_f64() == Some(0.0)
+    };
     eventually(async || {
-        let text = read()?;
-        let (_, look) = STATEMENTS[0];
-        let finds_nothing = |plan: &Value| {
-            query(plan).contains(look) && plan["Plan"]["Actual Rows"].as_f64() == Some(0.0)
-        };
-        if plans(&text[first..]).iter().any(finds_nothing) {
-            Ok(text.len())
-        } else {
-            Err("each look found new rows".to_owned())
-        }
+        let (plans, end) = logged(log, first)?;
+        let over = plans.iter().any(finds_nothing).then_some(end);
+        over.ok_or("each look found new rows".to_owned())
     })
     .await
 }
@@ -246,8 +244,7 @@ async fn new_rows_are_read(log: &Path, start: usize) -> usize {
 /// The plans of the daemon's statements that were logged after a position in the log.
 async fn few_rows_were_read(log: &Path, from: usize) {
     let plans = eventually(async || {
-        let text = std::fs::read(log).map_err(|error| error.to_string())?;
-        let plans = plans(&text[from..]);
+        let (plans, _) = logged(log, from)?;
         let seen = |part: &str| plans.iter().any(|plan| query(plan).contains(part));
         let unseen: Vec<_> = (STATEMENTS.iter())
             .filter(|(_, part)| !seen(part))
@@ -268,18 +265,21 @@ fn query(plan: &Value) -> &str {
     plan["Query Text"].as_str().unwrap_or_default()
 }
 
-/// Every plan in a server's log.
-fn plans(log: &[u8]) -> Vec<Value> {
-    let log = String::from_utf8_lossy(log);
-    let entries = log.split("  plan:\n").skip(1);
-    entries
+/// Every plan behind a position in a server's log, and where the log ends.
+fn logged(log: &Path, from: usize) -> Result<(Vec<Value>, usize), String> {
+    let log = std::fs::read(log).map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&log[from..]);
+    let plans = text
+        .split("  plan:\n")
+        .skip(1)
         .filter_map(|entry| {
             let json: String = (entry.lines())
                 .take_while(|line| line.starts_with('\t'))
                 .collect();
             serde_json::from_str(&json).ok()
         })
-        .collect()
+        .collect();
+    Ok((plans, log.len()))
 }
 
 /// The reads of these plans that were of more than a few rows of a table.

@@ -42,14 +42,9 @@ pub(super) fn epoch_expression(installation: &Installation) -> String {
 /// The SQL expression for the last part of the epoch: the files of the sequences. Read together with rows, it shows the epoch of
 /// their ids: a statement can have waited for a TRUNCATE that was committed after the epoch was read.
 pub(super) fn files_expression(installation: &Installation) -> String {
-    let file = |sequence: &Option<String>| match sequence {
-        // If it is replaced, PostgreSQL parses the statement again.
-        Some(name) => format!(
-            "coalesce(pg_relation_filenode('{}'::regclass), 0)",
-            name.replace('\'', "''")
-        ),
-        None => "0".to_owned(),
-    };
+    // If the sequence is replaced, PostgreSQL parses the statement again.
+    let file =
+        |sequence: &String| format!("coalesce(pg_relation_filenode({sequence}::regclass), 0)");
     let [history, incidents] = installation.sequences.each_ref().map(file);
     format!("concat_ws('/', {history}, {incidents})")
 }
