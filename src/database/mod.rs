@@ -18,8 +18,8 @@ pub use error::{ConnectError, QueryError};
 pub(crate) use error::{NO_POOLER, NOT_A_STANDBY, describe};
 pub(crate) use keeper::{Keeper, Queries};
 pub(crate) use queries::{
-    Bounds, ContactRow, HistoryRow, Kind, Missed, Notified, NotifiedRow, PAGE, Recipient,
-    RowIdentity, SignedIn, StoredPosition, ToStore,
+    Bounds, ContactRow, HistoryRow, Kind, Missed, Notified, NotifiedRow, Recipient, RowIdentity,
+    SignedIn, StoredPosition, ToStore,
 };
 pub(crate) use session::OpenError;
 pub use session::Session;

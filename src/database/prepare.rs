@@ -65,8 +65,8 @@ impl Session {
         };
         let epoch = session.watermark().await?.epoch;
         future::try_join5(
-            session.history(&epoch, i64::MAX, &[], Kinds::Severity),
-            session.new_incidents(i64::MAX, &[]),
+            session.history(&epoch, i64::MAX, 0, &[], Kinds::Severity),
+            session.new_incidents(i64::MAX, 0, &[]),
             session.browser_session("", "", &BrowserKey::new("")),
             session.start(ContactId(0), None),
             session.valid_browsers(&[]),

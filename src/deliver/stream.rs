@@ -4,7 +4,7 @@
 //! the browser returns for the next one, see [`receipt`](super::receipt).
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,6 +24,9 @@ use crate::observe::metrics::Metrics;
 /// How long a client may read nothing while data waits for it. The kernel drops a peer that does not acknowledge
 /// (`TCP_USER_TIMEOUT`); this is for one that acknowledges but never reads.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// The maximum number of blocks that one system call writes. A socket's buffer accepts some hundred events at once.
+const BLOCKS_PER_WRITE: usize = 64;
 
 /// A stream. Dropping it frees its place in the hub.
 #[derive(Debug)]
@@ -166,10 +169,10 @@ impl Stream {
     /// Adds the latency of an event to `metrics` when the kernel has accepted it.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, metrics: &Metrics) -> Poll<io::Result<()>> {
         self.poll_client(cx)?;
-        while let Some((block, received_at)) = self.queue.front_mut() {
+        while !self.queue.is_empty() {
             // Before writing: on a busy machine the client may read it before this task continues.
             let now = Instant::now();
-            let Poll::Ready(written) = Pin::new(&mut self.socket).poll_write(cx, block)? else {
+            let Poll::Ready(written) = self.poll_write(cx)? else {
                 if self.last_progress + STUCK_AFTER <= now {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
@@ -179,14 +182,7 @@ impl Stream {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.last_progress = now;
-            block.advance(written);
-            self.begun = !block.is_empty();
-            if block.is_empty() {
-                if let Some(received_at) = received_at {
-                    metrics.latency_since(*received_at);
-                }
-                self.queue.pop_front();
-            }
+            self.advance(written, metrics);
         }
         // Most streams are idle most of the time.
         if self.queue.capacity() > 0 {
@@ -200,6 +196,35 @@ impl Stream {
             return Poll::Ready(Ok(()));
         }
         Poll::Pending
+    }
+
+    /// Writes the first blocks of the queue in one system call. Returns how many bytes the socket accepted.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); BLOCKS_PER_WRITE];
+        let mut filled = 0;
+        for (slice, (block, _)) in slices.iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(block);
+            filled += 1;
+        }
+        Pin::new(&mut self.socket).poll_write_vectored(cx, &slices[..filled])
+    }
+
+    /// Removes so many `written` bytes from the queue.
+    fn advance(&mut self, mut written: usize, metrics: &Metrics) {
+        while written > 0
+            && let Some((block, received_at)) = self.queue.front_mut()
+        {
+            let part = written.min(block.len());
+            block.advance(part);
+            written -= part;
+            self.begun = !block.is_empty();
+            if !self.begun {
+                if let Some(received_at) = received_at {
+                    metrics.latency_since(*received_at);
+                }
+                self.queue.pop_front();
+            }
+        }
     }
 
     fn push(&mut self, block: Bytes, now: Instant) {

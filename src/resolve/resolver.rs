@@ -17,7 +17,7 @@ use super::gaps::Gaps;
 use super::recent::Recent;
 use crate::config::Tuning;
 use crate::database::installation::INSTALL;
-use crate::database::{HistoryRow, Kind, Notified, PAGE, Queries, QueryError, Recipient, Session};
+use crate::database::{HistoryRow, Kind, Notified, Queries, QueryError, Recipient, Session};
 use crate::hub::Hub;
 use crate::model::event::{Content, Event, Rendered};
 use crate::model::ids::{ContactId, HistoryId, IncidentId};
@@ -45,6 +45,13 @@ const TRIGGERS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Pause after a look that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Rows, and incidents, on the first page of a look: the first recipients do not wait for the last. Each further page has twice as
+/// many as the one before, because what a browser receives from one page is written to it at once.
+const FIRST_PAGE: i64 = 500;
+
+/// The maximum on a page: twice as many gained nothing, and publishing them holds up everything else for some 10 ms.
+const MAX_PAGE: i64 = 4000;
 
 /// How far below the newest id the first look begins. Assumes that no transaction stays open while others write this many rows.
 const UNSETTLED_IDS: i64 = 1000;
@@ -105,6 +112,8 @@ pub(crate) struct Resolver {
     listening: watch::Receiver<bool>,
     health: watch::Sender<Health>,
     seen: Option<Seen>,
+    /// The size of the next page.
+    page: i64,
     /// The server's clock at the last look before ids restarted, in milliseconds since the Unix epoch. Rows up to that time were
     /// sent under their earlier ids: a restored backup contains them again.
     delivered_until_ms: i64,
@@ -142,6 +151,7 @@ impl Resolver {
             listening,
             health,
             seen: None,
+            page: FIRST_PAGE,
             delivered_until_ms: i64::MIN,
             fold: Fold::default(),
             recent: Recent::default(),
@@ -309,7 +319,7 @@ impl Resolver {
         session: &Session,
         now: std::time::Instant,
     ) -> Result<Option<Looked>, QueryError> {
-        let kinds = self.tuning.borrow().notify;
+        let (kinds, page) = (self.tuning.borrow().notify, self.page);
         let Some(seen) = &mut self.seen else {
             return Ok(None);
         };
@@ -319,28 +329,33 @@ impl Resolver {
         // Incidents before history: an incident's history is then among the rows.
         let (watermark, mut incidents, mut rows) = futures::try_join!(
             session.watermark(),
-            session.new_incidents(newest_incident, &young_incidents),
-            session.history(&seen.epoch, newest_row, &young_rows, kinds),
+            session.new_incidents(newest_incident, page, &young_incidents),
+            session.history(&seen.epoch, newest_row, page, &young_rows, kinds),
         )?;
         if seen.epoch != watermark.epoch
             || (watermark.timeline.is_some() && seen.timeline != watermark.timeline)
         {
             return Ok(None);
         }
-        let more_rows = is_page(&rows, |row| row.history_id.0 > newest_row);
-        let more_incidents = is_page(&incidents, |id| id.0 > newest_incident);
+        let more_rows = is_page(page, &rows, |row| row.history_id.0 > newest_row);
+        let more_incidents = is_page(page, &incidents, |id| id.0 > newest_incident);
+        self.page = if more_rows || more_incidents {
+            (page * 2).min(MAX_PAGE)
+        } else {
+            FIRST_PAGE
+        };
         let filled = seen.history.filled(&watermark.snapshot);
         if !filled.is_empty() {
             rows.extend(
                 session
-                    .history(&seen.epoch, i64::MAX, &filled, kinds)
+                    .history(&seen.epoch, i64::MAX, 0, &filled, kinds)
                     .await?,
             );
             rows.sort_by_key(|row| row.history_id);
         }
         let filled = seen.incidents.filled(&watermark.snapshot);
         if !filled.is_empty() {
-            incidents.extend(session.new_incidents(i64::MAX, &filled).await?);
+            incidents.extend(session.new_incidents(i64::MAX, 0, &filled).await?);
             incidents.sort_unstable();
         }
         let read = std::time::Instant::now();
@@ -380,15 +395,15 @@ impl Resolver {
         let watermark = session.watermark().await?;
         loop {
             let (rows, new) = futures::try_join!(
-                session.history(&watermark.epoch, history.newest(), &[], kinds),
-                session.new_incidents(incidents.newest(), &[]),
+                session.history(&watermark.epoch, history.newest(), MAX_PAGE, &[], kinds),
+                session.new_incidents(incidents.newest(), MAX_PAGE, &[]),
             )?;
             let read = std::time::Instant::now();
             let ids = rows.iter().map(|row| row.history_id.0);
             history.saw(ids, &watermark.snapshot, now, read);
             let ids = new.iter().map(|id| id.0);
             incidents.saw(ids, &watermark.snapshot, now, read);
-            if rows.len() < PAGE && new.len() < PAGE {
+            if !is_page(MAX_PAGE, &rows, |_| true) && !is_page(MAX_PAGE, &new, |_| true) {
                 break;
             }
         }
@@ -678,7 +693,7 @@ impl Resolver {
     }
 }
 
-/// Whether there may be more to read: the `fresh` items are as many as one statement reads.
-fn is_page<T>(items: &[T], fresh: impl Fn(&T) -> bool) -> bool {
-    items.iter().filter(|item| fresh(item)).count() >= PAGE
+/// Whether there may be more to read: the `fresh` items fill a `page`.
+fn is_page<T>(page: i64, items: &[T], fresh: impl Fn(&T) -> bool) -> bool {
+    items.iter().filter(|item| fresh(item)).count() as i64 >= page
 }

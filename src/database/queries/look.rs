@@ -13,10 +13,6 @@ use crate::model::ids::{ContactId, HistoryId, IncidentId};
 use crate::model::snapshot::Snapshot;
 use crate::model::timeline::{Epoch, Timeline};
 
-/// Rows per statement, without gaps. More rows are read by several statements, so that the first recipients do not wait for the
-/// last.
-pub(crate) const PAGE: usize = 500;
-
 /// The SQL expression for the server's timeline. The cluster and the database are those of the session.
 pub(super) fn timeline_expression(installation: &Installation) -> String {
     match &installation.cluster {
@@ -144,11 +140,11 @@ pub(in crate::database) fn newest_sql() -> String {
     )
 }
 
-/// One page of the rows of `table` above $1, and the rows in the ranges $2 to $3. Other tables are joined outside, so that no
-/// plan starts from them instead of from the ids.
+/// The first $4 rows of `table` above $1, and the rows in the ranges $2 to $3. Other tables are joined outside, so that no plan
+/// starts from them instead of from the ids.
 fn fresh(table: &str, columns: &str) -> String {
     format!(
-        "((SELECT {columns} FROM {table} h WHERE h.id > $1 ORDER BY h.id LIMIT {PAGE})
+        "((SELECT {columns} FROM {table} h WHERE h.id > $1 ORDER BY h.id LIMIT $4)
           UNION ALL
           SELECT gap_row.* FROM unnest($2::int8[], $3::int8[]) AS gap (first, last)
           CROSS JOIN LATERAL (
@@ -164,7 +160,7 @@ pub(in crate::database) fn history_sql(installation: &Installation) -> String {
         "incident_history",
         &format!(
             "h.id, h.xmin::text::int8 AS transaction, h.incident_id, h.type::text AS type, h.old_severity::text AS old_severity,
-             CASE WHEN h.type = 'notified' AND {ANNOUNCES} AND (NOT $4 OR {OF_SEVERITY}) THEN h.contact_id END AS contact_id,
+             CASE WHEN h.type = 'notified' AND {ANNOUNCES} AND (NOT $5 OR {OF_SEVERITY}) THEN h.contact_id END AS contact_id,
              h.time, CASE WHEN h.type = 'notified' THEN {message} END AS message,
              h.channel_id, h.notification_state <> 'pending' AS answered"
         ),
@@ -298,12 +294,13 @@ impl Session {
         })
     }
 
-    /// One [`PAGE`] of the rows of `incident_history` above an id of this `epoch`, and the rows within `ranges`; ascending.
-    /// Notified rows that `kinds` excludes are [`Kind::NotSent`].
+    /// The first `page` rows of `incident_history` above an id of this `epoch`, and the rows within `ranges`; ascending. Notified
+    /// rows that `kinds` excludes are [`Kind::NotSent`].
     pub(crate) async fn history(
         &self,
         epoch: &Epoch,
         beyond: i64,
+        page: i64,
         ranges: &[(i64, i64)],
         kinds: Kinds,
     ) -> Result<Vec<HistoryRow>, QueryError> {
@@ -312,7 +309,7 @@ impl Session {
         let rows = self
             .query(
                 &self.statements.history,
-                &[&beyond, &first, &last, &of_severity],
+                &[&beyond, &first, &last, &page, &of_severity],
             )
             .await?;
         is_of(epoch, &rows, 13)?;
@@ -323,7 +320,7 @@ impl Session {
     }
 
     /// The rows above an id that changed a severity, and the newest id of all rows. Not prepared, because it is only needed if
-    /// there is more than one [`PAGE`] to read, which is rare.
+    /// there is more than one page to read, which is rare.
     pub(crate) async fn changes(
         &self,
         beyond: HistoryId,
@@ -358,15 +355,19 @@ impl Session {
         Ok((changes, newest))
     }
 
-    /// One [`PAGE`] of the incidents above an id, and those within `ranges`; ascending.
+    /// The first `page` incidents above an id, and those within `ranges`; ascending.
     pub(crate) async fn new_incidents(
         &self,
         beyond: i64,
+        page: i64,
         ranges: &[(i64, i64)],
     ) -> Result<Vec<IncidentId>, QueryError> {
         let (first, last) = bounds(ranges);
         let rows = self
-            .query(&self.statements.new_incidents, &[&beyond, &first, &last])
+            .query(
+                &self.statements.new_incidents,
+                &[&beyond, &first, &last, &page],
+            )
             .await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }

@@ -22,7 +22,7 @@ mod rights;
 pub(super) mod sign_ins;
 
 pub(crate) use explain::{ContactRow, NotifiedRow, SignedIn};
-pub(crate) use look::{HistoryRow, Kind, Notified, PAGE};
+pub(crate) use look::{HistoryRow, Kind, Notified};
 pub(crate) use positions::{RowIdentity, StoredPosition, ToStore};
 pub(crate) use recipients::Recipient;
 pub(crate) use replay::{Bounds, Missed};
