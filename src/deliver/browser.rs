@@ -38,7 +38,8 @@ use crate::observe::metrics::{Metrics, Proof};
 /// What may wait for a browser, in bytes: room for 300 events of the usual size, and a bound for a browser that does not read.
 const MAX_PENDING: usize = 256 * 1024;
 
-/// Time between two streams of a browser that end for receipts: each costs the browser, the proxy and the daemon a request.
+/// Time between two streams of a browser that end for receipts, and until the first does: each costs the browser, the proxy and
+/// the daemon a request.
 const RETURN_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How many unread bytes make a stream end earlier, so that there is room for more events.
@@ -152,8 +153,8 @@ struct Browser {
     forwarded: bool,
     /// Whether that request was a receipt.
     acknowledges: bool,
-    /// When a stream was last ended for a receipt.
-    last_end: Option<Instant>,
+    /// When a stream was last ended for a receipt, or the task began.
+    last_end: Instant,
     /// The time of the last request that was a receipt.
     receipt_at: Option<std::time::Instant>,
     /// Until when the stream of a request is expected.
@@ -215,7 +216,9 @@ impl Browser {
             returned_s: now_s(),
             forwarded: false,
             acknowledges: false,
-            last_end: None,
+            // Its other tabs connect at about this time, too. If the first stream had ended already, and its client had gone
+            // without reading, the request of another could pass for its receipt, as long as the browser's lateness is unknown.
+            last_end: Instant::now(),
             receipt_at: None,
             expected_until: Some(Instant::now() + HAND_OVER_TIMEOUT),
             waiting: leftovers.into_iter().map(unread).collect(),
@@ -359,7 +362,7 @@ impl Browser {
         let much = stream.carried().bytes() + bytes(&self.waiting) > MUCH_UNREAD;
         // A test should be acknowledged soon.
         if !much && !tests {
-            due = due.max(self.last_end.map_or(now, |last| last + RETURN_INTERVAL));
+            due = due.max(self.last_end + RETURN_INTERVAL);
         }
         for unread in std::mem::take(&mut self.waiting) {
             self.shared.metrics.events_written.inc();
@@ -385,7 +388,7 @@ impl Browser {
             }
         }
         self.streams[index].end(retry);
-        self.last_end = Some(Instant::from_std(now));
+        self.last_end = Instant::from_std(now);
     }
 
     /// Events that are not delivered yet.

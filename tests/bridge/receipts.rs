@@ -1,6 +1,7 @@
 //! Delivered means that the browser has returned.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use crate::common::admin::{metrics, monitored, wait_for_metrics};
 use crate::common::daemon::Daemon;
@@ -147,6 +148,20 @@ async fn an_event_without_a_receipt_is_written_five_times() {
             .await;
     }
     wait_for_metrics(&admin, &[("events_total{outcome=\"unacknowledged\"}", 1.0)]).await;
+}
+
+/// Of a browser that just connected, the daemon does not know how late it returns. Its other tabs connect at about the same time,
+/// and would acknowledge what the first one was sent, although that may have vanished without reading it.
+#[tokio::test]
+async fn the_first_stream_does_not_end_while_other_tabs_may_connect() {
+    let world = World::new("first_end").await;
+    let (contact, session_id) = world.signed_in("alice").await;
+    let begun = Instant::now();
+    let mut first = world.stream(&session_id).await;
+    let written = world.incident(contact, "first").await;
+    assert_eq!(first.event().await.incident(), written.incident);
+    while first.block().await.is_some() {}
+    assert!(begun.elapsed() >= Duration::from_secs(2));
 }
 
 /// A tab returned too late, so its event was also written to another tab's stream. That tab is alive, and has read more since.
