@@ -140,9 +140,9 @@ impl Page {
 
     /// Waits until a property of an element of the page has this value.
     async fn says(&self, selector: &str, property: &str, value: &str) {
-        let script = format!("done(String(document.querySelector('{selector}').{property}))");
+        let script = format!("return String(document.querySelector('{selector}').{property})");
         eventually_within(TIMEOUT, async || {
-            let said = self.browser.ask(None, &script).await;
+            let said = self.browser.ask(None, &script).await?;
             if said == value {
                 Ok(())
             } else {
@@ -155,8 +155,8 @@ impl Page {
     /// Waits until a user's stream is in that state.
     async fn desktop_is(&self, user: &str, state: &str) {
         eventually_within(TIMEOUT, async || {
-            let script = "done(document.body.dataset.state)";
-            let is = self.browser.ask(Some(&frame(user)), script).await;
+            let script = "return document.body.dataset.state";
+            let is = self.browser.ask(Some(&frame(user)), script).await?;
             if is == state {
                 Ok(())
             } else {
@@ -202,9 +202,9 @@ impl Page {
     }
 
     async fn desktop_shows(&self, user: &str, expected: &[String]) {
-        let titles = "done([...document.querySelectorAll('li strong')].map((title) => title.textContent).reverse())";
+        let titles = "return [...document.querySelectorAll('li strong')].map((title) => title.textContent).reverse()";
         let shown = eventually_within(TIMEOUT, async || {
-            let shown = self.browser.ask(Some(&frame(user)), titles).await;
+            let shown = self.browser.ask(Some(&frame(user)), titles).await?;
             let count = shown.as_array().map_or(0, Vec::len);
             if count >= expected.len() {
                 Ok(shown)
@@ -261,8 +261,8 @@ impl Page {
             self.says(id, "textContent", &self.count.to_string()).await;
         }
         self.says("#waiting", "textContent", "0").await;
-        let folded = "done(document.querySelector('#folded').textContent)";
-        let folded = self.browser.ask(None, folded).await;
+        let folded = "return document.querySelector('#folded').textContent";
+        let folded = self.browser.ask(None, folded).await.expect("a number");
         if folded == "0" {
             self.shows_all().await;
         } else {
@@ -296,8 +296,9 @@ impl Page {
         self.click(click).await;
         self.desktop_is(user, "closed").await;
         self.shows("db1", "db1!disk", &[other]).await;
-        let again = "document.getElementById('sign-in').click(); done()";
-        self.browser.ask(Some(&frame(user)), again).await;
+        let again = "document.getElementById('sign-in').click()";
+        let clicked = self.browser.ask(Some(&frame(user)), again).await;
+        clicked.expect("a click");
         self.desktop_is(user, "open").await;
         // Its new page is empty.
         let place = USERS.iter().position(|name| *name == user).expect(user);

@@ -230,16 +230,22 @@ impl Browser {
         element.send_keys(keys).await.expect(selector);
     }
 
-    /// Runs a script in the current page, or in a frame of it, until it calls `done`.
-    pub(crate) async fn ask(&self, frame: Option<&str>, script: &str) -> Value {
-        let Some(frame) = frame else {
-            return self.run(script).await;
-        };
-        let element = self.find(frame).await;
-        element.enter_frame().await.expect(frame);
-        let said = self.run(script).await;
-        (self.client.enter_parent_frame().await).expect("the page of the frame");
-        said
+    /// What a script returns in the current page, or in a frame of it. Not an asynchronous script: it would never end if the
+    /// frame is reloaded before it has.
+    ///
+    /// # Errors
+    ///
+    /// While the frame is being reloaded, for example.
+    pub(crate) async fn ask(&self, frame: Option<&str>, script: &str) -> Result<Value, String> {
+        if let Some(frame) = frame {
+            let element = self.find(frame).await;
+            element.enter_frame().await.expect(frame);
+        }
+        let said = self.client.execute(script, vec![]).await;
+        if frame.is_some() {
+            (self.client.enter_parent_frame().await).expect("the page of the frame");
+        }
+        said.map_err(|error| format!("{script}: {error}"))
     }
 
     /// Takes a picture of a window of this size, as PNG.
