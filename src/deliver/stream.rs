@@ -25,7 +25,7 @@ use crate::observe::metrics::Metrics;
 /// (`TCP_USER_TIMEOUT`); this is for one that acknowledges but never reads.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-/// The maximum number of blocks that one system call writes. A socket's buffer accepts some hundred events at once.
+/// The maximum number of blocks that one system call writes: their list takes a kilobyte of the stack.
 const BLOCKS_PER_WRITE: usize = 64;
 
 /// A stream. Dropping it frees its place in the hub.

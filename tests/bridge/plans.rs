@@ -16,7 +16,7 @@ use crate::common::world::{World, installed, resource};
 /// Rows of each table that grows.
 const ROWS: u64 = 20_000;
 
-/// What a statement may read of one of them: a page of history, or twice the rows of 1,000 ids that may not be settled yet.
+/// What a statement may read of one of them: the first page of history, or twice the rows of 1,000 ids that may not be settled yet.
 const FEW: f64 = 2_000.0;
 
 /// A part of the text of a look.

@@ -106,9 +106,8 @@ impl Browser {
 
     /// Waits until an element of the current page has a text that contains this.
     pub(crate) async fn wait_for_text(&self, selector: &str, part: &str) {
-        // Not an asynchronous script: it would never end if the page is reloaded before it has.
         let script = format!("return document.querySelector('{selector}')?.textContent");
-        eventually(async || match self.client.execute(&script, vec![]).await {
+        eventually(async || match self.ask(None, &script).await {
             Ok(Value::String(text)) if text.contains(part) => Ok(()),
             said => Err(format!("{selector} says {said:?}")),
         })
@@ -135,7 +134,7 @@ impl Browser {
         self.run("window.left = true; setTimeout(() => location.reload()); done()")
             .await;
         eventually(async || {
-            match self.client.execute("return !window.left", vec![]).await {
+            match self.ask(None, "return !window.left").await {
                 Ok(Value::Bool(true)) => Ok(()),
                 // Also if the page has gone meanwhile.
                 other => Err(format!("{other:?}")),
@@ -230,12 +229,12 @@ impl Browser {
         element.send_keys(keys).await.expect(selector);
     }
 
-    /// What a script returns in the current page, or in a frame of it. Not an asynchronous script: it would never end if the
-    /// frame is reloaded before it has.
+    /// What a script returns in the current page, or in a frame of it. Not an asynchronous script: it would never end if the page
+    /// or the frame is reloaded before it has.
     ///
     /// # Errors
     ///
-    /// While the frame is being reloaded, for example.
+    /// While that is being reloaded, for example.
     pub(crate) async fn ask(&self, frame: Option<&str>, script: &str) -> Result<Value, String> {
         if let Some(frame) = frame {
             let element = self.find(frame).await;
